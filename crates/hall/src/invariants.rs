@@ -1,0 +1,39 @@
+//! What must hold after every step. These asserts stay on in release: a broken one must not place another gang.
+
+use std::collections::BTreeMap;
+
+use crate::job::{Job, Phase};
+use crate::machine::Hall;
+
+/// Above this many jobs the full check would cost more than the step; the property tests stay below it.
+const FULL_CHECK_JOBS: usize = 256;
+
+impl Hall {
+    pub(crate) fn check_invariants(&self) {
+        if self.jobs.len() > FULL_CHECK_JOBS {
+            return;
+        }
+        let mut owned = BTreeMap::new();
+        for attempt in self.jobs.values().filter_map(Job::active) {
+            for placed in &attempt.placement {
+                for slot in &placed.slots {
+                    let before = owned.insert((placed.node, *slot), (attempt.id, placed.rank));
+                    assert!(before.is_none(), "{} slot {slot} has two owners", placed.node);
+                }
+            }
+            assert_eq!(attempt.placement.len(), attempt.tasks.len(), "{} is not whole", attempt.id);
+        }
+        for (id, node) in &self.nodes {
+            for (slot, owner) in &node.busy {
+                assert_eq!(owned.get(&(*id, *slot)), Some(owner), "{id} slot {slot} is held by nobody who runs");
+            }
+        }
+        for job in self.jobs.values() {
+            assert!(
+                !matches!(job.phase, Phase::Active { .. }) || job.attempts > 0,
+                "{} owns slots and never started",
+                job.id
+            );
+        }
+    }
+}

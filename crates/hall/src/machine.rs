@@ -1,0 +1,337 @@
+//! The machine itself: state, and one step per event.
+
+use std::collections::BTreeMap;
+
+use dh_core::{AttemptId, HasKind, JobId, Kind, NodeId, SimTime, TaskId, limits};
+use dh_policy::placement::{self, Misfit, Need};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::event::{Action, Event};
+use crate::job::{Job, Outcome, Phase, Task, Verdict};
+use crate::node::{Health, Node, NodeSpec, Nodes, QueueSpec};
+use crate::spec::JobSpec;
+
+/// Ended jobs that stay readable. Older ones are only in the log.
+const DONE_JOBS_KEPT: usize = 10_000;
+
+/// The state of a hall.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hall {
+    /// The time of the newest event; it never goes back, whatever the body's clock does.
+    pub(crate) now: SimTime,
+    /// Events so far.
+    pub(crate) steps: u64,
+    /// The next job's number, from 1.
+    pub(crate) jobs_accepted: u64,
+    /// Whether gangs may start.
+    pub(crate) open: bool,
+    pub(crate) order: String,
+    pub(crate) placement: String,
+    pub(crate) nodes: Nodes,
+    pub(crate) queues: BTreeMap<String, QueueSpec>,
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) by_key: BTreeMap<String, JobId>,
+}
+
+/// Why a job is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// A field is out of its bounds.
+    #[error("{0}")]
+    Invalid(String),
+    /// The queue does not exist.
+    #[error("there is no queue `{queue}`; there is {known}")]
+    NoQueue {
+        /// The queue asked for.
+        queue: String,
+        /// The queues there are.
+        known: String,
+    },
+    /// It can never run here.
+    #[error("it can never run on this hall: {0}")]
+    Infeasible(Misfit),
+    /// A bound on open jobs is reached.
+    #[error("{0}")]
+    Full(String),
+}
+
+impl HasKind for Rejection {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid(_) | Self::NoQueue { .. } => Kind::Invalid,
+            Self::Infeasible(_) => Kind::Infeasible,
+            Self::Full(_) => Kind::Busy,
+        }
+    }
+}
+
+impl Hall {
+    /// Takes one event in, at a time that is not before the last one's, and pushes what is to be done.
+    pub fn step(&mut self, now: SimTime, event: Event, out: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        self.steps += 1;
+        match event {
+            Event::ServerStarted => self.open = false,
+            Event::Configured { nodes, queues, order, placement } => {
+                self.configure(nodes, queues, order, placement, out);
+            }
+            Event::ServerStopping => self.wind_down(out),
+            Event::Submitted { spec, by, idempotency_key } => self.submit(*spec, by, idempotency_key, out),
+            Event::CancelRequested { job, by } => self.cancel(job, by, out),
+            Event::TaskStarted { task, pid } => self.task_started(task, pid),
+            Event::ServiceReady { task } => self.service_ready(task, out),
+            Event::TaskEnded { task, end } => self.task_ended(task, &end, out),
+            Event::NodeDrained { node, drained } => {
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.health = if drained { Health::Drained } else { Health::Up };
+                }
+            }
+            Event::Tick => {}
+        }
+        self.enforce_time_limits(out);
+        self.schedule(out);
+        self.check_invariants();
+    }
+
+    /// Whether `spec` would be accepted at this moment.
+    /// # Errors
+    /// The first reason against it.
+    pub fn check(&self, spec: &JobSpec) -> Result<(), Rejection> {
+        let invalid = |why: &str| Err(Rejection::Invalid(why.to_owned()));
+        if spec.name.is_empty() || spec.name.len() > 200 || spec.name.chars().any(char::is_control) {
+            return invalid("the job's name must have 1 to 200 characters and no control characters");
+        }
+        if spec.command.first().is_none_or(String::is_empty) {
+            return invalid("the job has no command");
+        }
+        if spec.command.iter().any(|word| word.contains('\0'))
+            || spec.env.iter().any(|(key, value)| {
+                key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')
+            })
+        {
+            return invalid("a word of the command or of the environment holds a NUL or an `=` in its name");
+        }
+        if spec.ranks == 0 || spec.ranks > limits::GANG_RANKS_MAX || spec.slots_per_rank == 0 {
+            return Err(Rejection::Invalid(format!(
+                "a gang has 1 to {} ranks of at least 1 slot; this one asks for {} of {}",
+                limits::GANG_RANKS_MAX,
+                spec.ranks,
+                spec.slots_per_rank
+            )));
+        }
+        if spec.retries >= limits::ATTEMPTS_MAX {
+            return Err(Rejection::Invalid(format!("at most {} retries are allowed", limits::ATTEMPTS_MAX - 1)));
+        }
+        let Some(queue) = self.queues.get(&spec.queue) else {
+            let known: Vec<String> = self.queues.keys().map(|name| format!("`{name}`")).collect();
+            return Err(Rejection::NoQueue { queue: spec.queue.clone(), known: known.join(", ") });
+        };
+        let need = Need { ranks: spec.ranks, slots_per_rank: spec.slots_per_rank };
+        match placement::feasible(&self.free_nodes(), need) {
+            Ok(()) | Err(Misfit::Occupied { .. }) => {}
+            Err(never) => return Err(Rejection::Infeasible(never)),
+        }
+        let open = self.jobs.values().filter(|job| job.open()).count();
+        if open >= limits::JOBS_OPEN_MAX {
+            return Err(Rejection::Full(format!("{open} jobs are open, and that is the limit")));
+        }
+        if let Some(most) = queue.max_jobs {
+            let here = self.jobs.values().filter(|job| job.open() && job.spec.queue == spec.queue).count();
+            if u32::try_from(here).is_ok_and(|here| here >= most) {
+                return Err(Rejection::Full(format!(
+                    "queue `{}` has {here} open jobs, and {most} is its limit",
+                    spec.queue
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn configure(
+        &mut self,
+        nodes: Vec<NodeSpec>,
+        queues: BTreeMap<String, QueueSpec>,
+        order: String,
+        placement: String,
+        out: &mut Vec<Action>,
+    ) {
+        let old = std::mem::take(&mut self.nodes);
+        for (number, spec) in (0..).zip(nodes) {
+            let id = NodeId(number);
+            let health = old.get(&id).filter(|node| node.spec == spec).map_or(Health::Up, |node| node.health);
+            self.nodes.insert(id, Node { spec, health, busy: BTreeMap::new() });
+        }
+        // Whoever runs keeps the slots that still exist; a gang that lost one cannot go on.
+        for job in self.jobs.values_mut() {
+            let Phase::Active { attempt } = &mut job.phase else { continue };
+            let mut whole = true;
+            for placed in &attempt.placement {
+                for slot in &placed.slots {
+                    match self.nodes.get_mut(&placed.node).filter(|node| *slot < node.spec.slots) {
+                        Some(node) => {
+                            node.busy.insert(*slot, (attempt.id, placed.rank));
+                        }
+                        None => whole = false,
+                    }
+                }
+            }
+            if !whole && attempt.verdict.is_none() {
+                let because = "a node or slot it ran on is no longer in the blueprint".to_owned();
+                attempt.verdict = Some(Verdict::Again { because, counts: false });
+                out.push(Action::Stop { attempt: attempt.id });
+            }
+        }
+        self.queues = queues;
+        self.order = order;
+        self.placement = placement;
+        self.open = true;
+    }
+
+    fn submit(&mut self, spec: JobSpec, by: String, key: Option<String>, out: &mut Vec<Action>) {
+        if let Some(known) = key.as_ref().and_then(|key| self.by_key.get(key)) {
+            out.push(Action::Accepted { job: *known });
+            return;
+        }
+        self.jobs_accepted += 1;
+        let id = JobId(self.jobs_accepted);
+        if let Some(key) = &key {
+            self.by_key.insert(key.clone(), id);
+        }
+        let job = Job {
+            id,
+            spec,
+            by,
+            idempotency_key: key,
+            submitted: self.now,
+            attempts: 0,
+            failures: 0,
+            phase: Phase::Waiting { not_before: self.now },
+            history: Vec::new(),
+        };
+        self.jobs.insert(id, job);
+        out.push(Action::Accepted { job: id });
+        self.forget_old_jobs();
+    }
+
+    fn cancel(&mut self, id: JobId, by: String, out: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        match &mut job.phase {
+            Phase::Waiting { .. } => {
+                job.phase = Phase::Done { outcome: Outcome::Cancelled { by }, at: self.now };
+            }
+            Phase::Active { attempt } => {
+                // A success or failure that is already decided stands; only a retry is overruled.
+                if !matches!(attempt.verdict, Some(Verdict::Over { .. })) {
+                    attempt.verdict = Some(Verdict::Over { outcome: Outcome::Cancelled { by } });
+                    out.push(Action::Stop { attempt: attempt.id });
+                }
+            }
+            Phase::Done { .. } => {}
+        }
+    }
+
+    fn wind_down(&mut self, out: &mut Vec<Action>) {
+        self.open = false;
+        for job in self.jobs.values_mut() {
+            if let Phase::Active { attempt } = &mut job.phase
+                && attempt.verdict.is_none()
+            {
+                attempt.verdict =
+                    Some(Verdict::Again { because: "the server was stopped".to_owned(), counts: false });
+                out.push(Action::Stop { attempt: attempt.id });
+            }
+        }
+    }
+
+    fn task_started(&mut self, task: TaskId, pid: u32) {
+        if let Some(state) = self.task_mut(task)
+            && matches!(state, Task::Starting)
+        {
+            *state = Task::Running { pid };
+        }
+    }
+
+    fn service_ready(&mut self, task: TaskId, out: &mut Vec<Action>) {
+        if let Some(attempt) = self.current_attempt_mut(task.attempt)
+            && !attempt.ready
+            && attempt.verdict.is_none()
+        {
+            attempt.ready = true;
+            out.push(Action::Serve { task });
+        }
+    }
+
+    fn forget_old_jobs(&mut self) {
+        let done: Vec<JobId> = self.jobs.values().filter(|job| !job.open()).map(|job| job.id).collect();
+        for id in done.iter().take(done.len().saturating_sub(DONE_JOBS_KEPT)) {
+            if let Some(key) = self.jobs.remove(id).and_then(|job| job.idempotency_key) {
+                self.by_key.remove(&key);
+            }
+        }
+    }
+
+    /// The attempt `id`, if it is the one that owns slots; a fenced one is not found.
+    pub(crate) fn current_attempt_mut(&mut self, id: AttemptId) -> Option<&mut crate::job::Attempt> {
+        match &mut self.jobs.get_mut(&id.job)?.phase {
+            Phase::Active { attempt } if attempt.id == id => Some(attempt),
+            Phase::Active { .. } | Phase::Waiting { .. } | Phase::Done { .. } => None,
+        }
+    }
+
+    fn task_mut(&mut self, task: TaskId) -> Option<&mut Task> {
+        let place = usize::try_from(task.rank.0).ok()?;
+        self.current_attempt_mut(task.attempt)?.tasks.get_mut(place)
+    }
+
+    /// Attempts that own slots, in order.
+    pub fn open_attempts(&self) -> Vec<AttemptId> {
+        self.jobs.values().filter_map(Job::active).map(|attempt| attempt.id).collect()
+    }
+
+    /// All jobs that are still remembered, oldest first.
+    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
+        self.jobs.values()
+    }
+
+    /// The job `id`.
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    /// The job that was submitted under an idempotency key.
+    pub fn job_by_key(&self, key: &str) -> Option<JobId> {
+        self.by_key.get(key).copied()
+    }
+
+    /// All nodes, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
+    /// The queues by name.
+    pub const fn queues(&self) -> &BTreeMap<String, QueueSpec> {
+        &self.queues
+    }
+
+    /// Events taken in so far.
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The time of the newest event.
+    pub const fn now(&self) -> SimTime {
+        self.now
+    }
+
+    /// SHA-256 over the whole state in its canonical form (ordered maps, fields in order), in hexadecimal.
+    pub fn state_hash(&self) -> String {
+        let mut hash = Sha256::new();
+        // Serialising plain data into memory cannot fail; if it ever did, the error text would differ from any state.
+        match serde_json::to_vec(self) {
+            Ok(bytes) => hash.update(&bytes),
+            Err(error) => hash.update(error.to_string()),
+        }
+        hex::encode(hash.finalize())
+    }
+}

@@ -1,0 +1,78 @@
+//! What a caller asks for.
+
+use std::collections::BTreeMap;
+
+use dh_core::time::Span;
+use serde::{Deserialize, Serialize};
+
+/// A job as submitted. Everything that decides is in here; secrets are not (they are made when an attempt starts).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// A name for people; not unique.
+    pub name: String,
+    /// Program and arguments, the same for every rank.
+    pub command: Vec<String>,
+    /// Environment of every rank.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Ranks of the gang; they start together or not at all.
+    pub ranks: u32,
+    /// Accelerator slots of one rank, all on one node.
+    pub slots_per_rank: u32,
+    /// The queue.
+    pub queue: String,
+    /// Added to the queue's priority.
+    #[serde(default)]
+    pub priority: i32,
+    /// How many failed attempts are tried again. Attempts lost with a node or a server do not count.
+    #[serde(default)]
+    pub retries: u32,
+    /// Longest time of one attempt.
+    #[serde(default)]
+    pub time_limit: Option<Span>,
+    /// Memory of one rank, in bytes.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// Ends by itself, or is kept alive.
+    #[serde(default)]
+    pub kind: JobKind,
+    /// The workload of the blueprint that this job is a run of.
+    #[serde(default)]
+    pub workload: Option<String>,
+}
+
+/// Whether a job ends by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum JobKind {
+    /// Runs to its end.
+    #[default]
+    Batch,
+    /// Kept running: one replica of a model service.
+    Service {
+        /// The service of the blueprint or of a `serve` command.
+        service: String,
+        /// The model name under which the gateway offers it.
+        model: String,
+        /// What its listener speaks.
+        protocol: Protocol,
+    },
+}
+
+/// What a service's listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// OpenAI-style chat and completions.
+    Chat,
+    /// Open Inference Protocol v2.
+    Inference,
+}
+
+impl JobKind {
+    /// Whether this is kept alive.
+    pub const fn is_service(&self) -> bool {
+        matches!(self, Self::Service { .. })
+    }
+}

@@ -1,0 +1,116 @@
+//! Why a job is where it is: the first condition that fails, what nearly fits, and what it waits for.
+
+use dh_core::JobId;
+use dh_core::time::Span;
+use serde::Serialize;
+
+use crate::job::{Outcome, Phase, Verdict};
+use crate::machine::Hall;
+
+/// An answer to `why JOB`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Why {
+    /// The job.
+    pub job: JobId,
+    /// Its state in one word.
+    pub state: &'static str,
+    /// The first condition that decides, as a sentence.
+    pub because: String,
+    /// What stands around it: jobs ahead, nodes that nearly fit, earlier attempts.
+    pub details: Vec<String>,
+    /// What would change it.
+    pub hint: Option<String>,
+}
+
+impl Hall {
+    /// Explains the state of `id`; `None` if there is no such job.
+    pub fn why(&self, id: JobId) -> Option<Why> {
+        let job = self.jobs.get(&id)?;
+        let mut details: Vec<String> = job
+            .history
+            .iter()
+            .map(|record| {
+                let ran = record.ended.since(record.started);
+                format!("attempt {} ran {ran} and ended because {}", record.attempt, record.because)
+            })
+            .collect();
+        let mut hint = None;
+        let because = match &job.phase {
+            Phase::Waiting { not_before } if *not_before > self.now => {
+                format!("it failed {} times and is tried again in {}", job.failures, not_before.since(self.now))
+            }
+            Phase::Waiting { .. } => self.why_waiting(id, &mut details, &mut hint),
+            Phase::Active { attempt } => {
+                for placed in &attempt.placement {
+                    let node = self.nodes.get(&placed.node).map_or("?", |node| &node.spec.name);
+                    details.push(format!("rank {} is on {node}, slots {:?}", placed.rank, placed.slots));
+                }
+                match &attempt.verdict {
+                    None => format!("attempt {} owns its slots since {}", attempt.id.attempt, self.now.since(attempt.started)),
+                    Some(Verdict::Again { because, .. }) => format!("{because}; the gang is stopped and will be tried again"),
+                    Some(Verdict::Over { outcome }) => format!("{}; its last tasks are ending", outcome_text(outcome)),
+                }
+            }
+            Phase::Done { outcome, .. } => outcome_text(outcome),
+        };
+        Some(Why { job: id, state: job.word(), because, details, hint })
+    }
+
+    fn why_waiting(&self, id: JobId, details: &mut Vec<String>, hint: &mut Option<String>) -> String {
+        if !self.open {
+            return "the server is starting or stopping, and nothing is placed meanwhile".to_owned();
+        }
+        let line = self.line();
+        let ahead: Vec<JobId> = line.iter().copied().take_while(|other| *other != id).collect();
+        let misfit = self.find_place(id).err();
+        if let Some(misfit) = &misfit
+            && let Some(job) = self.jobs.get(&id)
+        {
+            let per_rank = job.spec.slots_per_rank;
+            let nearest = self.nodes.values().max_by_key(|node| (node.free(), std::cmp::Reverse(&node.spec.name)));
+            if let Some(node) = nearest {
+                details.push(format!(
+                    "the freest node, {}, has {} of {} slots free; one rank needs {per_rank}",
+                    node.spec.name,
+                    node.free(),
+                    node.spec.slots
+                ));
+            }
+            for holder in self.jobs.values().filter(|other| other.active().is_some()) {
+                let held = holder.spec.ranks.saturating_mul(holder.spec.slots_per_rank);
+                let until = holder.active().zip(holder.spec.time_limit).map_or_else(
+                    || "has no time limit".to_owned(),
+                    |(attempt, limit)| {
+                        let left: Span = attempt.started.after(limit).since(self.now);
+                        format!("ends in {left} at the latest")
+                    },
+                );
+                details.push(format!("{} (`{}`) holds {held} slots and {until}", holder.id, holder.spec.name));
+            }
+            if ahead.is_empty() {
+                *hint = Some("it starts as soon as enough of these end".to_owned());
+                return misfit.to_string();
+            }
+        }
+        match ahead.first() {
+            Some(first) => {
+                let why_first = self.find_place(*first).err().map(|misfit| format!(", because {misfit}"));
+                *hint = Some(format!("`datahall why {first}` tells more; a higher priority would go ahead of it"));
+                format!(
+                    "{} jobs are ahead in the line, and the first, {first}, does not fit yet{}",
+                    ahead.len(),
+                    why_first.unwrap_or_default()
+                )
+            }
+            None => "it starts with the next event".to_owned(),
+        }
+    }
+}
+
+fn outcome_text(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Succeeded => "every rank exited with code 0".to_owned(),
+        Outcome::Failed { because, .. } => format!("{because}, and no retry was left"),
+        Outcome::Cancelled { by } => format!("{by} cancelled it"),
+    }
+}

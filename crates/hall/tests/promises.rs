@@ -1,0 +1,239 @@
+//! What users may rely on, one short story each.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::collections::BTreeMap;
+
+use dh_core::time::Span;
+use dh_core::{AttemptId, HasKind, JobId, Kind, Rank, SimTime, TaskId};
+use dh_hall::{Action, End, EndCause, Event, Hall, JobKind, JobSpec, NodeSpec, Outcome, Phase, Protocol, QueueSpec};
+
+fn hall(slots: &[u32]) -> Hall {
+    let mut hall = Hall::default();
+    let nodes = (0..)
+        .zip(slots)
+        .map(|(n, slots): (u32, _)| NodeSpec { name: format!("n{n}"), pool: "p".into(), slots: *slots })
+        .collect();
+    let queues = BTreeMap::from([
+        ("default".to_owned(), QueueSpec { priority: 0, max_jobs: None }),
+        ("urgent".to_owned(), QueueSpec { priority: 10, max_jobs: None }),
+    ]);
+    hall.step(
+        SimTime(0),
+        Event::Configured { nodes, queues, order: "fifo".into(), placement: "best-fit".into() },
+        &mut Vec::new(),
+    );
+    hall
+}
+
+fn spec(ranks: u32) -> JobSpec {
+    JobSpec {
+        name: "j".into(),
+        command: vec!["true".into()],
+        env: BTreeMap::new(),
+        ranks,
+        slots_per_rank: 1,
+        queue: "default".into(),
+        priority: 0,
+        retries: 1,
+        time_limit: None,
+        memory_bytes: None,
+        kind: JobKind::Batch,
+        workload: None,
+    }
+}
+
+fn step(hall: &mut Hall, at_ms: u64, event: Event) -> Vec<Action> {
+    let mut actions = Vec::new();
+    hall.step(SimTime(at_ms * 1_000_000), event, &mut actions);
+    actions
+}
+
+fn submit(hall: &mut Hall, at_ms: u64, spec: JobSpec) -> Vec<Action> {
+    step(hall, at_ms, Event::Submitted { spec: Box::new(spec), by: "me".into(), idempotency_key: None })
+}
+
+fn ended(job: u64, attempt: u32, rank: u32, code: i32, cause: EndCause) -> Event {
+    let task = TaskId { attempt: AttemptId { job: JobId(job), attempt }, rank: Rank(rank) };
+    Event::TaskEnded { task, end: End { code: Some(code), signal: None, cause, message: String::new() } }
+}
+
+fn started(actions: &[Action]) -> Vec<(u64, u32)> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Start { attempt, placement } => Some((attempt.job.0, u32::try_from(placement.len()).unwrap())),
+            Action::Accepted { .. } | Action::Stop { .. } | Action::Serve { .. } | Action::Close { .. } => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_gang_never_starts_partially_and_is_not_starved() {
+    let mut hall = hall(&[2, 2]);
+    assert_eq!(started(&submit(&mut hall, 1, spec(3))), [(1, 3)]);
+    assert_eq!(started(&submit(&mut hall, 2, spec(2))), [], "one slot is free, two are needed");
+    assert_eq!(started(&submit(&mut hall, 3, spec(1))), [], "a small job does not overtake the line");
+    let why = hall.why(JobId(2)).unwrap();
+    assert_eq!(why.because, "there is room for 1 of its 2 ranks beside what is running");
+    assert!(hall.why(JobId(3)).unwrap().because.starts_with("1 jobs are ahead in the line, and the first, job/2,"));
+    let mut actions = Vec::new();
+    for rank in 0..3 {
+        actions = step(&mut hall, 10, ended(1, 1, rank, 0, EndCause::Exited));
+    }
+    assert_eq!(started(&actions), [(2, 2), (3, 1)]);
+}
+
+#[test]
+fn one_failed_rank_stops_the_gang_and_slots_return_with_the_last_task() {
+    let mut hall = hall(&[2]);
+    submit(&mut hall, 1, spec(2));
+    submit(&mut hall, 1, spec(1));
+    let attempt = AttemptId { job: JobId(1), attempt: 1 };
+    let actions = step(&mut hall, 2, ended(1, 1, 0, 7, EndCause::Exited));
+    assert_eq!(actions, [Action::Stop { attempt }], "job 2 must not start while rank 1 still runs");
+    let actions = step(&mut hall, 3, ended(1, 1, 1, 0, EndCause::Stopped));
+    assert_eq!(actions[0], Action::Close { attempt });
+    assert_eq!(started(&actions), [(2, 1)], "job 1 is in back-off, so job 2 goes first");
+    assert_eq!(hall.next_wakeup(), Some(SimTime(503_000_000)));
+    step(&mut hall, 4, ended(2, 1, 0, 0, EndCause::Exited));
+    let actions = step(&mut hall, 503, Event::Tick);
+    assert_eq!(started(&actions), [(1, 2)]);
+    step(&mut hall, 600, ended(1, 2, 1, 9, EndCause::Exited));
+    step(&mut hall, 601, ended(1, 2, 0, 0, EndCause::Stopped));
+    let Phase::Done { outcome: Outcome::Failed { because, code }, .. } = &hall.job(JobId(1)).unwrap().phase else {
+        unreachable!("one retry was allowed")
+    };
+    assert_eq!((because.as_str(), *code), ("rank 1 exited with code 9", Some(9)));
+}
+
+#[test]
+fn work_lost_with_the_server_is_not_the_jobs_fault() {
+    let mut hall = hall(&[2]);
+    submit(&mut hall, 1, JobSpec { retries: 0, ..spec(2) });
+    for round in 1..=5 {
+        step(&mut hall, 10 * u64::from(round), Event::ServerStarted);
+        step(&mut hall, 10 * u64::from(round), ended(1, round, 0, 0, EndCause::Lost));
+        let actions = step(&mut hall, 10 * u64::from(round), ended(1, round, 1, 0, EndCause::Lost));
+        assert_eq!(started(&actions), [], "nothing starts before the server knows its nodes");
+        let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots: 2 }];
+        let queues = hall.queues().clone();
+        let configured = Event::Configured { nodes, queues, order: "fifo".into(), placement: "best-fit".into() };
+        assert_eq!(started(&step(&mut hall, 10 * u64::from(round) + 1, configured)), [(1, 2)]);
+    }
+    assert_eq!(hall.job(JobId(1)).unwrap().failures, 0);
+}
+
+#[test]
+fn a_job_that_finished_unseen_is_not_run_again() {
+    let mut hall = hall(&[1]);
+    submit(&mut hall, 1, spec(1));
+    step(&mut hall, 2, Event::ServerStarted);
+    step(&mut hall, 3, ended(1, 1, 0, 0, EndCause::Exited));
+    assert_eq!(hall.job(JobId(1)).unwrap().word(), "succeeded");
+}
+
+#[test]
+fn the_same_idempotency_key_is_the_same_job() {
+    let mut hall = hall(&[1]);
+    let event = || Event::Submitted {
+        spec: Box::new(spec(1)),
+        by: "me".into(),
+        idempotency_key: Some("k".into()),
+    };
+    step(&mut hall, 1, event());
+    assert_eq!(step(&mut hall, 2, event()), [Action::Accepted { job: JobId(1) }]);
+    assert_eq!(hall.jobs().count(), 1);
+}
+
+#[test]
+fn reports_of_a_fenced_attempt_have_no_effect() {
+    let mut hall = hall(&[1]);
+    submit(&mut hall, 1, spec(1));
+    step(&mut hall, 2, ended(1, 1, 0, 1, EndCause::Exited));
+    step(&mut hall, 1000, Event::Tick);
+    let before = hall.job(JobId(1)).unwrap().clone();
+    assert_eq!(before.active().unwrap().id.attempt, 2);
+    assert_eq!(step(&mut hall, 1001, ended(1, 1, 0, 0, EndCause::Exited)), []);
+    assert_eq!(*hall.job(JobId(1)).unwrap(), before);
+}
+
+#[test]
+fn priorities_of_queue_and_job_add_up() {
+    let mut hall = hall(&[1]);
+    submit(&mut hall, 1, spec(1));
+    submit(&mut hall, 2, JobSpec { priority: 5, ..spec(1) });
+    submit(&mut hall, 3, JobSpec { queue: "urgent".into(), ..spec(1) });
+    submit(&mut hall, 4, JobSpec { queue: "urgent".into(), priority: -6, ..spec(1) });
+    let mut order = Vec::new();
+    for job in [1, 3, 2, 4] {
+        order.extend(started(&step(&mut hall, 10, ended(job, 1, 0, 0, EndCause::Exited))));
+    }
+    assert_eq!(order, [(3, 1), (2, 1), (4, 1)]);
+}
+
+#[test]
+fn a_time_limit_ends_the_job_without_a_retry() {
+    let mut hall = hall(&[1]);
+    submit(&mut hall, 0, JobSpec { time_limit: Some(Span::from_secs(2)), ..spec(1) });
+    assert_eq!(hall.next_wakeup(), Some(SimTime(2_000_000_000)));
+    let attempt = AttemptId { job: JobId(1), attempt: 1 };
+    assert_eq!(step(&mut hall, 2000, Event::Tick), [Action::Stop { attempt }]);
+    step(&mut hall, 2100, ended(1, 1, 0, 0, EndCause::Stopped));
+    assert_eq!(hall.job(JobId(1)).unwrap().word(), "failed");
+    assert_eq!(hall.why(JobId(1)).unwrap().because, "its time limit of 2 s was over, and no retry was left");
+}
+
+#[test]
+fn a_service_is_kept_alive_and_says_when_it_is_ready() {
+    let mut hall = hall(&[1]);
+    let kind = JobKind::Service { service: "chat".into(), model: "m".into(), protocol: Protocol::Chat };
+    submit(&mut hall, 1, JobSpec { kind, retries: 0, ..spec(1) });
+    let task = TaskId { attempt: AttemptId { job: JobId(1), attempt: 1 }, rank: Rank(0) };
+    assert_eq!(step(&mut hall, 2, Event::ServiceReady { task }), [Action::Serve { task }]);
+    assert_eq!(step(&mut hall, 3, Event::ServiceReady { task }), [], "once is enough");
+    step(&mut hall, 4, ended(1, 1, 0, 0, EndCause::Exited));
+    assert_eq!(hall.job(JobId(1)).unwrap().word(), "retrying");
+    assert_eq!(started(&step(&mut hall, 2000, Event::Tick)), [(1, 1)]);
+    step(&mut hall, 2001, Event::CancelRequested { job: JobId(1), by: "me".into() });
+    step(&mut hall, 2002, ended(1, 2, 0, 0, EndCause::Stopped));
+    assert_eq!(hall.job(JobId(1)).unwrap().word(), "cancelled");
+}
+
+#[test]
+fn what_can_never_run_is_refused_with_the_numbers() {
+    let hall = hall(&[2, 4]);
+    let check = |spec: JobSpec| hall.check(&spec).map_err(|error| (error.kind(), error.to_string()));
+    assert_eq!(check(spec(6)), Ok(()));
+    assert_eq!(
+        check(spec(7)),
+        Err((
+            Kind::Infeasible,
+            "it can never run on this hall: the whole hall has room for 6 such ranks, and the gang has 7".into()
+        ))
+    );
+    assert_eq!(
+        check(JobSpec { slots_per_rank: 5, ..spec(1) }).unwrap_err().0,
+        Kind::Infeasible
+    );
+    assert_eq!(
+        check(JobSpec { queue: "nope".into(), ..spec(1) }).unwrap_err().1,
+        "there is no queue `nope`; there is `default`, `urgent`"
+    );
+    for bad in [
+        JobSpec { ranks: 0, ..spec(1) },
+        JobSpec { command: vec![], ..spec(1) },
+        JobSpec { name: String::new(), ..spec(1) },
+        JobSpec { retries: 100, ..spec(1) },
+        JobSpec { env: BTreeMap::from([("A=B".into(), "x".into())]), ..spec(1) },
+    ] {
+        assert_eq!(check(bad).unwrap_err().0, Kind::Invalid);
+    }
+}
+
+#[test]
+fn time_never_goes_back() {
+    let mut hall = hall(&[1]);
+    step(&mut hall, 5000, Event::Tick);
+    submit(&mut hall, 10, spec(1));
+    assert_eq!(hall.job(JobId(1)).unwrap().submitted, SimTime(5_000_000_000));
+}
