@@ -1,0 +1,83 @@
+//! Names: which are allowed, and which one was probably meant.
+
+/// Characters of a name; a DNS label has the same bound.
+const NAME_MAX: usize = 63;
+
+/// Known names that one misspelled name is compared with.
+const COMPARED_MAX: usize = 256;
+
+/// Whether `name` is kebab-case: starts with a letter, single hyphens only inside.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.len() <= NAME_MAX
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && !name.contains("--")
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// `text` made into a name, if anything of it can be kept.
+pub(crate) fn as_name(text: &str) -> Option<String> {
+    let lower = text.to_lowercase();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let name: String = words.join("-").chars().take(NAME_MAX).collect();
+    let name = name.trim_matches(|c: char| c == '-' || c.is_ascii_digit());
+    is_name(name).then(|| name.to_owned())
+}
+
+/// The known name that `written` is nearest to, if it is near enough to have been meant.
+pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Beyond this a comparison costs more than the hint is worth.
+    if written.len() > 2 * NAME_MAX {
+        return None;
+    }
+    let lower = written.to_lowercase();
+    known
+        .into_iter()
+        .take(COMPARED_MAX)
+        .map(|name| (strsim::damerau_levenshtein(&lower, name), name))
+        .filter(|(distance, name)| *distance <= 1.max(name.chars().count().min(lower.chars().count()) / 3))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// "did you mean `x`?" or a list of what there is.
+pub(crate) fn suggestion<'a>(written: &str, known: impl IntoIterator<Item = &'a str>, what: &str) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    if let Some(name) = nearest(written, known.iter().copied()) {
+        return format!("did you mean `{name}`?");
+    }
+    match known.len() {
+        0 => format!("no {what} is described"),
+        1..=12 => format!("known: {}", known.join(", ")),
+        more => {
+            format!("known: {}, and {} more", known.iter().take(12).copied().collect::<Vec<_>>().join(", "), more - 12)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kebab_case() {
+        for good in ["a", "first-hall", "a1", "x9-y"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "A", "1a", "a-", "-a", "a--b", "a_b", "é", "a b", &"a".repeat(64)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+        assert_eq!(as_name("First Hall"), Some("first-hall".to_owned()));
+        assert_eq!(as_name("My_Lab 2"), Some("my-lab".to_owned()));
+        assert_eq!(as_name("???"), None);
+    }
+
+    #[test]
+    fn the_nearest_name_is_offered_only_when_near() {
+        let known = ["epochs", "batch", "seed"];
+        assert_eq!(nearest("epoch", known), Some("epochs"));
+        assert_eq!(nearest("BATCH", known), Some("batch"));
+        assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest("sead", known), Some("seed"));
+    }
+}

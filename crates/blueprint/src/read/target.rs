@@ -1,0 +1,102 @@
+//! `[target]`: how and where the hall runs.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::codes::Code;
+use crate::problem::quoted;
+use crate::section::{Section, Spot};
+use crate::settings::{Executor, Target};
+
+/// Ports next to each other and outside of the range that Linux hands out itself (32768 and above).
+const API_PORT: u16 = 4600;
+const GATEWAY_PORT: u16 = 4601;
+const STORE_PORT: u16 = 4602;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+const fn ordinary() -> Target {
+    Target {
+        listen: LOOPBACK,
+        expose: false,
+        api_port: API_PORT,
+        gateway_port: GATEWAY_PORT,
+        store_port: STORE_PORT,
+        executor: Executor::Local,
+    }
+}
+
+/// The target of the file, or the ordinary one if it has none.
+pub(super) fn read(root: &Section<'_>) -> Option<Target> {
+    if !root.has("target") {
+        root.know(&["target"]);
+        return Some(ordinary());
+    }
+    root.table("target").map(|section| target(&section))
+}
+
+fn target(section: &Section<'_>) -> Target {
+    let listen = section.text("listen").and_then(|found| address(section, &found));
+    let expose = section.boolean("expose").is_some_and(|expose| expose.value);
+    let ports = [("api_port", API_PORT), ("gateway_port", GATEWAY_PORT), ("store_port", STORE_PORT)];
+    let [api_port, gateway_port, store_port] = ports.map(|(key, default)| {
+        let port = section.integer(key, 0..=u16::MAX);
+        (key, port.map_or(default, |port| port.value))
+    });
+    different(section, [api_port, gateway_port, store_port]);
+    let executor = section.word("executor", &[("local", Executor::Local)]);
+    if let Some(listen) = &listen
+        && !listen.value.is_loopback()
+        && !expose
+    {
+        let message = format!("{} can be reached from other machines", listen.value);
+        let hint = "keep listen = \"127.0.0.1\", or write expose = true beside it if this is wanted".to_owned();
+        section.problems.add(Code::EXPOSED, &listen.at, message, Some(hint));
+    }
+    section.finish();
+    Target {
+        listen: listen.map_or(LOOPBACK, |listen| listen.value),
+        expose,
+        api_port: api_port.1,
+        gateway_port: gateway_port.1,
+        store_port: store_port.1,
+        executor: executor.map_or(Executor::Local, |executor| executor.value),
+    }
+}
+
+fn address(section: &Section<'_>, found: &Spot<String>) -> Option<Spot<IpAddr>> {
+    if let Ok(value) = found.value.parse() {
+        return Some(Spot { value, at: found.at.clone() });
+    }
+    let hint = match found.value.as_str() {
+        "localhost" => "write listen = \"127.0.0.1\"".to_owned(),
+        text if text.parse::<std::net::SocketAddr>().is_ok() => {
+            "write the address alone; ports have keys of their own: api_port, gateway_port, store_port".to_owned()
+        }
+        _ => "for example \"127.0.0.1\" or \"::1\"".to_owned(),
+    };
+    section.problems.add(
+        Code::BAD_ADDRESS,
+        &found.at,
+        format!("{} is not an IP address", quoted(&found.value)),
+        Some(hint),
+    );
+    None
+}
+
+/// Each listener needs a port of its own; 0 is any free one.
+fn different(section: &Section<'_>, ports: [(&str, u16); 3]) {
+    for (place, (key, port)) in ports.iter().enumerate() {
+        let same = ports.iter().take(place).find(|(_, other)| other == port && *port != 0);
+        if let Some((other, _)) = same {
+            // Point at the key that is written; the other may be a default.
+            let at = if section.has(key) { section.key_at(key) } else { section.key_at(other) };
+            let message = format!("`{other}` and `{key}` are both {port}");
+            section.problems.add(
+                Code::SAME_PORT,
+                &at,
+                message,
+                Some("give each its own, or 0 for any free port".to_owned()),
+            );
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Models of performance: how long will this job take on this hall?
+//!
+//! Invariant: pure. What a machine can do comes in as a [`MachineProfile`]; nothing is measured here. Every number that
+//! comes out carries its basis, the formula with its numbers filled in.
+#![warn(missing_docs)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::allow_attributes,
+        reason = "tests fail by panicking"
+    )
+)]
+
+mod collective;
+mod error;
+mod gemm;
+pub mod inference;
+mod profile;
+pub mod training;
+
+pub use collective::{Collective, all_reduce};
+pub use error::Error;
+pub use gemm::{Gemm, Rate, rate_of};
+pub use profile::{GemmRate, MachineProfile};

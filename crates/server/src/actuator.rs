@@ -1,0 +1,146 @@
+//! The hands: one thread that carries out, in order, what the hall decided and the log holds.
+//!
+//! Each attempt gets a key of its own for the store, which dies with it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use dh_core::{AccessKey, AttemptId, Rank, Role, Secret, TaskId};
+use dh_exec::{Executor, ExitReason, GangSpec, Outcome, RankSpec, Stop, TaskEvent, TaskLimits, What, free_ports};
+use dh_guard::KeyRing;
+use dh_hall::{Action, End, EndCause, Event, JobKind, JobSpec, Placed};
+use dh_units::Bytes;
+
+use crate::Error;
+use crate::body::Handle;
+use crate::services::Services;
+
+/// What the hands need.
+pub(crate) struct Actuator {
+    pub(crate) hall: Handle,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) keys: KeyRing,
+    pub(crate) services: Arc<Services>,
+    pub(crate) store_url: String,
+    pub(crate) workdir: PathBuf,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// The key of each attempt that owns slots.
+    pub(crate) issued: BTreeMap<AttemptId, AccessKey>,
+}
+
+impl Actuator {
+    /// Runs until the hall ends.
+    pub(crate) fn run(mut self, actions: &Receiver<Action>) {
+        while let Ok(action) = actions.recv() {
+            match action {
+                Action::Accepted { .. } => {}
+                Action::Start { attempt, placement } => {
+                    if let Err(error) = self.start(attempt, &placement) {
+                        self.report_not_started(attempt, &placement, &error);
+                    }
+                }
+                Action::Stop { attempt } => {
+                    self.services.forget(attempt);
+                    // An attempt that never started has nothing to stop; its ranks were reported as not started.
+                    if let Err(error) = self.executor.stop(attempt, Stop::Polite) {
+                        tracing::debug!(%attempt, %error, "nothing to stop");
+                    }
+                }
+                Action::Serve { task } => self.services.serve(task.attempt),
+                Action::Close { attempt } => {
+                    self.services.forget(attempt);
+                    if let Some(key) = self.issued.remove(&attempt)
+                        && let Err(error) = self.keys.revoke(&key.id)
+                    {
+                        tracing::warn!(%attempt, %error, "the attempt's key was not revoked");
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, attempt: AttemptId, placement: &[Placed]) -> Result<(), Error> {
+        let spec = self
+            .hall
+            .read()
+            .job(attempt.job)
+            .map(|job| job.spec.clone())
+            .ok_or_else(|| Error::NotFound(attempt.job.to_string()))?;
+        let key = self.keys.issue_ephemeral(&attempt.to_string(), Role::Job)?;
+        self.issued.insert(attempt, key.clone());
+
+        let mut env = spec.env.clone();
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", self.store_url.as_str()),
+            ("AWS_ACCESS_KEY_ID", key.id.as_str()),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+        ] {
+            env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+        let mut secret_env = BTreeMap::from([("AWS_SECRET_ACCESS_KEY".to_owned(), key.secret)]);
+        if let JobKind::Service { model, protocol, .. } = &spec.kind {
+            let port = free_ports(1)
+                .map_err(|source| Error::Listen { address: "a free port of loopback".to_owned(), source })?
+                .first()
+                .copied()
+                .unwrap_or_default();
+            let engine_key = self.keys.issue_ephemeral(&format!("engine {attempt}"), Role::Model)?;
+            // The engine knows one key, the gateway's; the ring need not know it, so that it opens nothing else.
+            self.keys.revoke(&engine_key.id)?;
+            env.insert("DH_SERVICE_PORT".to_owned(), port.to_string());
+            secret_env.insert("DH_ENGINE_KEY".to_owned(), engine_key.secret.clone());
+            self.services.expect(attempt, model, *protocol, port, engine_key.secret);
+            let task = TaskId { attempt, rank: Rank(0) };
+            let (services, hall) = (Arc::clone(&self.services), self.hall.clone());
+            self.runtime.spawn(async move { services.watch(task, port, hall).await });
+        }
+        self.executor.start(gang(attempt, spec, placement, env, secret_env, self.workdir.clone()))?;
+        Ok(())
+    }
+
+    fn report_not_started(&self, attempt: AttemptId, placement: &[Placed], error: &Error) {
+        tracing::warn!(%attempt, %error, "the gang did not start");
+        for placed in placement {
+            let end = End { code: None, signal: None, cause: EndCause::NotStarted, message: error.to_string() };
+            self.hall.tell(Event::TaskEnded { task: TaskId { attempt, rank: placed.rank }, end });
+        }
+    }
+}
+
+fn gang(
+    attempt: AttemptId,
+    spec: JobSpec,
+    placement: &[Placed],
+    env: BTreeMap<String, String>,
+    secret_env: BTreeMap<String, Secret<String>>,
+    workdir: PathBuf,
+) -> GangSpec {
+    let job = attempt.job.0.to_string();
+    let command = spec.command.into_iter().map(|word| word.replace("{job}", &job)).collect();
+    let ranks =
+        placement.iter().map(|placed| RankSpec { rank: placed.rank, cores: Vec::new(), node: placed.node }).collect();
+    let limits = TaskLimits { memory: spec.memory_bytes.map(Bytes), ..TaskLimits::default() };
+    GangSpec { attempt, name: spec.name, command, env, secret_env, ranks, limits, workdir }
+}
+
+/// What an executor reports, in the hall's words.
+pub(crate) fn event_of(report: TaskEvent) -> Event {
+    match report.what {
+        What::Started { pid, .. } => Event::TaskStarted { task: report.task, pid },
+        What::Exited(outcome) => Event::TaskEnded { task: report.task, end: end_of(outcome) },
+    }
+}
+
+/// How a task ended, in the hall's words.
+pub(crate) fn end_of(outcome: Outcome) -> End {
+    let cause = match outcome.reason {
+        ExitReason::Exited | ExitReason::TimeLimit | ExitReason::MemoryLimit => EndCause::Exited,
+        ExitReason::Killed => EndCause::Stopped,
+        ExitReason::LifelineLost | ExitReason::WardenLost => EndCause::Lost,
+        ExitReason::SpawnFailed => EndCause::NotStarted,
+    };
+    End { code: outcome.code, signal: outcome.signal, cause, message: outcome.message }
+}

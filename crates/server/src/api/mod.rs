@@ -1,0 +1,151 @@
+//! The job API: HTTP and JSON under `/v1`. One layer checks the key of every request but `/healthz`.
+
+mod jobs;
+mod logs;
+mod services;
+mod status;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use dh_blueprint::Settings;
+use dh_core::{Authenticate, HasKind, Kind, Principal, limits};
+use dh_exec::Executor;
+use dh_store::Store;
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::body::Handle;
+use crate::wire::{ErrorBody, ErrorView, Listeners};
+
+/// What the handlers need.
+pub(crate) struct Api {
+    pub(crate) settings: Settings,
+    pub(crate) hall: Handle,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) store: Store,
+    pub(crate) auth: Arc<dyn Authenticate>,
+    pub(crate) listeners: Listeners,
+    pub(crate) started: Instant,
+    pub(crate) not_enforced: Vec<String>,
+    /// Set to true to end the server.
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+pub(crate) use services::start_service;
+pub(crate) use status::of as status_of;
+
+type Shared = State<Arc<Api>>;
+
+/// All routes.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/status", get(status::status))
+        .route("/v1/nodes/{node}/drain", post(status::drain))
+        .route("/v1/shutdown", post(status::shutdown))
+        .route("/v1/jobs", get(jobs::list).post(jobs::submit))
+        .route("/v1/jobs/{job}", get(jobs::show))
+        .route("/v1/jobs/{job}/why", get(jobs::why))
+        .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{job}/ranks/{rank}/kill", post(jobs::kill_rank))
+        .route("/v1/jobs/{job}/logs", get(logs::logs))
+        .route("/v1/services", get(services::list).post(services::start))
+        .route("/v1/services/{service}/stop", post(services::stop))
+        .route("/metrics", get(crate::metrics::metrics))
+        .fallback(no_route)
+        .layer(from_fn_with_state(Arc::clone(&api), check_key));
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .merge(guarded)
+        .layer(DefaultBodyLimit::max(limits::JOB_BYTES_MAX))
+        .with_state(api)
+}
+
+/// The one check. A request without a key that may operate goes no further.
+async fn check_key(State(api): Shared, mut request: Request, next: Next) -> Result<Response, Failed> {
+    let principal = request
+        .headers()
+        .get("authorization")
+        .and_then(|value| value.to_str().ok())
+        .and_then(dh_guard::bearer_of)
+        .and_then(|token| api.auth.bearer(token))
+        .ok_or_else(|| Failed::new(Kind::Unauthorized, "a key is needed").hint("send `Authorization: Bearer KEY`"))?;
+    if !principal.may_operate() {
+        let message = format!("the key of `{}` may not use the job API", principal.name);
+        return Err(Failed::new(Kind::Forbidden, message).hint("use the hall's admin key"));
+    }
+    request.extensions_mut().insert(Caller(principal));
+    Ok(next.run(request).await)
+}
+
+/// The caller whose key was checked.
+#[derive(Clone)]
+pub(crate) struct Caller(pub(crate) Principal);
+
+async fn no_route(request: Request) -> Failed {
+    Failed::new(Kind::NotFound, format!("there is no {} {}", request.method(), request.uri().path()))
+}
+
+/// An error on its way to the caller.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failed {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        let kind = error.kind();
+        if matches!(kind, Kind::Internal | Kind::Corrupt) {
+            tracing::error!(%error, "a request failed on our side");
+        }
+        Self { kind, message: error.to_string(), hint: error.hint() }
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let error = ErrorView { message: self.message, kind: self.kind.word().to_owned(), hint: self.hint };
+        (status, Json(ErrorBody { error })).into_response()
+    }
+}
+
+/// Serves until `stop` turns true, then lets open requests end for a moment.
+pub(crate) async fn serve(
+    router: Router,
+    listener: tokio::net::TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), std::io::Error> {
+    let mut stopped = stop.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        // A dropped sender means that the server is going, too.
+        drop(stop.wait_for(|stop| *stop).await);
+    });
+    let deadline = async move {
+        drop(stopped.wait_for(|stop| *stop).await);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    };
+    tokio::select! {
+        outcome = server => outcome,
+        () = deadline => Ok(()),
+    }
+}

@@ -1,0 +1,101 @@
+//! The hall as a whole.
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use dh_core::NodeId;
+use dh_hall::{Event, Health};
+use serde::Deserialize;
+
+use super::{Caller, Failed, Shared, services};
+use crate::Error;
+use crate::wire::{NodeView, SCHEMA_VERSION, Status, StoreView, jobs_by_state};
+
+pub(super) async fn status(State(api): Shared) -> Json<Status> {
+    Json(of(&api))
+}
+
+/// The state of the hall at this moment.
+pub(crate) fn of(api: &super::Api) -> Status {
+    let services = services::views(api);
+    let store = store_view(api);
+    let hall = api.hall.read();
+    let nodes = hall
+        .nodes()
+        .map(|(_, node)| NodeView {
+            name: node.spec.name.clone(),
+            pool: node.spec.pool.clone(),
+            slots: node.spec.slots,
+            busy: u32::try_from(node.busy.len()).unwrap_or(u32::MAX),
+            health: match node.health {
+                Health::Up => "up".to_owned(),
+                Health::Drained => "drained".to_owned(),
+            },
+        })
+        .collect();
+    Status {
+        schema_version: SCHEMA_VERSION,
+        name: api.settings.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        listeners: api.listeners.clone(),
+        uptime_seconds: api.started.elapsed().as_secs(),
+        resident_bytes: resident_bytes(),
+        events: hall.steps(),
+        state_hash: hall.state_hash(),
+        nodes,
+        jobs: jobs_by_state(&hall),
+        services,
+        store,
+        not_enforced: api.not_enforced.clone(),
+    }
+}
+
+fn store_view(api: &super::Api) -> StoreView {
+    let stats = api.store.stats();
+    StoreView {
+        buckets: stats.buckets,
+        objects: stats.objects,
+        logical_bytes: stats.logical_bytes,
+        stored_bytes: stats.stored_bytes,
+        cache_hits: stats.cache_hits,
+        cache_misses: stats.cache_misses,
+        read_bytes: stats.bytes_out,
+        written_bytes: stats.bytes_in,
+    }
+}
+
+/// Resident memory of this process, from `/proc/self/statm`.
+pub(crate) fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    pages.saturating_mul(u64::try_from(rustix::param::page_size()).unwrap_or(4096))
+}
+
+/// Whether a node is to be kept free of new work.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drain {
+    drained: bool,
+}
+
+pub(super) async fn drain(
+    State(api): Shared,
+    Path(name): Path<String>,
+    body: Result<Json<Drain>, axum::extract::rejection::JsonRejection>,
+) -> Result<Json<Status>, Failed> {
+    let Json(Drain { drained }) = body.map_err(|error| Failed::new(dh_core::Kind::Invalid, error.body_text()))?;
+    let node: Option<NodeId> = api.hall.read().nodes().find(|(_, node)| node.spec.name == name).map(|(id, _)| id);
+    let node = node.ok_or_else(|| Error::NotFound(format!("node `{name}`")))?;
+    api.hall.ask(Event::NodeDrained { node, drained }).await?;
+    Ok(Json(of(&api)))
+}
+
+pub(super) async fn shutdown(
+    State(api): Shared,
+    Extension(Caller(caller)): Extension<Caller>,
+) -> Json<serde_json::Value> {
+    tracing::info!(by = caller.name, "asked to stop");
+    api.stop.send_replace(true);
+    Json(serde_json::json!({ "stopping": true }))
+}

@@ -1,0 +1,261 @@
+//! From what the blueprint declares to what the hall runs: workloads and services become job specifications.
+
+use std::collections::BTreeMap;
+
+use dh_blueprint::{ServiceSource, Settings, Train, WorkloadKind};
+use dh_core::time::Span;
+use dh_hall::{JobKind, JobSpec, NodeSpec, Protocol, QueueSpec};
+use dh_units::{Bytes, Seconds};
+
+use crate::Error;
+use crate::wire::{JobRequest, ServiceRequest};
+
+/// The bucket of training sets, one prefix each.
+pub const DATASETS: &str = "datasets";
+/// The bucket of checkpoints, `WORKLOAD/job-N/...`.
+pub const CHECKPOINTS: &str = "checkpoints";
+/// The bucket of models that services load.
+pub const MODELS: &str = "models";
+
+/// Our own program: the executor puts its folder first in `PATH`.
+const PROGRAM: &str = "datahall";
+
+/// Where a workload's job keeps its checkpoints and its final model. `{job}` stands for the job's number.
+pub fn checkpoint_prefix(workload: &str, job: &str) -> String {
+    format!("{workload}/job-{job}")
+}
+
+/// The nodes of the blueprint, pool by pool.
+pub(crate) fn nodes(settings: &Settings) -> Vec<NodeSpec> {
+    settings
+        .pools
+        .iter()
+        .flat_map(|(name, pool)| {
+            (0..pool.nodes).map(move |number| NodeSpec {
+                name: format!("{name}-{number}"),
+                pool: name.clone(),
+                slots: pool.slots,
+            })
+        })
+        .collect()
+}
+
+/// The queues of the blueprint.
+pub(crate) fn queues(settings: &Settings) -> BTreeMap<String, QueueSpec> {
+    settings
+        .queues
+        .iter()
+        .map(|(name, queue)| (name.clone(), QueueSpec { priority: queue.priority, max_jobs: queue.max_jobs }))
+        .collect()
+}
+
+/// The job that `request` asks for.
+pub(crate) fn job(settings: &Settings, request: JobRequest) -> Result<JobSpec, Error> {
+    let mut spec = match &request.workload {
+        Some(name) => workload(settings, name)?,
+        None => JobSpec {
+            name: String::new(),
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            ranks: 1,
+            slots_per_rank: 1,
+            queue: only_queue(settings),
+            priority: 0,
+            retries: 0,
+            time_limit: None,
+            memory_bytes: None,
+            kind: JobKind::Batch,
+            workload: None,
+        },
+    };
+    if let Some(command) = request.command {
+        spec.command = command;
+    }
+    spec.env.extend(request.env);
+    spec.ranks = request.ranks.unwrap_or(spec.ranks);
+    spec.slots_per_rank = request.slots_per_rank.unwrap_or(spec.slots_per_rank);
+    spec.queue = request.queue.unwrap_or(spec.queue);
+    spec.priority = request.priority.unwrap_or(spec.priority);
+    spec.retries = request.retries.unwrap_or(spec.retries);
+    if let Some(text) = request.time_limit {
+        let time: Seconds = text.parse().map_err(|error| Error::Invalid(format!("time_limit `{text}`: {error}")))?;
+        spec.time_limit = Some(span(time)?);
+    }
+    if let Some(text) = request.memory {
+        let memory: Bytes = text.parse().map_err(|error| Error::Invalid(format!("memory `{text}`: {error}")))?;
+        spec.memory_bytes = Some(memory.0);
+    }
+    if let Some(name) = request.name {
+        spec.name = name;
+    } else if spec.name.is_empty() {
+        let program = spec.command.first().map_or("job", String::as_str);
+        spec.name = program.rsplit('/').next().unwrap_or(program).chars().take(60).collect();
+    }
+    Ok(spec)
+}
+
+fn workload(settings: &Settings, name: &str) -> Result<JobSpec, Error> {
+    let workload = settings.workloads.get(name).ok_or_else(|| {
+        let known: Vec<&str> = settings.workloads.keys().map(String::as_str).collect();
+        Error::NotFound(format!("workload `{name}`; the blueprint has {}", list(&known)))
+    })?;
+    let (command, env) = match &workload.kind {
+        WorkloadKind::Train(train) => (train_command(name, train), BTreeMap::new()),
+        WorkloadKind::Command(command) => (command.command.clone(), command.env.clone()),
+    };
+    Ok(JobSpec {
+        name: name.to_owned(),
+        command,
+        env,
+        ranks: workload.ranks,
+        slots_per_rank: workload.slots_per_rank,
+        queue: workload.queue.clone(),
+        priority: 0,
+        retries: workload.retries,
+        time_limit: workload.time_limit.map(span).transpose()?,
+        memory_bytes: workload.memory.map(|memory| memory.0),
+        kind: JobKind::Batch,
+        workload: Some(name.to_owned()),
+    })
+}
+
+/// The built-in trainer. Each job has its own checkpoints, so a second run starts afresh; a retry is the same job.
+fn train_command(workload: &str, train: &Train) -> Vec<String> {
+    let layers: Vec<String> = train.model.layers().iter().map(u32::to_string).collect();
+    let mut command = vec![PROGRAM.to_owned(), "train".to_owned()];
+    for (flag, value) in [
+        ("--data", format!("s3://{DATASETS}/{}", train.dataset)),
+        ("--checkpoints", format!("s3://{CHECKPOINTS}/{}", checkpoint_prefix(workload, "{job}"))),
+        ("--layers", layers.join(",")),
+        ("--epochs", train.epochs.to_string()),
+        ("--batch", train.batch.to_string()),
+        ("--learning-rate", train.learning_rate.to_string()),
+        ("--seed", train.seed.to_string()),
+        ("--checkpoint-every", train.checkpoint_every.to_string()),
+    ] {
+        command.push(flag.to_owned());
+        command.push(value);
+    }
+    command
+}
+
+/// What a service of the blueprint or a request resolves to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resolved {
+    /// A model file in the store, loaded by the built-in engine.
+    File { model: String, bucket: String, key: String, protocol: Protocol, replicas: u32 },
+    /// The final model of the newest successful job of a workload.
+    Workload { model: String, workload: String, replicas: u32 },
+    /// An engine that runs elsewhere.
+    Url { model: String, url: String },
+}
+
+/// What `request` asks for.
+pub(crate) fn service(settings: &Settings, request: &ServiceRequest) -> Result<Resolved, Error> {
+    let model = request.model.clone();
+    let replicas = request.replicas;
+    let Some(source) = &request.source else {
+        let service = settings.services.get(&request.service).ok_or_else(|| {
+            let known: Vec<&str> = settings.services.keys().map(String::as_str).collect();
+            Error::NotFound(format!("service `{}`; the blueprint has {}", request.service, list(&known)))
+        })?;
+        let replicas = replicas.unwrap_or(service.replicas);
+        return Ok(match &service.source {
+            ServiceSource::Model(name) => Resolved::File {
+                model: model.unwrap_or_else(|| name.clone()),
+                bucket: MODELS.to_owned(),
+                key: format!("{name}.gguf"),
+                protocol: Protocol::Chat,
+                replicas,
+            },
+            ServiceSource::Workload(workload) => Resolved::Workload {
+                model: model.unwrap_or_else(|| request.service.clone()),
+                workload: workload.clone(),
+                replicas,
+            },
+            ServiceSource::Url(url) => {
+                Resolved::Url { model: model.unwrap_or_else(|| request.service.clone()), url: url.clone() }
+            }
+        });
+    };
+    let (bucket, key) = source
+        .strip_prefix("s3://")
+        .and_then(|rest| rest.split_once('/'))
+        .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty())
+        .ok_or_else(|| Error::Invalid(format!("source `{source}`: write `s3://BUCKET/KEY`")))?;
+    let protocol = request.protocol.map_or_else(|| protocol_of(key), Ok)?;
+    Ok(Resolved::File {
+        model: model.unwrap_or_else(|| request.service.clone()),
+        bucket: bucket.to_owned(),
+        key: key.to_owned(),
+        protocol,
+        replicas: replicas.unwrap_or(1),
+    })
+}
+
+fn protocol_of(key: &str) -> Result<Protocol, Error> {
+    let ending = key.rsplit_once('.').map_or("", |(_, ending)| ending);
+    match ending {
+        "gguf" => Ok(Protocol::Chat),
+        "safetensors" => Ok(Protocol::Inference),
+        _ => Err(Error::Invalid(format!(
+            "`{key}` is neither a `.gguf` language model nor a `.safetensors` classifier; say which by `protocol`"
+        ))),
+    }
+}
+
+/// The engine for one replica.
+pub(crate) fn engine(
+    settings: &Settings,
+    service: &str,
+    model: &str,
+    bucket: &str,
+    key: &str,
+    protocol: Protocol,
+) -> JobSpec {
+    let word = match protocol {
+        Protocol::Chat => "chat",
+        Protocol::Inference => "inference",
+    };
+    let command =
+        [PROGRAM, "engine", "--source", &format!("s3://{bucket}/{key}"), "--model", model, "--protocol", word];
+    JobSpec {
+        name: format!("service-{service}"),
+        command: command.map(str::to_owned).to_vec(),
+        env: BTreeMap::new(),
+        ranks: 1,
+        slots_per_rank: 1,
+        queue: only_queue(settings),
+        // Somebody waits for an answer; nobody waits for the next training step.
+        priority: 100,
+        retries: 0,
+        time_limit: None,
+        memory_bytes: None,
+        kind: JobKind::Service { service: service.to_owned(), model: model.to_owned(), protocol },
+        workload: None,
+    }
+}
+
+fn only_queue(settings: &Settings) -> String {
+    match settings.queues.keys().next() {
+        Some(only) if settings.queues.len() == 1 => only.clone(),
+        _ => "default".to_owned(),
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be positive and below 100 years"
+)]
+fn span(time: Seconds) -> Result<Span, Error> {
+    const CENTURY: f64 = 3.2e9;
+    if !(time.0 > 0.0 && time.0 < CENTURY) {
+        return Err(Error::Invalid(format!("a time limit of {} s is not between 0 and 100 years", time.0)));
+    }
+    Ok(Span((time.0 * 1e9) as u64))
+}

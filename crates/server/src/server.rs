@@ -1,0 +1,376 @@
+//! Start, recover, serve, stop.
+//!
+//! Start-up order: lock the data directory, replay the log, end what an earlier server left running, tell the hall what
+//! became of it, open the listeners, and only then let the hall place gangs. The order of stopping is the reverse.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use dh_blueprint::{ServiceSource, Settings};
+use dh_core::{AttemptId, Authenticate, Rank, Role, TaskId};
+use dh_exec::{Executor, Open, TaskEvent};
+use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
+use dh_guard::KeyRing;
+use dh_hall::{End, EndCause, Event, Hall};
+use dh_store::{Compression, Store, StoreConfig};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::actuator::{Actuator, end_of, event_of};
+use crate::api::{self, Api};
+use crate::body::{Body, Handle, SystemClock};
+use crate::endpoint::{Endpoint, started};
+use crate::log::EventLog;
+use crate::services::Services;
+use crate::wire::{Listeners, ServiceRequest};
+use crate::{Error, launch};
+
+/// The file of keys in a data directory.
+pub const KEYS_FILE: &str = "keys.json";
+/// The event log in a data directory.
+pub const LOG_FILE: &str = "events.sqlite";
+/// The name of the key for everything.
+pub const ADMIN_KEY: &str = "admin";
+/// The name of the key for applications.
+pub const MODEL_KEY: &str = "model";
+
+/// How long running gangs may take to stop before the server ends anyway. Their wardens kill them in any case.
+const WIND_DOWN: Duration = Duration::from_secs(8);
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The blueprint.
+    pub settings: Settings,
+    /// The data directory; made if it does not exist.
+    pub data: PathBuf,
+    /// How to run our own program's hidden `warden` command.
+    pub warden_command: Vec<OsString>,
+}
+
+/// A running server.
+pub struct Server {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Whether the keys were made by this start, so that they are to be shown once.
+    pub keys_are_new: bool,
+    /// The keys.
+    pub keys: KeyRing,
+    stop: watch::Sender<bool>,
+    hall: Handle,
+    body_ended: tokio::sync::oneshot::Receiver<Result<(), Error>>,
+    listeners: tokio::task::JoinSet<Result<(), Error>>,
+    store: Store,
+    /// Held for as long as the server runs.
+    _lock: File,
+}
+
+impl Server {
+    /// Starts everything.
+    /// # Errors
+    /// Whatever stands in the way; nothing runs then.
+    pub async fn start(config: ServerConfig) -> Result<Self, Error> {
+        let ServerConfig { settings, data, warden_command } = config;
+        private_folder(&data)?;
+        let lock = lock(&data)?;
+        let keys_path = data.join(KEYS_FILE);
+        let keys_are_new = !keys_path.exists();
+        let keys = KeyRing::load_or_create(&keys_path)?;
+        for (name, role) in [(ADMIN_KEY, Role::Admin), (MODEL_KEY, Role::Model)] {
+            if keys.find(name, role).is_none() {
+                keys.issue(role, name)?;
+            }
+        }
+
+        let (log, hall, replay) = EventLog::open(&data.join(LOG_FILE))?;
+        if let Some((seq, ..)) = &replay.differs {
+            tracing::warn!(
+                seq,
+                "this version decides differently from the one that wrote the log; the log's events stand"
+            );
+        }
+        let open_attempts = open_attempts(&hall);
+        let (actions, carried_out) = channel();
+        let (body, handle) = Body::new(log, hall, actions, Box::new(SystemClock));
+        let executor = open_executor(&settings, &data, warden_command, &handle)?;
+
+        let store = Store::open(store_config(&settings, &data)).await?;
+        let auth: Arc<dyn Authenticate> = Arc::new(keys.clone());
+        let gateway = Gateway::new(GatewayConfig::default(), Arc::clone(&auth))?;
+        let services = Arc::new(Services::new(gateway.clone(), external_engines(&settings)));
+
+        let earlier = Endpoint::read(&data)?.map(|endpoint| endpoint.listeners);
+        let target = settings.target;
+        let port = |wanted: u16, earlier: Option<&String>| {
+            (target.listen, wanted, earlier.and_then(|url| Endpoint::port_of(url)))
+        };
+        let (api_listener, api_url) = listen(port(target.api_port, earlier.as_ref().map(|e| &e.api))).await?;
+        let (gateway_listener, gateway_url) =
+            listen(port(target.gateway_port, earlier.as_ref().map(|e| &e.gateway))).await?;
+        let (store_listener, store_url) = listen(port(target.store_port, earlier.as_ref().map(|e| &e.store))).await?;
+        let listeners = Listeners { api: api_url, gateway: gateway_url, store: store_url.clone() };
+
+        let (stop, stopped) = watch::channel(false);
+        let (ended, body_ended) = tokio::sync::oneshot::channel();
+        spawn_thread("hall", move || drop(ended.send(body.run())))?;
+        let workdir = data.join("work");
+        private_folder(&workdir)?;
+        let hands = Actuator {
+            hall: handle.clone(),
+            executor: Arc::clone(&executor),
+            keys: keys.clone(),
+            services,
+            store_url,
+            workdir,
+            runtime: tokio::runtime::Handle::current(),
+            issued: BTreeMap::new(),
+        };
+        spawn_thread("hands", move || hands.run(&carried_out))?;
+
+        recover(&handle, &executor, &open_attempts).await?;
+
+        let shared = Arc::new(Api {
+            settings: settings.clone(),
+            hall: handle.clone(),
+            executor,
+            store: store.clone(),
+            auth: Arc::clone(&auth),
+            listeners: listeners.clone(),
+            started: Instant::now(),
+            not_enforced: not_enforced(&settings),
+            stop: stop.clone(),
+        });
+        let mut tasks = tokio::task::JoinSet::new();
+        let router = api::router(Arc::clone(&shared));
+        let api_stop = stopped.clone();
+        tasks.spawn(async move {
+            let address = "the job API".to_owned();
+            api::serve(router, api_listener, api_stop).await.map_err(|source| Error::Listen { address, source })
+        });
+        let gateway_stop = until(stopped.clone());
+        tasks.spawn(async move { Ok(gateway.serve(gateway_listener, gateway_stop).await?) });
+        let served_store = store.clone();
+        tasks.spawn(async move { Ok(dh_store::serve(served_store, store_listener, auth, until(stopped)).await?) });
+
+        let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+        let endpoint = Endpoint { name: settings.name.clone(), pid, pid_started: started(pid).unwrap_or(0), listeners };
+        endpoint.write(&data)?;
+
+        // From here on gangs start: everything that they need is there.
+        handle
+            .ask(Event::Configured {
+                nodes: launch::nodes(&settings),
+                queues: launch::queues(&settings),
+                order: "fifo".to_owned(),
+                placement: "best-fit".to_owned(),
+            })
+            .await?;
+        start_declared_services(&shared).await;
+        Ok(Self { endpoint, keys_are_new, keys, stop, hall: handle, body_ended, listeners: tasks, store, _lock: lock })
+    }
+
+    /// Runs until `shutdown` ends, a caller asks for the end over the API, or something breaks.
+    /// # Errors
+    /// What broke.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let mut asked = self.stop.subscribe();
+        let broke = tokio::select! {
+            () = shutdown => None,
+            _ = asked.wait_for(|stop| *stop) => None,
+            outcome = &mut self.body_ended => Some(outcome.unwrap_or(Err(Error::Stopping))),
+            Some(outcome) = self.listeners.join_next() => {
+                Some(outcome.unwrap_or(Err(Error::Stopping)).and(Err(Error::Stopping)))
+            }
+        };
+        if let Some(Err(error)) = broke {
+            // The log or a listener failed: nothing can be promised any more. The next start recovers from the log.
+            return Err(error);
+        }
+        self.wind_down().await
+    }
+
+    async fn wind_down(mut self) -> Result<(), Error> {
+        self.hall.ask(Event::ServerStopping).await?;
+        let deadline = Instant::now() + WIND_DOWN;
+        while !open_attempts(&self.hall.read()).is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.stop.send_replace(true);
+        while let Some(outcome) = self.listeners.join_next().await {
+            if let Ok(Err(error)) = outcome {
+                tracing::warn!(%error, "a listener ended badly");
+            }
+        }
+        self.hall.end();
+        let ended = (&mut self.body_ended).await.unwrap_or(Err(Error::Stopping));
+        self.store.close().await;
+        ended
+    }
+}
+
+/// Attempts that own slots, each with its number of ranks.
+fn open_attempts(hall: &Hall) -> Vec<(AttemptId, u32)> {
+    hall.open_attempts()
+        .into_iter()
+        .filter_map(|attempt| hall.job(attempt.job).map(|job| (attempt, job.spec.ranks)))
+        .collect()
+}
+
+/// Ends what an earlier server left, and tells the hall what became of each rank.
+async fn recover(handle: &Handle, executor: &Arc<dyn Executor>, open: &[(AttemptId, u32)]) -> Result<(), Error> {
+    handle.ask(Event::ServerStarted).await?;
+    let known: Vec<AttemptId> = open.iter().map(|(attempt, _)| *attempt).collect();
+    let executor = Arc::clone(executor);
+    let recovered = tokio::task::spawn_blocking(move || executor.recover(&known))
+        .await
+        .map_err(|error| Error::Invalid(format!("the recovery was cut off: {error}")))??;
+    for (attempt, ranks) in open {
+        let outcomes: BTreeMap<Rank, _> = recovered
+            .iter()
+            .filter(|one| one.attempt == *attempt)
+            .flat_map(|one| one.outcomes.iter().cloned())
+            .collect();
+        for rank in (0..*ranks).map(Rank) {
+            let end = outcomes.get(&rank).cloned().map_or_else(lost, end_of);
+            handle.ask(Event::TaskEnded { task: TaskId { attempt: *attempt, rank }, end }).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The end of a task that an earlier server had decided to start and never did.
+fn lost() -> End {
+    End { code: None, signal: None, cause: EndCause::Lost, message: String::new() }
+}
+
+async fn start_declared_services(api: &Arc<Api>) {
+    for (name, service) in &api.settings.services {
+        if matches!(service.source, ServiceSource::Url(_)) {
+            continue;
+        }
+        let request =
+            ServiceRequest { service: name.clone(), model: None, source: None, protocol: None, replicas: None };
+        // A model that is not there yet is no fault: `status` says that the service is declared, and what is missing.
+        if let Err(error) = api::start_service(api, &request, "blueprint").await {
+            tracing::debug!(service = name, %error, "not started");
+        }
+    }
+}
+
+fn open_executor(
+    settings: &Settings,
+    data: &Path,
+    warden_command: Vec<OsString>,
+    handle: &Handle,
+) -> Result<Arc<dyn Executor>, Error> {
+    let dh_blueprint::Executor::Local = settings.target.executor;
+    let hall = handle.clone();
+    let events = Arc::new(move |report: TaskEvent| hall.tell(event_of(report)));
+    Ok(dh_exec::open("local", Open { warden_command, state_dir: data.join("tasks"), events })?)
+}
+
+fn store_config(settings: &Settings, data: &Path) -> StoreConfig {
+    let mut config = StoreConfig::new(data.join("store"));
+    if let Some(store) = settings.stores.values().next() {
+        config.cache_bytes = store.cache.0;
+        config.capacity_bytes = store.capacity.map(|capacity| capacity.0);
+        config.compression = match store.compression {
+            dh_blueprint::Compression::Auto => Compression::Auto,
+            dh_blueprint::Compression::Off => Compression::Off,
+        };
+    }
+    config
+}
+
+fn external_engines(settings: &Settings) -> Vec<EngineTarget> {
+    settings
+        .services
+        .iter()
+        .filter_map(|(name, service)| match &service.source {
+            ServiceSource::Url(url) => Some(EngineTarget {
+                id: format!("service/{name}"),
+                model: name.clone(),
+                kind: EngineKind::Chat,
+                url: url.clone(),
+                key: None,
+            }),
+            ServiceSource::Model(_) | ServiceSource::Workload(_) => None,
+        })
+        .collect()
+}
+
+/// What the blueprint says and this version, on this machine, does not hold anybody to.
+fn not_enforced(settings: &Settings) -> Vec<String> {
+    let mut list = Vec::new();
+    let here = settings.pools.values().map(|pool| u64::from(pool.nodes)).sum::<u64>();
+    if here > 1 {
+        list.push(format!("{here} nodes are declared; all of them run as processes of this one machine"));
+    }
+    list.push("accelerator slots are CPU slots here: they bound how many ranks run, not what a rank uses".to_owned());
+    list.push("traffic on loopback is not encrypted; every request is signed or carries a key".to_owned());
+    list
+}
+
+/// The data directory belongs to one server at a time; the lock goes with the process, however it ends.
+fn lock(data: &Path) -> Result<File, Error> {
+    let path = data.join("lock");
+    let failed = |source| Error::File { what: "lock", path: path.clone(), source };
+    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).map_err(failed)?;
+        return Err(Error::InUse { path: data.to_owned(), pid: pid.trim().to_owned() });
+    }
+    file.set_len(0).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+/// Makes a folder that only its owner may enter.
+fn private_folder(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| Error::File {
+        what: "make the folder",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Listens on the wanted port; if any will do, first on the one that the earlier server had.
+async fn listen((ip, wanted, earlier): (IpAddr, u16, Option<u16>)) -> Result<(TcpListener, String), Error> {
+    let candidates = match (wanted, earlier) {
+        (0, Some(earlier)) => vec![earlier, 0],
+        (port, _) => vec![port],
+    };
+    let mut failure = None;
+    for port in candidates {
+        let address = SocketAddr::new(ip, port);
+        match TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+            Ok((bound, listener)) => return Ok((listener, format!("http://{bound}"))),
+            Err(source) => failure = Some(Error::Listen { address: address.to_string(), source }),
+        }
+    }
+    Err(failure.unwrap_or(Error::Stopping))
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A dropped sender means that the server is going, too.
+    drop(stopped.wait_for(|stop| *stop).await);
+}
+
+/// Both threads are detached: they end with the channels that feed them.
+fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(|source| Error::File {
+        what: "start the thread",
+        path: PathBuf::from(name),
+        source,
+    })
+}

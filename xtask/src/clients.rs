@@ -1,0 +1,66 @@
+//! The real clients that the tests use: a Python environment under `target/`, from PyPI, with pinned versions.
+#![expect(clippy::print_stderr, reason = "a command-line tool talks to people on stderr")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::gate::root;
+
+/// Exact versions: a client that changes its mind must not turn the gate red on another day.
+const PACKAGES: &[&str] = &["boto3==1.44.5", "awscli==1.46.3", "openai", "jax==0.10.2", "numpy"];
+
+/// Makes or updates the environment and returns its folder.
+pub(crate) fn install() -> Result<PathBuf> {
+    let folder = root()?.join("target").join("clients");
+    let stamp = folder.join("installed.txt");
+    let wanted = PACKAGES.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        eprintln!("    {} is up to date", folder.display());
+        return Ok(folder);
+    }
+    let python = python()?;
+    if run(Command::new(&python).args(["-m", "venv"]).arg(&folder)).is_err() {
+        // Debian keeps `ensurepip` in a package of its own.
+        apt_install("python3-venv")?;
+        run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(&folder))?;
+    }
+    run(Command::new(folder.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(PACKAGES))?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+    Ok(folder)
+}
+
+fn python() -> Result<PathBuf> {
+    let found = ["python3", "python"]
+        .iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success()));
+    if let Some(name) = found {
+        return Ok(PathBuf::from(name));
+    }
+    apt_install("python3")?;
+    Ok(PathBuf::from("python3"))
+}
+
+/// Installs a Debian package where that is allowed: as root, on a system with `apt-get`.
+fn apt_install(package: &str) -> Result<()> {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
+    if !root || !Path::new("/usr/bin/apt-get").exists() {
+        bail!("`{package}` is missing; as root on Debian: apt-get install {package}");
+    }
+    eprintln!("    installing {package}");
+    run(Command::new("apt-get").args(["-qq", "-o", "DPkg::Lock::Timeout=400", "update"]))?;
+    run(Command::new("apt-get")
+        .args(["-qq", "-y", "-o", "DPkg::Lock::Timeout=400", "install", "--no-install-recommends", package])
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed ({status})");
+    }
+    Ok(())
+}

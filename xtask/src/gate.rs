@@ -1,0 +1,84 @@
+//! The gate: each step in order, its time, and at the end what was skipped and how to get it.
+#![expect(clippy::print_stderr, reason = "a command-line tool talks to people on stderr")]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{clients, layers, tidy};
+
+/// Everything, in the order in which a mistake is cheapest to find.
+pub(crate) fn run() -> Result<()> {
+    let start = Instant::now();
+    step("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
+    step("tidy", tidy::run)?;
+    step("layers", layers::run)?;
+    step("clippy", || {
+        cargo(&["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &[])
+    })?;
+    step("build", || cargo(&["build", "--release", "--workspace", "--locked"], &[]))?;
+    let mut skipped = Vec::new();
+    let mut environment = Vec::new();
+    step("clients", || match clients::install() {
+        Ok(folder) => {
+            environment.push(("DATAHALL_TEST_CLIENTS", folder.display().to_string()));
+            Ok(())
+        }
+        Err(error) if in_ci() => Err(error),
+        Err(error) => {
+            environment.push(("DATAHALL_TEST_CLIENTS", "skip".to_owned()));
+            skipped.push(format!(
+                "tests with boto3, awscli, openai and JAX: {error:#}\n    to get them: a network that reaches PyPI, then `cargo xtask clients`"
+            ));
+            Ok(())
+        }
+    })?;
+    let variables: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    step("test", || cargo(&["test", "--release", "--workspace", "--locked"], &variables))?;
+    step("docs", || {
+        cargo(&["doc", "--release", "--workspace", "--no-deps", "--locked"], &[("RUSTDOCFLAGS", "-D warnings")])
+    })?;
+    eprintln!("\nthe gate is green after {} s", start.elapsed().as_secs());
+    if skipped.is_empty() {
+        eprintln!("nothing was skipped");
+    } else {
+        eprintln!("skipped:");
+        for one in skipped {
+            eprintln!("  - {one}");
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing may be skipped.
+pub(crate) fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true" || value == "1")
+}
+
+pub(crate) fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("\n==> {name}");
+    let start = Instant::now();
+    work().with_context(|| format!("step `{name}`"))?;
+    eprintln!("    {name}: {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root()?);
+    command.envs(environment.iter().copied());
+    let status = command.status().with_context(|| format!("cargo {}", arguments.join(" ")))?;
+    if !status.success() {
+        bail!("`cargo {}` failed ({status})", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// The workspace's folder.
+pub(crate) fn root() -> Result<PathBuf> {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(PathBuf::from).context("xtask has no parent folder")
+}

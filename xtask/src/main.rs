@@ -1,0 +1,40 @@
+//! The gate and the longer proofs: `cargo xtask test`, `cargo xtask prove`.
+#![expect(clippy::print_stderr, reason = "a command-line tool talks to people on stderr")]
+
+mod clients;
+mod gate;
+mod layers;
+mod prove;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test     the whole gate: format, tidy, clippy, tests, documentation (what CI runs)
+  tidy     only the style and layer checks; takes a second
+  clients  only installs the real clients that the tests use, into target/clients
+  prove    the long suites: many more crashes of the server under load
+";
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let outcome = match command.as_str() {
+        "test" => gate::run(),
+        "tidy" => tidy::run().and_then(|()| layers::run()),
+        "clients" => clients::install().map(|_| ()),
+        "prove" => prove::run(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(if command == "help" || command == "--help" { 0 } else { 2 });
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
