@@ -30,9 +30,7 @@ impl Hall {
         if attempt.id != task.attempt {
             return;
         }
-        let Some(state) =
-            usize::try_from(task.rank.0).ok().and_then(|place| attempt.tasks.get_mut(place))
-        else {
+        let Some(state) = usize::try_from(task.rank.0).ok().and_then(|place| attempt.tasks.get_mut(place)) else {
             return;
         };
         if matches!(state, Task::Ended { .. }) {
@@ -72,8 +70,9 @@ impl Hall {
 
         let verdict = verdict.unwrap_or(Verdict::Over { outcome: Outcome::Succeeded });
         let because = match &verdict {
-            Verdict::Again { because, .. }
-            | Verdict::Over { outcome: Outcome::Failed { because, .. } } => because.clone(),
+            Verdict::Again { because, .. } | Verdict::Over { outcome: Outcome::Failed { because, .. } } => {
+                because.clone()
+            }
             Verdict::Over { outcome: Outcome::Succeeded } => "every rank exited with code 0".to_owned(),
             Verdict::Over { outcome: Outcome::Cancelled { by } } => format!("cancelled by {by}"),
         };

@@ -20,8 +20,8 @@
     )
 )]
 
-mod event;
 mod ends;
+mod event;
 mod invariants;
 mod job;
 mod machine;

@@ -106,9 +106,7 @@ impl Hall {
             return invalid("the job has no command");
         }
         if spec.command.iter().any(|word| word.contains('\0'))
-            || spec.env.iter().any(|(key, value)| {
-                key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')
-            })
+            || spec.env.iter().any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0'))
         {
             return invalid("a word of the command or of the environment holds a NUL or an `=` in its name");
         }
@@ -237,8 +235,7 @@ impl Hall {
             if let Phase::Active { attempt } = &mut job.phase
                 && attempt.verdict.is_none()
             {
-                attempt.verdict =
-                    Some(Verdict::Again { because: "the server was stopped".to_owned(), counts: false });
+                attempt.verdict = Some(Verdict::Again { because: "the server was stopped".to_owned(), counts: false });
                 out.push(Action::Stop { attempt: attempt.id });
             }
         }

@@ -43,16 +43,11 @@ impl Hall {
     pub(crate) fn find_place(&self, id: JobId) -> Result<Vec<NodeId>, Misfit> {
         let Some(job) = self.jobs.get(&id) else { return Ok(Vec::new()) };
         let need = Need { ranks: job.spec.ranks, slots_per_rank: job.spec.slots_per_rank };
-        placement::by_name(&self.placement)
-            .unwrap_or(placement::POLICIES[0])
-            .place(&self.free_nodes(), need)
+        placement::by_name(&self.placement).unwrap_or(placement::POLICIES[0]).place(&self.free_nodes(), need)
     }
 
     pub(crate) fn free_nodes(&self) -> Vec<FreeNode> {
-        self.nodes
-            .iter()
-            .map(|(id, node)| FreeNode { node: *id, free: node.free(), slots: node.spec.slots })
-            .collect()
+        self.nodes.iter().map(|(id, node)| FreeNode { node: *id, free: node.free(), slots: node.spec.slots }).collect()
     }
 
     fn start(&mut self, id: JobId, nodes: &[NodeId], out: &mut Vec<Action>) {

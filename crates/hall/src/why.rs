@@ -46,8 +46,14 @@ impl Hall {
                     details.push(format!("rank {} is on {node}, slots {:?}", placed.rank, placed.slots));
                 }
                 match &attempt.verdict {
-                    None => format!("attempt {} owns its slots since {}", attempt.id.attempt, self.now.since(attempt.started)),
-                    Some(Verdict::Again { because, .. }) => format!("{because}; the gang is stopped and will be tried again"),
+                    None => format!(
+                        "attempt {} owns its slots since {}",
+                        attempt.id.attempt,
+                        self.now.since(attempt.started)
+                    ),
+                    Some(Verdict::Again { because, .. }) => {
+                        format!("{because}; the gang is stopped and will be tried again")
+                    }
                     Some(Verdict::Over { outcome }) => format!("{}; its last tasks are ending", outcome_text(outcome)),
                 }
             }

@@ -135,11 +135,7 @@ fn a_job_that_finished_unseen_is_not_run_again() {
 #[test]
 fn the_same_idempotency_key_is_the_same_job() {
     let mut hall = hall(&[1]);
-    let event = || Event::Submitted {
-        spec: Box::new(spec(1)),
-        by: "me".into(),
-        idempotency_key: Some("k".into()),
-    };
+    let event = || Event::Submitted { spec: Box::new(spec(1)), by: "me".into(), idempotency_key: Some("k".into()) };
     step(&mut hall, 1, event());
     assert_eq!(step(&mut hall, 2, event()), [Action::Accepted { job: JobId(1) }]);
     assert_eq!(hall.jobs().count(), 1);
@@ -211,10 +207,7 @@ fn what_can_never_run_is_refused_with_the_numbers() {
             "it can never run on this hall: the whole hall has room for 6 such ranks, and the gang has 7".into()
         ))
     );
-    assert_eq!(
-        check(JobSpec { slots_per_rank: 5, ..spec(1) }).unwrap_err().0,
-        Kind::Infeasible
-    );
+    assert_eq!(check(JobSpec { slots_per_rank: 5, ..spec(1) }).unwrap_err().0, Kind::Infeasible);
     assert_eq!(
         check(JobSpec { queue: "nope".into(), ..spec(1) }).unwrap_err().1,
         "there is no queue `nope`; there is `default`, `urgent`"

@@ -87,7 +87,7 @@ impl Actuator {
                 .first()
                 .copied()
                 .unwrap_or_default();
-            let engine_key = self.keys.issue_ephemeral(&format!("engine {attempt}"), Role::Model)?;
+            let engine_key = self.keys.issue_ephemeral(&format!("engine/{attempt}"), Role::Model)?;
             // The engine knows one key, the gateway's; the ring need not know it, so that it opens nothing else.
             self.keys.revoke(&engine_key.id)?;
             env.insert("DH_SERVICE_PORT".to_owned(), port.to_string());

@@ -124,7 +124,7 @@ fn train_command(workload: &str, train: &Train) -> Vec<String> {
     let layers: Vec<String> = train.model.layers().iter().map(u32::to_string).collect();
     let mut command = vec![PROGRAM.to_owned(), "train".to_owned()];
     for (flag, value) in [
-        ("--data", format!("s3://{DATASETS}/{}", train.dataset)),
+        ("--dataset", format!("s3://{DATASETS}/{}", train.dataset)),
         ("--checkpoints", format!("s3://{CHECKPOINTS}/{}", checkpoint_prefix(workload, "{job}"))),
         ("--layers", layers.join(",")),
         ("--epochs", train.epochs.to_string()),

@@ -102,6 +102,7 @@ impl Server {
         let executor = open_executor(&settings, &data, warden_command, &handle)?;
 
         let store = Store::open(store_config(&settings, &data)).await?;
+        make_buckets(&store).await?;
         let auth: Arc<dyn Authenticate> = Arc::new(keys.clone());
         let gateway = Gateway::new(GatewayConfig::default(), Arc::clone(&auth))?;
         let services = Arc::new(Services::new(gateway.clone(), external_engines(&settings)));
@@ -213,6 +214,17 @@ impl Server {
         self.store.close().await;
         ended
     }
+}
+
+/// The buckets that workloads and services count on.
+async fn make_buckets(store: &Store) -> Result<(), Error> {
+    let there: Vec<String> = store.buckets().await?.into_iter().map(|bucket| bucket.name).collect();
+    for name in [launch::DATASETS, launch::CHECKPOINTS, launch::MODELS] {
+        if !there.iter().any(|bucket| bucket == name) {
+            store.create_bucket(name).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Attempts that own slots, each with its number of ranks.

@@ -1,0 +1,49 @@
+//! `datahall init`: writes a blueprint to start from.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use dh_core::Kind;
+
+use super::{Globals, Verb};
+use crate::blueprint_file;
+use crate::failure::{Failure, OrFail};
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Which one: `laptop` is a few lines, `first-hall` is the whole of the demo
+    #[arg(long, default_value = "laptop")]
+    template: String,
+    /// The file to write
+    file: Option<PathBuf>,
+}
+
+impl Verb for Init {
+    const NAME: &'static str = "init";
+    const ABOUT: &'static str = "Write a blueprint to start from";
+
+    fn run(self, globals: &Globals) -> Result<u8, Failure> {
+        let text = dh_blueprint::template(&self.template).ok_or_else(|| {
+            let names: Vec<&str> = dh_blueprint::TEMPLATES.iter().map(|(name, _)| *name).collect();
+            Failure::new(Kind::NotFound, format!("there is no template `{}`", self.template))
+                .hint(format!("there is {}", names.join(", ")))
+        })?;
+        let path = blueprint_file::path(globals, self.file.as_deref());
+        // `create_new` never overwrites, not even a file that appears between a look and the write.
+        let mut file = std::fs::File::create_new(&path).map_err(|error| {
+            let failure = Failure::new(Kind::Conflict, format!("cannot write {}: {error}", path.display()));
+            if error.kind() == std::io::ErrorKind::AlreadyExists {
+                failure.hint("name another file, or move this one away")
+            } else {
+                failure
+            }
+        })?;
+        file.write_all(text.as_bytes()).or_fail(format!("write {}", path.display()))?;
+        if !globals.quiet {
+            output::note(format!("wrote {}; next: `datahall plan`, `datahall up`", path.display()));
+        }
+        Ok(0)
+    }
+}

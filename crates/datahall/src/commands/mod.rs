@@ -1,0 +1,171 @@
+//! The commands: one file each, one line in [`COMMANDS`]. Help, parsing and dispatch follow from the table.
+
+mod cancel;
+pub(crate) mod chat;
+mod check;
+mod demo;
+mod doctor;
+mod down;
+mod engine;
+mod env;
+mod explain;
+mod fault;
+mod init;
+mod jobs;
+mod logs;
+pub(crate) mod plan;
+mod probe;
+mod replay;
+pub(crate) mod serve;
+mod status;
+mod submit;
+mod train;
+pub(crate) mod up;
+mod warden;
+mod why;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args, FromArgMatches};
+
+use crate::failure::Failure;
+use crate::output::{self, Format};
+
+/// Every command there is, in the order of the help text.
+const COMMANDS: &[Entry] = &[
+    entry::<demo::Demo>(),
+    entry::<init::Init>(),
+    entry::<check::Check>(),
+    entry::<plan::Plan>(),
+    entry::<up::Up>(),
+    entry::<down::Down>(),
+    entry::<status::Status>(),
+    entry::<submit::Submit>(),
+    entry::<jobs::Jobs>(),
+    entry::<logs::Logs>(),
+    entry::<why::Why>(),
+    entry::<cancel::Cancel>(),
+    entry::<serve::Serve>(),
+    entry::<chat::Chat>(),
+    entry::<env::Env>(),
+    entry::<doctor::Doctor>(),
+    entry::<probe::Probe>(),
+    entry::<replay::Replay>(),
+    entry::<explain::Explain>(),
+    entry::<fault::Fault>(),
+    entry::<train::Train>(),
+    entry::<engine::Engine>(),
+    entry::<warden::Warden>(),
+];
+
+/// A command: its arguments as a type, and what it does.
+pub(crate) trait Verb: Args + FromArgMatches {
+    const NAME: &'static str;
+    const ABOUT: &'static str;
+    /// Shown below the options: examples, notes.
+    const AFTER: &'static str = "";
+    /// Started by the program itself, not by people.
+    const HIDDEN: bool = false;
+
+    /// Does it; the number is the process's exit code.
+    fn run(self, globals: &Globals) -> Result<u8, Failure>;
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Globals {
+    /// The blueprint
+    #[arg(short = 'f', long = "file", value_name = "BLUEPRINT", global = true, env = "DATAHALL_FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The hall's data directory; by default one for each hall's name below the user's data folder
+    #[arg(long, value_name = "DIR", global = true, env = "DATAHALL_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// How to print what was asked for
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Table, global = true)]
+    pub(crate) output: Format,
+    /// Say nothing but what was asked for
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Colours: `auto` follows the terminal, `NO_COLOR` and `TERM=dumb`
+    #[arg(long, value_enum, default_value_t = output::Colour::Auto, global = true)]
+    pub(crate) color: output::Colour,
+}
+
+struct Entry {
+    name: &'static str,
+    build: fn() -> clap::Command,
+    run: fn(&ArgMatches, &Globals) -> Result<u8, Failure>,
+}
+
+const fn entry<V: Verb>() -> Entry {
+    Entry {
+        name: V::NAME,
+        build: || V::augment_args(clap::Command::new(V::NAME)).about(V::ABOUT).after_help(V::AFTER).hide(V::HIDDEN),
+        run: |matches, globals| {
+            let verb = V::from_arg_matches(matches).map_err(|error| Failure::new(dh_core::Kind::Invalid, error))?;
+            verb.run(globals)
+        },
+    }
+}
+
+/// The whole command line.
+fn command_line() -> clap::Command {
+    let root = clap::Command::new("datahall")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Your AI data center, as code. One blueprint: plan it, simulate it, run it.")
+        .after_help(
+            "Start here: `datahall demo`\nExit codes: 0 ok, 1 failure, 2 usage, 3 blueprint invalid, 4 infeasible, 6 not authorised,\n            7 not found, 8 unreachable, 9 timeout, 130 interrupted",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    let root = Globals::augment_args(root);
+    COMMANDS.iter().fold(root, |root, entry| root.subcommand((entry.build)()))
+}
+
+/// Parses, runs, and turns the outcome into an exit code.
+pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command_line().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version are answers, not mistakes; clap prints each to the right stream.
+            let code = u8::from(error.use_stderr()) * 2;
+            if error.print().is_err() {
+                return ExitCode::FAILURE;
+            }
+            return ExitCode::from(code);
+        }
+    };
+    let outcome = Globals::from_arg_matches(&matches)
+        .map_err(|error| Failure::new(dh_core::Kind::Invalid, error))
+        .and_then(|globals| {
+            output::set_colour(globals.color);
+            dispatch(&matches, &globals)
+        });
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output::failure(&failure);
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+fn dispatch(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure> {
+    let (name, matches) =
+        matches.subcommand().ok_or_else(|| Failure::new(dh_core::Kind::Invalid, "no command was given"))?;
+    let entry = COMMANDS
+        .iter()
+        .find(|entry| entry.name == name)
+        .ok_or_else(|| Failure::new(dh_core::Kind::Invalid, format!("there is no command `{name}`")))?;
+    (entry.run)(matches, globals)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::command_line().debug_assert();
+    }
+}

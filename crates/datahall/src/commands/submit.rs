@@ -1,0 +1,149 @@
+//! `datahall submit`: hands a job in: a workload of the blueprint, a job file, or a command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use dh_core::Kind;
+use dh_server::wire::{Accepted, JobRequest, JobView};
+
+use super::{Globals, Verb, logs};
+use crate::api::Api;
+use crate::failure::{Failure, OrFail};
+use crate::output::{self, Format};
+
+#[derive(Debug, Args)]
+pub(crate) struct Submit {
+    /// A workload of the blueprint, or a job file (`job.toml`)
+    what: Option<String>,
+    /// The program and its arguments, after `--`
+    #[arg(last = true)]
+    command: Vec<String>,
+    /// A name for people
+    #[arg(long)]
+    name: Option<String>,
+    /// Ranks of the gang; they start together or not at all
+    #[arg(long)]
+    ranks: Option<u32>,
+    /// Accelerator slots of one rank
+    #[arg(long)]
+    slots_per_rank: Option<u32>,
+    /// The queue
+    #[arg(long)]
+    queue: Option<String>,
+    /// Higher goes first
+    #[arg(long, allow_hyphen_values = true)]
+    priority: Option<i32>,
+    /// Failed attempts that are tried again
+    #[arg(long)]
+    retries: Option<u32>,
+    /// Longest time of one attempt, such as `2 h`
+    #[arg(long)]
+    time_limit: Option<String>,
+    /// Memory of one rank, such as `1 GiB`
+    #[arg(long)]
+    memory: Option<String>,
+    /// A variable of the environment, `NAME=VALUE`; may be given often
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Sent twice under the same key, a job is accepted once
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Wait for the end and return the job's own exit code
+    #[arg(long)]
+    wait: bool,
+    /// Show the log while waiting
+    #[arg(long)]
+    follow: bool,
+}
+
+impl Verb for Submit {
+    const NAME: &'static str = "submit";
+    const ABOUT: &'static str = "Submit a job: a workload of the blueprint, a job file, or a command";
+    const AFTER: &'static str = "Examples:\n  datahall submit fashion --follow\n  datahall submit --ranks 2 -- python train.py\n  datahall submit job.toml --wait";
+
+    fn run(self, globals: &Globals) -> Result<u8, Failure> {
+        let key = self.idempotency_key.clone();
+        let (wait, follow) = (self.wait, self.follow);
+        let request = self.request()?;
+        let api = Api::connect(globals)?;
+        let accepted: Accepted = api.post_with_key("/v1/jobs", &request, key.as_deref())?;
+        let job = *accepted.jobs.first().ok_or_else(|| Failure::new(Kind::Internal, "the hall named no job"))?;
+        if !(wait || follow) {
+            if globals.output == Format::Json {
+                output::json(&accepted)?;
+            } else {
+                output::line(job);
+            }
+            return Ok(0);
+        }
+        if !globals.quiet {
+            output::note(format!("{job}; Ctrl-C leaves it running, `datahall logs -f {job}` comes back to it"));
+        }
+        logs::stream(
+            &api,
+            job,
+            None,
+            logs::Until::JobEnds,
+            if follow { logs::Show::Lines } else { logs::Show::Nothing },
+        )?;
+        let view: JobView = api.get(&format!("/v1/jobs/{}", job.0))?;
+        if globals.output == Format::Json {
+            output::json(&view)?;
+        }
+        Ok(own_exit_code(&view, globals))
+    }
+}
+
+/// What `submit --wait` returns: 0, the job's own code, or 1 if it has none.
+fn own_exit_code(view: &JobView, globals: &Globals) -> u8 {
+    if view.state == "succeeded" {
+        return 0;
+    }
+    if !globals.quiet {
+        let because = view.because.as_deref().unwrap_or("no reason is known");
+        output::note(format!("{} {}: {because}", view.id, view.state));
+    }
+    view.exit_code.and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(1)
+}
+
+impl Submit {
+    fn request(self) -> Result<JobRequest, Failure> {
+        let mut request = match &self.what {
+            None => JobRequest::default(),
+            Some(what) if looks_like_a_file(what) => job_file(Path::new(what))?,
+            Some(what) => JobRequest { workload: Some(what.clone()), ..JobRequest::default() },
+        };
+        if !self.command.is_empty() {
+            request.command = Some(self.command);
+        }
+        if request.command.is_none() && request.workload.is_none() {
+            return Err(Failure::new(Kind::Invalid, "nothing to run")
+                .hint("name a workload or a job file, or give a command after `--`"));
+        }
+        for pair in self.env {
+            let (name, value) = pair.split_once('=').ok_or_else(|| {
+                Failure::new(Kind::Invalid, format!("`--env {pair}` has no `=`")).hint("write `--env NAME=VALUE`")
+            })?;
+            request.env.insert(name.to_owned(), value.to_owned());
+        }
+        request.name = self.name.or(request.name);
+        request.ranks = self.ranks.or(request.ranks);
+        request.slots_per_rank = self.slots_per_rank.or(request.slots_per_rank);
+        request.queue = self.queue.or(request.queue);
+        request.priority = self.priority.or(request.priority);
+        request.retries = self.retries.or(request.retries);
+        request.time_limit = self.time_limit.or(request.time_limit);
+        request.memory = self.memory.or(request.memory);
+        Ok(request)
+    }
+}
+
+fn looks_like_a_file(what: &str) -> bool {
+    what.contains('/') || Path::new(what).extension().is_some_and(|ending| ending == "toml")
+}
+
+fn job_file(path: &Path) -> Result<JobRequest, Failure> {
+    let shown: PathBuf = path.to_owned();
+    let text = std::fs::read_to_string(path).or_fail_as(Kind::NotFound, format!("read {}", shown.display()))?;
+    toml_edit::de::from_str(&text).or_fail_as(Kind::Invalid, shown.display())
+}

@@ -1,0 +1,18 @@
+//! `datahall`: your AI data center, as code. This file only wires.
+
+mod api;
+mod blueprint_file;
+mod commands;
+mod demo;
+mod failure;
+mod fetch;
+mod output;
+mod place;
+mod store_client;
+mod ui;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::run(std::env::args_os())
+}

@@ -1,0 +1,114 @@
+//! What people and programs read: data to stdout, everything else to stderr, colour only where it is wanted.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// How to print what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Whether to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+static COLOUR: AtomicBool = AtomicBool::new(false);
+
+/// Decides once, from the flag and the environment.
+pub(crate) fn set_colour(wish: Colour) {
+    let wanted = match wish {
+        Colour::Always => true,
+        Colour::Never => false,
+        Colour::Auto => {
+            io::stdout().is_terminal()
+                && io::stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+        }
+    };
+    COLOUR.store(wanted, Ordering::Relaxed);
+}
+
+/// Whether stderr is a terminal that can redraw a line.
+pub(crate) fn interactive() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn painted(code: &str, text: impl Display) -> String {
+    if COLOUR.load(Ordering::Relaxed) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+}
+
+pub(crate) fn bold(text: impl Display) -> String {
+    painted("1", text)
+}
+
+pub(crate) fn dim(text: impl Display) -> String {
+    painted("2", text)
+}
+
+pub(crate) fn green(text: impl Display) -> String {
+    painted("32", text)
+}
+
+pub(crate) fn yellow(text: impl Display) -> String {
+    painted("33", text)
+}
+
+pub(crate) fn red(text: impl Display) -> String {
+    painted("31", text)
+}
+
+/// A line of data. A reader that went away (`| head`) ends the program quietly, as other tools do.
+pub(crate) fn line(text: impl Display) {
+    if writeln!(io::stdout().lock(), "{text}").is_err() {
+        quit_silently();
+    }
+}
+
+/// Data without a line end, shown at once.
+pub(crate) fn piece(text: impl Display) {
+    let mut out = io::stdout().lock();
+    if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        quit_silently();
+    }
+}
+
+#[expect(clippy::exit, reason = "the reader of stdout is gone: there is nobody to return to")]
+fn quit_silently() -> ! {
+    std::process::exit(141)
+}
+
+/// A line about what is going on.
+pub(crate) fn note(text: impl Display) {
+    // Nobody may read stderr; the work goes on all the same.
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// A value as JSON, for programs.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::new(dh_core::Kind::Internal, format!("cannot write JSON: {error}")))?;
+    line(text);
+    Ok(())
+}
+
+/// What went wrong, and what to do.
+pub(crate) fn failure(failure: &Failure) {
+    note(format!("{} {}", red(bold("error:")), failure.message));
+    if let Some(hint) = &failure.hint {
+        note(format!("{} {hint}", bold("hint:")));
+    }
+}

@@ -1,0 +1,5 @@
+//! Things to look at in a terminal.
+
+pub(crate) mod chart;
+pub(crate) mod progress;
+pub(crate) mod table;

@@ -1,0 +1,168 @@
+//! What every executor can do, and the table of them. Adding one: a file beside this one, and a line in [`EXECUTORS`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dh_core::{AttemptId, Rank, SimTime, TaskId};
+use dh_units::{Bytes, Seconds};
+
+use crate::record::{Enforcement, ExitReason, ExitRecord};
+use crate::{Error, GangSpec, LocalExecutor};
+
+/// Runs gangs. All calls may block for as long as starting processes takes; call them off the async threads.
+pub trait Executor: Send + Sync {
+    /// Starts every rank or none: if one fails, the others are stopped before the error returns. When it returns
+    /// well, every task runs. Each `Started` event comes before its `Exited`, and all of them while this call runs.
+    /// # Errors
+    /// What is wrong with the gang, or why a rank could not start. The attempt is then used up.
+    fn start(&self, gang: GangSpec) -> Result<(), Error>;
+
+    /// Asks for the end of an attempt and returns at once; the events tell when it has come. Stopping what has ended
+    /// already is fine.
+    /// # Errors
+    /// [`Error::UnknownAttempt`] if it was never started here.
+    fn stop(&self, attempt: AttemptId, how: Stop) -> Result<(), Error>;
+
+    /// Kills one task as a fault would: its end is reported as an ordinary end by a signal.
+    /// # Errors
+    /// [`Error::NotRunning`] if there is nothing to kill.
+    fn kill_rank(&self, task: TaskId) -> Result<(), Error>;
+
+    /// Called once at start-up, with the attempts that an earlier server had started: what became of them. After it
+    /// returns nothing of them runs any more. The same call later gives the same answer.
+    /// # Errors
+    /// [`Error::StillRunning`] if something cannot be killed.
+    fn recover(&self, known: &[AttemptId]) -> Result<Vec<Recovered>, Error>;
+
+    /// What the tasks of a running attempt use at this moment.
+    /// # Errors
+    /// [`Error::UnknownAttempt`] if it does not run.
+    fn usage(&self, attempt: AttemptId) -> Result<Vec<RankUsage>, Error>;
+
+    /// Where the task's output is; read it with [`crate::logs`]. It is kept after the end.
+    fn log_path(&self, task: TaskId) -> PathBuf;
+
+    /// The attempts that have tasks here at this moment, in order.
+    fn running(&self) -> Vec<AttemptId>;
+}
+
+/// How to end an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// A polite signal first, then after [`dh_core::limits::STOP_GRACE_MS`] a kill.
+    Polite,
+    /// A kill.
+    Now,
+}
+
+/// Something happened to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskEvent {
+    /// The task.
+    pub task: TaskId,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// It runs.
+    Started {
+        /// Its process id, for people.
+        pid: u32,
+        /// Which of its limits are in force.
+        enforcement: Enforcement,
+    },
+    /// It and everything it started is gone.
+    Exited(Outcome),
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What its main process returned.
+    pub code: Option<i32>,
+    /// The signal that ended its main process.
+    pub signal: Option<i32>,
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// The same for people; empty for an ordinary end.
+    pub message: String,
+    /// When the last of its processes was gone.
+    pub finished_at: SimTime,
+}
+
+impl From<ExitRecord> for Outcome {
+    fn from(record: ExitRecord) -> Self {
+        Self {
+            code: record.code,
+            signal: record.signal,
+            reason: record.reason,
+            message: record.message,
+            finished_at: record.finished_at,
+        }
+    }
+}
+
+/// What became of an attempt of an earlier server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Each rank's end. Empty if the server died before it started anything.
+    pub outcomes: Vec<(Rank, Outcome)>,
+}
+
+/// What one rank uses, all its processes together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RankUsage {
+    /// The rank.
+    pub rank: Rank,
+    /// Processor time since its start.
+    pub cpu: Seconds,
+    /// Memory in use.
+    pub resident: Bytes,
+    /// Living processes.
+    pub processes: u32,
+}
+
+/// Takes the events. Called from the executor's own threads; must return soon and must not call the executor.
+pub type EventSink = Arc<dyn Fn(TaskEvent) + Send + Sync>;
+
+/// What an executor is opened with.
+#[derive(Clone)]
+pub struct Open {
+    /// How to run our own program's hidden `warden` command, but for its last argument.
+    pub warden_command: Vec<OsString>,
+    /// Where logs and records go. One server at a time.
+    pub state_dir: PathBuf,
+    /// Where events go.
+    pub events: EventSink,
+}
+
+/// One executor of the table.
+pub struct Entry {
+    /// Its name in a blueprint.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    /// Opens it.
+    pub open: fn(Open) -> Result<Arc<dyn Executor>, Error>,
+}
+
+/// Every executor, by name.
+pub static EXECUTORS: &[Entry] = &[Entry {
+    name: "local",
+    about: "processes of this machine, each under a warden that outlives neither its task nor its server",
+    open: |open| Ok(Arc::new(LocalExecutor::new(open.warden_command, &open.state_dir, open.events)?)),
+}];
+
+/// Opens the executor called `name`.
+/// # Errors
+/// [`Error::UnknownExecutor`], or why it cannot be opened.
+pub fn open(name: &str, with: Open) -> Result<Arc<dyn Executor>, Error> {
+    let entry = EXECUTORS.iter().find(|entry| entry.name == name);
+    (entry.ok_or_else(|| Error::UnknownExecutor(name.to_owned()))?.open)(with)
+}

@@ -1,0 +1,362 @@
+//! The environment of each rank: our own names and those of the frameworks, so that their scripts start unchanged.
+//! Pure. Cost: O(ranks) once per gang for `TF_CONFIG`, then O(1) per rank.
+//!
+//! | for | variables | remarks |
+//! | --- | --- | --- |
+//! | any program | `DH_JOB` (number), `DH_ATTEMPT`, `DH_NAME`, `DH_RANK`, `DH_RANKS`, `DH_LOCAL_RANK`, `DH_LOCAL_RANKS`, `DH_NODE_RANK`, `DH_NODES`, `DH_MASTER_ADDR`, `DH_MASTER_PORT` | |
+//! | any program, from the executor | `DH_GANG_TOKEN` (a secret that the ranks of one attempt share), `DH_MARK` (finds strays), `PATH` with our own program's folder first | |
+//! | `PyTorch` | `MASTER_ADDR`, `MASTER_PORT`, `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `LOCAL_WORLD_SIZE`, `GROUP_RANK`, `GROUP_WORLD_SIZE`, `ROLE_NAME`, `ROLE_RANK`, `ROLE_WORLD_SIZE`, `TORCHELASTIC_RUN_ID`, `TORCHELASTIC_RESTART_COUNT`, `TORCHELASTIC_MAX_RESTARTS`, `TORCHELASTIC_USE_AGENT_STORE` | the last is `False`: no agent holds the store, so rank 0 does |
+//! | `torchrun` as the command | `PET_NNODES`, `PET_NPROC_PER_NODE`, `PET_NODE_RANK`, `PET_RDZV_BACKEND`, `PET_RDZV_ENDPOINT`, `PET_RDZV_ID` | each rank is one agent with one worker |
+//! | `TensorFlow` | `TF_CONFIG` | one worker per rank; worker 0 acts as chief |
+//! | JAX | `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`, `JAX_PROCESS_ID`, `JAX_COORDINATOR_BIND_ADDRESS`, `JAX_LOCAL_DEVICE_IDS` | see below |
+//! | Open MPI's names | `OMPI_COMM_WORLD_RANK`, `_SIZE`, `_LOCAL_RANK`, `_LOCAL_SIZE`, `_NODE_RANK` | also read by `DeepSpeed` and Accelerate |
+//! | threads | `OMP_NUM_THREADS`, `MKL_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, `NUMEXPR_NUM_THREADS`, `RAYON_NUM_THREADS` | the number of cores, if cores were given |
+//!
+//! JAX (read in 0.10): `initialize()` without arguments takes the address from `JAX_COORDINATOR_ADDRESS`, but number and
+//! id only from a launcher it knows; it knows Open MPI's by the mere presence of `OMPI_MCA_orte_hnp_uri`. So gangs of
+//! two or more get that variable too. Price: a program that initialises Open MPI 4 itself believes it has a launcher and
+//! fails; such a job sets the variable to the empty text. JAX would also narrow each rank to the device of its local
+//! rank, which is wrong where each rank sees only its own devices: if the user names devices (`CUDA_VISIBLE_DEVICES`,
+//! `ROCR_VISIBLE_DEVICES`), `JAX_LOCAL_DEVICE_IDS` says to take all of those. The coordinator listens on all
+//! interfaces unless told otherwise, so `JAX_COORDINATOR_BIND_ADDRESS` binds it to the master's address.
+//!
+//! Who wins: the user, except for the identity of the rank ([`IDENTITY`]). One of our variables that the user sets to
+//! the empty text is left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dh_core::{AttemptId, NodeId, limits};
+
+use crate::{GangSpec, Ports};
+
+/// What makes a rank that rank; a user's value for these is ignored.
+pub const IDENTITY: &[&str] = &[
+    "DH_ATTEMPT",
+    "DH_GANG_TOKEN",
+    "DH_JOB",
+    "DH_LOCAL_RANK",
+    "DH_LOCAL_RANKS",
+    "DH_MARK",
+    "DH_NODES",
+    "DH_NODE_RANK",
+    "DH_RANK",
+    "DH_RANKS",
+    "GROUP_RANK",
+    "JAX_NUM_PROCESSES",
+    "JAX_PROCESS_ID",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "OMPI_COMM_WORLD_NODE_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "PET_NODE_RANK",
+    "RANK",
+    "ROLE_RANK",
+    "WORLD_SIZE",
+];
+
+/// Makes the environments of one gang.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    gang: &'a GangSpec,
+    ports: &'a Ports,
+    master_addr: &'a str,
+    places: Vec<Place>,
+    nodes: u32,
+    tensorflow_workers: Option<String>,
+}
+
+/// Where a rank is among the nodes of its gang.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    node_rank: u32,
+    local_rank: u32,
+    local_ranks: u32,
+}
+
+impl<'a> Launch<'a> {
+    /// For `gang`, whose rank 0 is reached at `master_addr`.
+    pub fn new(gang: &'a GangSpec, ports: &'a Ports, master_addr: &'a str) -> Self {
+        let (places, nodes) = places(gang);
+        let tensorflow_workers = (ports.tensorflow.len() == gang.ranks.len()).then(|| {
+            let workers: Vec<String> = ports.tensorflow.iter().map(|port| format!("{master_addr}:{port}")).collect();
+            serde_json::json!({ "worker": workers }).to_string()
+        });
+        Self { gang, ports, master_addr, places, nodes, tensorflow_workers }
+    }
+
+    /// The environment of the rank at `index` of the gang's ranks; the user's variables alone if there is none.
+    pub fn environment(&self, index: usize) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::new();
+        if let (Some(place), Some(spec)) = (self.places.get(index), self.gang.ranks.get(index)) {
+            self.ours(*place, spec.rank.0, spec.cores.len(), &mut env);
+        }
+        for (name, value) in &self.gang.env {
+            if IDENTITY.contains(&name.as_str()) {
+                continue;
+            }
+            if value.is_empty() && env.contains_key(name) {
+                env.remove(name);
+            } else {
+                env.insert(name.clone(), value.clone());
+            }
+        }
+        env
+    }
+
+    fn ours(&self, place: Place, rank: u32, cores: usize, env: &mut BTreeMap<String, String>) {
+        let mut set = |name: &str, value: &dyn std::fmt::Display| {
+            env.insert(name.to_owned(), value.to_string());
+        };
+        let AttemptId { job, attempt } = self.gang.attempt;
+        let ranks = self.gang.ranks.len();
+        let master_port = self.ports.master;
+
+        set("DH_JOB", &job.0);
+        set("DH_ATTEMPT", &attempt);
+        set("DH_NAME", &self.gang.name);
+        set("DH_RANK", &rank);
+        set("DH_RANKS", &ranks);
+        set("DH_LOCAL_RANK", &place.local_rank);
+        set("DH_LOCAL_RANKS", &place.local_ranks);
+        set("DH_NODE_RANK", &place.node_rank);
+        set("DH_NODES", &self.nodes);
+        set("DH_MASTER_ADDR", &self.master_addr);
+        set("DH_MASTER_PORT", &master_port);
+
+        let run_id = format!("job-{}", job.0);
+        set("MASTER_ADDR", &self.master_addr);
+        set("MASTER_PORT", &master_port);
+        set("RANK", &rank);
+        set("WORLD_SIZE", &ranks);
+        set("LOCAL_RANK", &place.local_rank);
+        set("LOCAL_WORLD_SIZE", &place.local_ranks);
+        set("GROUP_RANK", &place.node_rank);
+        set("GROUP_WORLD_SIZE", &self.nodes);
+        set("ROLE_NAME", &"default");
+        set("ROLE_RANK", &rank);
+        set("ROLE_WORLD_SIZE", &ranks);
+        set("TORCHELASTIC_RUN_ID", &run_id);
+        set("TORCHELASTIC_RESTART_COUNT", &attempt.saturating_sub(1));
+        set("TORCHELASTIC_MAX_RESTARTS", &(limits::ATTEMPTS_MAX - 1));
+        set("TORCHELASTIC_USE_AGENT_STORE", &"False");
+        set("PET_NNODES", &ranks);
+        set("PET_NPROC_PER_NODE", &1);
+        set("PET_NODE_RANK", &rank);
+        set("PET_RDZV_BACKEND", &"c10d");
+        set("PET_RDZV_ENDPOINT", &format_args!("{}:{master_port}", self.master_addr));
+        // The id differs between attempts, so that a late agent of the last one cannot join.
+        set("PET_RDZV_ID", &format_args!("{run_id}-{attempt}"));
+
+        if let Some(workers) = &self.tensorflow_workers {
+            set("TF_CONFIG", &format_args!(r#"{{"cluster":{workers},"task":{{"type":"worker","index":{rank}}}}}"#));
+        }
+
+        let coordinator = format!("{}:{}", self.master_addr, self.ports.jax);
+        set("JAX_COORDINATOR_ADDRESS", &coordinator);
+        set("JAX_COORDINATOR_BIND_ADDRESS", &coordinator);
+        set("JAX_NUM_PROCESSES", &ranks);
+        set("JAX_PROCESS_ID", &rank);
+        let devices = ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"].map(|name| self.gang.env.get(name));
+        if let Some(named) = devices.into_iter().flatten().find(|named| !named.is_empty()) {
+            let ids: Vec<String> = (0..named.split(',').count()).map(|id| id.to_string()).collect();
+            set("JAX_LOCAL_DEVICE_IDS", &ids.join(","));
+        }
+        set("OMPI_COMM_WORLD_SIZE", &ranks);
+        set("OMPI_COMM_WORLD_RANK", &rank);
+        set("OMPI_COMM_WORLD_LOCAL_SIZE", &place.local_ranks);
+        set("OMPI_COMM_WORLD_LOCAL_RANK", &place.local_rank);
+        set("OMPI_COMM_WORLD_NODE_RANK", &place.local_rank);
+        if ranks > 1 {
+            set("OMPI_MCA_orte_hnp_uri", &format_args!("0.0;tcp://{}:{}", self.master_addr, self.ports.jax));
+        }
+
+        if cores > 0 {
+            for name in [
+                "OMP_NUM_THREADS",
+                "MKL_NUM_THREADS",
+                "OPENBLAS_NUM_THREADS",
+                "NUMEXPR_NUM_THREADS",
+                "RAYON_NUM_THREADS",
+            ] {
+                set(name, &cores);
+            }
+        }
+    }
+}
+
+/// Each rank's place, and the number of nodes. Nodes count in the order in which ranks name them first.
+fn places(gang: &GangSpec) -> (Vec<Place>, u32) {
+    let mut order: BTreeMap<NodeId, (u32, u32)> = BTreeMap::new();
+    let mut nodes = 0_u32;
+    let mut places = Vec::with_capacity(gang.ranks.len());
+    for spec in &gang.ranks {
+        let (node_rank, ranks_here) = order.entry(spec.node).or_insert_with(|| {
+            nodes += 1;
+            (nodes - 1, 0)
+        });
+        places.push((spec.node, Place { node_rank: *node_rank, local_rank: *ranks_here, local_ranks: 0 }));
+        *ranks_here += 1;
+    }
+    let with_counts = places
+        .into_iter()
+        .map(|(node, place)| Place { local_ranks: order.get(&node).map_or(0, |(_, ranks_here)| *ranks_here), ..place });
+    (with_counts.collect(), nodes)
+}
+
+/// What a task keeps of its server's environment: how to find programs, libraries, files and a language, but none
+/// of the server's keys. Proxies are left out on purpose: they make JAX's start-up hang.
+pub(crate) fn inherited(from: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    const KEPT: &[&str] = &[
+        "CONDA_PREFIX",
+        "CUDA_HOME",
+        "HF_HOME",
+        "HOME",
+        "LANG",
+        "LANGUAGE",
+        "LD_LIBRARY_PATH",
+        "LOGNAME",
+        "PATH",
+        "PYENV_ROOT",
+        "PYTHONPATH",
+        "REQUESTS_CA_BUNDLE",
+        "SHELL",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "VIRTUAL_ENV",
+    ];
+    let kept: BTreeSet<&str> = KEPT.iter().copied().collect();
+    from.filter(|(name, _)| kept.contains(name.as_str()) || name.starts_with("LC_")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RankSpec, TaskLimits};
+    use dh_core::{JobId, Rank};
+    use expect_test::expect;
+    use std::path::PathBuf;
+
+    fn gang(nodes: &[u32]) -> GangSpec {
+        GangSpec {
+            attempt: AttemptId { job: JobId(7), attempt: 2 },
+            name: "train".to_owned(),
+            command: vec!["python3".to_owned()],
+            env: BTreeMap::new(),
+            secret_env: BTreeMap::new(),
+            ranks: (0_u32..)
+                .zip(nodes)
+                .map(|(rank, node)| RankSpec { rank: Rank(rank), cores: vec![4, 5], node: NodeId(*node) })
+                .collect(),
+            limits: TaskLimits::default(),
+            workdir: PathBuf::from("/"),
+        }
+    }
+
+    fn ports() -> Ports {
+        Ports { master: 29500, jax: 29501, tensorflow: vec![29502, 29503, 29504] }
+    }
+
+    #[test]
+    fn the_whole_environment_of_rank_1_of_3() {
+        let mut gang = gang(&[3, 3, 9]);
+        gang.env = BTreeMap::from([
+            ("LR".to_owned(), "0.1".to_owned()),
+            ("EMPTY".to_owned(), String::new()),
+            ("OMP_NUM_THREADS".to_owned(), "1".to_owned()),
+            ("RANK".to_owned(), "99".to_owned()),
+            ("RAYON_NUM_THREADS".to_owned(), String::new()),
+        ]);
+        let env = Launch::new(&gang, &ports(), "10.0.0.1").environment(1);
+        let lines: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        expect![[r#"
+            DH_ATTEMPT=2
+            DH_JOB=7
+            DH_LOCAL_RANK=1
+            DH_LOCAL_RANKS=2
+            DH_MASTER_ADDR=10.0.0.1
+            DH_MASTER_PORT=29500
+            DH_NAME=train
+            DH_NODES=2
+            DH_NODE_RANK=0
+            DH_RANK=1
+            DH_RANKS=3
+            EMPTY=
+            GROUP_RANK=0
+            GROUP_WORLD_SIZE=2
+            JAX_COORDINATOR_ADDRESS=10.0.0.1:29501
+            JAX_COORDINATOR_BIND_ADDRESS=10.0.0.1:29501
+            JAX_NUM_PROCESSES=3
+            JAX_PROCESS_ID=1
+            LOCAL_RANK=1
+            LOCAL_WORLD_SIZE=2
+            LR=0.1
+            MASTER_ADDR=10.0.0.1
+            MASTER_PORT=29500
+            MKL_NUM_THREADS=2
+            NUMEXPR_NUM_THREADS=2
+            OMPI_COMM_WORLD_LOCAL_RANK=1
+            OMPI_COMM_WORLD_LOCAL_SIZE=2
+            OMPI_COMM_WORLD_NODE_RANK=1
+            OMPI_COMM_WORLD_RANK=1
+            OMPI_COMM_WORLD_SIZE=3
+            OMPI_MCA_orte_hnp_uri=0.0;tcp://10.0.0.1:29501
+            OMP_NUM_THREADS=1
+            OPENBLAS_NUM_THREADS=2
+            PET_NNODES=3
+            PET_NODE_RANK=1
+            PET_NPROC_PER_NODE=1
+            PET_RDZV_BACKEND=c10d
+            PET_RDZV_ENDPOINT=10.0.0.1:29500
+            PET_RDZV_ID=job-7-2
+            RANK=1
+            ROLE_NAME=default
+            ROLE_RANK=1
+            ROLE_WORLD_SIZE=3
+            TF_CONFIG={"cluster":{"worker":["10.0.0.1:29502","10.0.0.1:29503","10.0.0.1:29504"]},"task":{"type":"worker","index":1}}
+            TORCHELASTIC_MAX_RESTARTS=99
+            TORCHELASTIC_RESTART_COUNT=1
+            TORCHELASTIC_RUN_ID=job-7
+            TORCHELASTIC_USE_AGENT_STORE=False
+            WORLD_SIZE=3
+        "#]].assert_eq(&(lines.join("\n") + "\n"));
+    }
+
+    #[test]
+    fn places_count_ranks_per_node_wherever_they_stand() {
+        let gang = gang(&[5, 2, 5, 5, 2]);
+        let (places, nodes) = places(&gang);
+        let seen: Vec<_> = places.iter().map(|p| (p.node_rank, p.local_rank, p.local_ranks)).collect();
+        assert_eq!((seen, nodes), (vec![(0, 0, 3), (1, 0, 2), (0, 1, 3), (0, 2, 3), (1, 1, 2)], 2));
+    }
+
+    #[test]
+    fn a_lone_rank_has_no_launcher_and_no_tensorflow_without_ports() {
+        let gang = gang(&[0]);
+        let env = Launch::new(&gang, &ports(), "127.0.0.1").environment(0);
+        assert!(!env.contains_key("OMPI_MCA_orte_hnp_uri") && !env.contains_key("TF_CONFIG"));
+    }
+
+    #[test]
+    fn tensorflow_gets_json_and_jax_all_devices_that_the_user_names() {
+        let mut gang = gang(&[0, 0, 0]);
+        gang.env.insert("CUDA_VISIBLE_DEVICES".to_owned(), "GPU-a,GPU-b".to_owned());
+        let env = Launch::new(&gang, &ports(), "127.0.0.1").environment(2);
+        let config: serde_json::Value = serde_json::from_str(&env["TF_CONFIG"]).unwrap();
+        assert_eq!(config["cluster"]["worker"][2], "127.0.0.1:29504");
+        assert_eq!(config["task"]["index"], 2);
+        assert_eq!(env["JAX_LOCAL_DEVICE_IDS"], "0,1");
+    }
+
+    #[test]
+    fn keys_of_the_server_are_not_inherited() {
+        let server = ["PATH", "HOME", "LC_ALL", "AWS_SECRET_ACCESS_KEY", "DH_ROOT_KEY", "http_proxy", "DH_MARK"];
+        let kept = inherited(server.iter().map(|name| ((*name).to_owned(), "x".to_owned())));
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["HOME", "LC_ALL", "PATH"]);
+    }
+}

@@ -1,0 +1,39 @@
+//! Executors: they run the tasks of a gang and report what became of them. They judge nothing; the hall does.
+//!
+//! Invariants of every executor: a gang starts whole or not at all; an attempt starts at most once, ever; whatever an
+//! attempt started is gone before its end is reported; after [`Executor::recover`] nothing of the attempts of an
+//! earlier server runs any more. Cost on one machine: one small warden process, two pipes and five files per rank.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::allow_attributes,
+        reason = "tests fail by panicking"
+    )
+)]
+
+mod cgroup;
+mod error;
+mod executor;
+mod gang;
+pub mod launch;
+mod layout;
+mod lifeline;
+mod limits;
+mod local;
+pub mod logs;
+mod ports;
+mod process;
+mod record;
+pub mod warden;
+
+pub use error::Error;
+pub use executor::{
+    EXECUTORS, Entry, EventSink, Executor, Open, Outcome, RankUsage, Recovered, Stop, TaskEvent, What, open,
+};
+pub use gang::{GangSpec, RankSpec, TaskLimits};
+pub use local::LocalExecutor;
+pub use ports::{Ports, free_ports};
+pub use record::{Bound, Enforcement, ExitReason};

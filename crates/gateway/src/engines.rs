@@ -1,0 +1,378 @@
+//! The engines behind the gateway, as one immutable snapshot that is replaced as a whole.
+//!
+//! Invariant: a request keeps the snapshot it began with, so a replacement harms nothing under way; an engine that is in the
+//! old and the new set keeps its breaker and its counts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dh_core::{Secret, SimTime};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Uri};
+
+use crate::Error;
+use crate::breaker::{Breaker, BreakerConfig};
+use crate::config::{ENGINES_MAX, MODEL_NAME_BYTES_MAX};
+use crate::error::shown;
+use crate::metrics::{EngineMetrics, ModelMetrics, Registry};
+
+/// What an engine speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EngineKind {
+    /// The API of `OpenAI`: chat, completions, embeddings.
+    Chat,
+    /// Open Inference Protocol, version 2.
+    Classifier,
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chat => "chat model (under /v1)",
+            Self::Classifier => "classifier (under /v2/models)",
+        })
+    }
+}
+
+/// One engine, as the server describes it.
+#[derive(Debug, Clone)]
+pub struct EngineTarget {
+    /// Names the engine in metrics and logs; unique.
+    pub id: String,
+    /// The model name that requests ask for.
+    pub model: String,
+    /// What it speaks.
+    pub kind: EngineKind,
+    /// Its base URL, `http://host:port` or `https://...`, with or without a closing `/v1` or `/v2`.
+    pub url: String,
+    /// The key it wants, if any.
+    pub key: Option<Secret<String>>,
+}
+
+/// How an engine is doing, for dashboards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineStatus {
+    /// The engine's id.
+    pub id: String,
+    /// Its model.
+    pub model: String,
+    /// Requests it is working on for this gateway.
+    pub in_flight: u32,
+    /// Whether its breaker is closed.
+    pub healthy: bool,
+}
+
+/// What outlives a snapshot.
+pub(crate) struct EngineState {
+    in_flight: AtomicU32,
+    breaker: Mutex<Breaker>,
+}
+
+impl EngineState {
+    fn new(config: BreakerConfig) -> Self {
+        Self { in_flight: AtomicU32::new(0), breaker: Mutex::new(Breaker::new(config)) }
+    }
+
+    // The breaker's steps cannot panic half-way, so a poisoned lock still guards a sound one.
+    pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// One request that an engine works on; counted until dropped.
+pub(crate) struct Load(Arc<EngineState>);
+
+impl Load {
+    pub(crate) fn on(engine: &Engine) -> Self {
+        engine.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&engine.state))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct Engine {
+    pub(crate) id: String,
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) state: Arc<EngineState>,
+    pub(crate) metrics: Arc<EngineMetrics>,
+    address: Address,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Address {
+    scheme: Scheme,
+    authority: Authority,
+    /// What comes before `/v1` or `/v2`; empty or `/...` with no closing slash.
+    prefix: String,
+}
+
+impl Engine {
+    /// The URL of `path`, which begins with `/v1/` or `/v2/`.
+    pub(crate) fn uri(&self, path: &'static str) -> Result<Uri, http::Error> {
+        let path = if self.address.prefix.is_empty() {
+            PathAndQuery::from_static(path)
+        } else {
+            PathAndQuery::try_from(format!("{}{path}", self.address.prefix))?
+        };
+        self.with_path(path)
+    }
+
+    /// The URL of a path that a client sent.
+    pub(crate) fn uri_of(&self, path: &str) -> Result<Uri, http::Error> {
+        self.with_path(PathAndQuery::try_from(format!("{}{path}", self.address.prefix))?)
+    }
+
+    fn with_path(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
+        let Address { scheme, authority, .. } = &self.address;
+        Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path).build()
+    }
+}
+
+pub(crate) struct Model {
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: EngineKind,
+    pub(crate) engines: Vec<Arc<Engine>>,
+    pub(crate) turn: Arc<AtomicU64>,
+    pub(crate) metrics: Arc<ModelMetrics>,
+    /// When it was first served, for `created`.
+    pub(crate) since: SimTime,
+}
+
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    models: BTreeMap<Arc<str>, Arc<Model>>,
+}
+
+impl Snapshot {
+    pub(crate) fn model(&self, name: &str) -> Result<&Arc<Model>, Error> {
+        self.models.get(name).ok_or_else(|| {
+            if self.models.is_empty() {
+                return Error::NotReady { model: shown(name, 80), wait: dh_core::time::Span::from_secs(5) };
+            }
+            let names: Vec<_> = self.models.keys().take(20).map(|name| shown(name, 80)).collect();
+            let more = self.models.len() - names.len();
+            let known = names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() };
+            Error::UnknownModel { model: shown(name, 80), known }
+        })
+    }
+
+    /// The model that `path` begins with, and the rest: `name/infer` gives `name` and `/infer`. Names may hold slashes.
+    pub(crate) fn model_of_path<'p>(&self, path: &'p str) -> Result<(&Arc<Model>, &'p str), Error> {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        ends.filter_map(|end| path.split_at_checked(end))
+            .filter_map(|(name, rest)| Some((self.models.get(name)?, rest)))
+            .next_back()
+            .map_or_else(|| Err(self.model(path).err().unwrap_or(Error::NoModel)), Ok)
+    }
+
+    pub(crate) fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.values()
+    }
+
+    pub(crate) fn statuses(&self) -> Vec<EngineStatus> {
+        let of = |model: &Arc<Model>| {
+            let model_name = model.name.to_string();
+            model
+                .engines
+                .iter()
+                .map(move |engine| EngineStatus {
+                    id: engine.id.clone(),
+                    model: model_name.clone(),
+                    in_flight: engine.state.in_flight(),
+                    healthy: engine.state.breaker().is_closed(),
+                })
+                .collect::<Vec<_>>()
+        };
+        self.models().flat_map(of).collect()
+    }
+
+    /// The snapshot that serves `targets`, and knows the `expected` models even if they have no engine.
+    pub(crate) fn next(
+        &self,
+        targets: Vec<EngineTarget>,
+        expected: &[(String, EngineKind)],
+        breaker: BreakerConfig,
+        metrics: &Registry,
+        now: SimTime,
+    ) -> Result<Self, Error> {
+        if targets.len() > ENGINES_MAX || expected.len() > ENGINES_MAX {
+            return Err(Error::TooManyEngines(ENGINES_MAX));
+        }
+        let mut present: HashMap<&str, (&str, &Arc<Engine>)> = HashMap::new();
+        for model in self.models() {
+            present.extend(model.engines.iter().map(|engine| (engine.id.as_str(), (&*model.name, engine))));
+        }
+        let mut models: BTreeMap<Arc<str>, Model> = BTreeMap::new();
+        for (name, kind) in expected {
+            self.enlist(&mut models, name, *kind, metrics, now).map_err(|why| bad(name, why))?;
+        }
+        let mut ids = std::collections::HashSet::new();
+        for EngineTarget { id, model, kind, url, key } in targets {
+            if id.is_empty() || id.len() > MODEL_NAME_BYTES_MAX || !ids.insert(id.clone()) {
+                return Err(bad(&id, "its id is empty, too long or not unique".to_owned()));
+            }
+            let address = parse_address(&url).map_err(|why| bad(&id, why))?;
+            let authorization = key.as_ref().map(bearer_value).transpose().map_err(|why| bad(&id, why))?;
+            let state = match present.get(id.as_str()) {
+                Some((name, engine)) if *name == model && engine.address == address => Arc::clone(&engine.state),
+                _ => Arc::new(EngineState::new(breaker)),
+            };
+            let served = self.enlist(&mut models, &model, kind, metrics, now).map_err(|why| bad(&id, why))?;
+            let metrics = metrics.engine(&id);
+            served.engines.push(Arc::new(Engine { id, authorization, state, metrics, address }));
+        }
+        metrics.forget_all_but(models.keys().map(|name| &**name), ids.iter().map(String::as_str));
+        Ok(Self { models: models.into_iter().map(|(name, model)| (name, Arc::new(model))).collect() })
+    }
+
+    fn enlist<'m>(
+        &self,
+        models: &'m mut BTreeMap<Arc<str>, Model>,
+        name: &str,
+        kind: EngineKind,
+        metrics: &Registry,
+        now: SimTime,
+    ) -> Result<&'m mut Model, String> {
+        if name.is_empty() || name.len() > MODEL_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            return Err(format!("a model name has 1 to {MODEL_NAME_BYTES_MAX} bytes and no control characters"));
+        }
+        let before = self.models.get(name);
+        let model = models.entry(Arc::from(name)).or_insert_with_key(|name| Model {
+            name: Arc::clone(name),
+            kind,
+            engines: Vec::new(),
+            turn: before.map_or_else(Arc::default, |model| Arc::clone(&model.turn)),
+            metrics: metrics.model(name),
+            since: before.map_or(now, |model| model.since),
+        });
+        if model.kind == kind {
+            Ok(model)
+        } else {
+            Err(format!("model `{}` is already served as a {}", shown(name, 80), model.kind))
+        }
+    }
+}
+
+fn bad(id: &str, why: String) -> Error {
+    Error::BadEngine { id: shown(id, 80), why }
+}
+
+fn bearer_value(key: &Secret<String>) -> Result<HeaderValue, String> {
+    let text = Secret::new(format!("Bearer {}", key.expose()));
+    let mut value = HeaderValue::from_str(text.expose()).map_err(|_| "its key cannot stand in a header".to_owned())?;
+    // Keeps the value out of `Debug` output and of header compression tables.
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn parse_address(url: &str) -> Result<Address, String> {
+    let parts = url.parse::<Uri>().map_err(|error| format!("its URL cannot be read: {error}"))?.into_parts();
+    let scheme = parts.scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+    let (Some(scheme), Some(authority)) = (scheme, parts.authority) else {
+        return Err("its URL must begin with http:// or https:// and a host".to_owned());
+    };
+    if authority.as_str().contains('@') {
+        return Err("its URL holds a password; give the key apart".to_owned());
+    }
+    let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    if path.query().is_some() {
+        return Err("its URL has a query, and a base URL has none".to_owned());
+    }
+    let path = path.path().trim_end_matches('/');
+    let prefix = path.strip_suffix("/v1").or_else(|| path.strip_suffix("/v2")).unwrap_or(path);
+    Ok(Address { scheme, authority, prefix: prefix.trim_end_matches('/').to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(id: &str, model: &str, url: &str) -> EngineTarget {
+        EngineTarget {
+            id: id.to_owned(),
+            model: model.to_owned(),
+            kind: EngineKind::Chat,
+            url: url.to_owned(),
+            key: None,
+        }
+    }
+
+    fn next(from: &Snapshot, targets: Vec<EngineTarget>) -> Result<Snapshot, Error> {
+        from.next(targets, &[], BreakerConfig::default(), &Registry::default(), SimTime(0))
+    }
+
+    #[test]
+    fn base_urls_join_with_and_without_their_version() {
+        for (url, joined) in [
+            ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1/models"),
+            ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1/models"),
+            ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1/models"),
+            ("https://host/v1/", "https://host/v1/models"),
+            ("https://host/api/openai/v1", "https://host/api/openai/v1/models"),
+            ("http://[::1]:80/x", "http://[::1]:80/x/v1/models"),
+        ] {
+            let snapshot = next(&Snapshot::default(), vec![target("e", "m", url)]).unwrap();
+            let engine = &snapshot.model("m").unwrap().engines[0];
+            assert_eq!(engine.uri("/v1/models").unwrap().to_string(), joined);
+            assert_eq!(engine.uri_of("/v1/models").unwrap().to_string(), joined);
+        }
+        for url in ["", "host:80", "ftp://host", "/v1", "http://user:pw@host", "http://host/?a=b", "http://"] {
+            assert!(
+                matches!(next(&Snapshot::default(), vec![target("e", "m", url)]), Err(Error::BadEngine { .. })),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn engines_that_stay_keep_their_state_and_moved_ones_start_afresh() {
+        let first =
+            next(&Snapshot::default(), vec![target("a", "m", "http://h:1"), target("b", "m", "http://h:2")]).unwrap();
+        let load = Load::on(&first.model("m").unwrap().engines[0]);
+        let second = next(&first, vec![target("b", "m", "http://h:3"), target("a", "m", "http://h:1")]).unwrap();
+        let engines = &second.model("m").unwrap().engines;
+        assert_eq!((engines[0].state.in_flight(), engines[1].state.in_flight()), (0, 1));
+        drop(load);
+        assert_eq!(engines[1].state.in_flight(), 0);
+        assert!(Arc::ptr_eq(&engines[1].state, &first.model("m").unwrap().engines[0].state));
+        assert!(!Arc::ptr_eq(&engines[0].state, &first.model("m").unwrap().engines[1].state));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let empty = Snapshot::default();
+        let mut mixed = target("b", "m", "http://h:2");
+        mixed.kind = EngineKind::Classifier;
+        assert!(next(&empty, vec![target("a", "m", "http://h:1"), mixed]).is_err());
+        assert!(next(&empty, vec![target("a", "m", "http://h:1"), target("a", "n", "http://h:1")]).is_err());
+        assert!(next(&empty, vec![target("a", "m\n", "http://h:1")]).is_err());
+        let mut bad_key = target("a", "m", "http://h:1");
+        bad_key.key = Some(Secret::new("dh-secret\n".to_owned()));
+        let error = next(&empty, vec![bad_key]).err().unwrap().to_string();
+        assert!(!error.contains("dh-secret"), "{error}");
+    }
+
+    #[test]
+    fn paths_find_the_longest_model_name() {
+        let snapshot =
+            next(&Snapshot::default(), vec![target("a", "org", "http://h:1"), target("b", "org/m", "http://h:2")])
+                .unwrap();
+        let find = |path: &str| snapshot.model_of_path(path).map(|(model, rest)| format!("{} {rest}", model.name)).ok();
+        assert_eq!(find("org/m/infer").as_deref(), Some("org/m /infer"));
+        assert_eq!(find("org/m").as_deref(), Some("org/m "));
+        assert_eq!(find("org/infer").as_deref(), Some("org /infer"));
+        assert_eq!(find("orgx/infer"), None);
+        assert_eq!(find(""), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! The gateway's handle: settings, engines, counters.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use axum::Router;
+use dh_core::Authenticate;
+use dh_core::time::Clock;
+use tokio::net::TcpListener;
+
+use crate::admission::Admission;
+use crate::engines::{EngineKind, EngineStatus, EngineTarget, Snapshot};
+use crate::metrics::Registry;
+use crate::routing::{self, Route};
+use crate::upstream::Upstream;
+use crate::{Error, GatewayConfig, SystemClock, handlers, serve};
+
+/// The gateway. A clone is another handle to the same one.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: GatewayConfig,
+    pub(crate) auth: Arc<dyn Authenticate>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) policy: &'static dyn Route,
+    pub(crate) admission: Admission,
+    pub(crate) registry: Registry,
+    pub(crate) upstream: Upstream,
+    snapshot: RwLock<Arc<Snapshot>>,
+    wanted: Mutex<Wanted>,
+}
+
+/// What the server asked for last. Its lock also puts replacements in order.
+#[derive(Default)]
+struct Wanted {
+    targets: Vec<EngineTarget>,
+    expected: Vec<(String, EngineKind)>,
+}
+
+impl Gateway {
+    /// A gateway with no engines.
+    /// # Errors
+    /// [`Error::UnknownPolicy`]; [`Error::Tls`].
+    pub fn new(config: GatewayConfig, auth: Arc<dyn Authenticate>) -> Result<Self, Error> {
+        Self::with_clock(config, auth, Arc::new(SystemClock::new()))
+    }
+
+    /// A gateway whose breakers learn the time from `clock`.
+    /// # Errors
+    /// Those of [`Gateway::new`].
+    pub fn with_clock(
+        config: GatewayConfig,
+        auth: Arc<dyn Authenticate>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let shared = Shared {
+            policy: routing::by_name(&config.policy)?,
+            admission: Admission::new(&config),
+            registry: Registry::default(),
+            upstream: Upstream::new(&config.timeouts)?,
+            snapshot: RwLock::default(),
+            wanted: Mutex::default(),
+            config,
+            auth,
+            clock,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Replaces the engines. Requests under way keep theirs; engines that stay keep their state.
+    /// # Errors
+    /// [`Error::BadEngine`], [`Error::TooManyEngines`]; the present engines then stay as they are.
+    pub fn set_engines(&self, targets: Vec<EngineTarget>) -> Result<(), Error> {
+        self.replace(|wanted| wanted.targets = targets)
+    }
+
+    /// Replaces the models that exist even while no engine of them is ready: asking for one gives 503 instead of 404.
+    /// # Errors
+    /// Those of [`Gateway::set_engines`].
+    pub fn expect_models(&self, expected: Vec<(String, EngineKind)>) -> Result<(), Error> {
+        self.replace(|wanted| wanted.expected = expected)
+    }
+
+    /// How the engines are doing, in the order of their models.
+    pub fn engines(&self) -> Vec<EngineStatus> {
+        self.snapshot().statuses()
+    }
+
+    /// The counters, in Prometheus' text format.
+    pub fn metrics(&self) -> String {
+        self.shared.registry.render(self.shared.admission.in_flight(), &self.engines())
+    }
+
+    /// The routes, for a server of one's own. [`Gateway::serve`] adds the bounds on connections.
+    pub fn router(&self) -> Router {
+        handlers::router(self.clone())
+    }
+
+    /// Serves `listener` until `shutdown` resolves, then lets answers under way end.
+    /// # Errors
+    /// [`Error::Listen`] if the listener fails for good.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        serve::serve(self, listener, shutdown).await
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.shared.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, change: impl FnOnce(&mut Wanted)) -> Result<(), Error> {
+        let shared = &self.shared;
+        let mut wanted = shared.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Wanted { targets: wanted.targets.clone(), expected: wanted.expected.clone() };
+        change(&mut next);
+        let snapshot = self.snapshot().next(
+            next.targets.clone(),
+            &next.expected,
+            shared.config.breaker,
+            &shared.registry,
+            shared.clock.now(),
+        )?;
+        *shared.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        *wanted = next;
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! The routes.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::access::{self, Caller, REQUEST_ID};
+use crate::engines::{EngineKind, Model};
+use crate::error::shown;
+use crate::relay::{self, Begun};
+use crate::upstream::{Outgoing, Target};
+use crate::{Error, Gateway, headers, request};
+
+pub(crate) fn router(gateway: Gateway) -> Router {
+    let guarded = Router::new()
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(embeddings))
+        .route("/v2/models/{*path}", get(inference_protocol).post(inference_protocol))
+        .route("/metrics", get(metrics))
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(gateway.clone(), gate))
+        .with_state(gateway);
+    Router::new().route("/healthz", get(|| async { "ok" })).merge(guarded)
+}
+
+/// Lets verified callers through; names every request.
+async fn gate(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
+    let request_id = access::request_id(request.headers());
+    let mut response = match access::caller(&*gateway.shared.auth, request.headers()) {
+        Ok(principal) => {
+            request.extensions_mut().insert(Caller { name: principal.name, request_id: request_id.clone() });
+            next.run(request).await
+        }
+        Err(error) => {
+            let nobody = Caller { name: String::new(), request_id: request_id.clone() };
+            refuse(&gateway, error, &nobody, None, Instant::now())
+        }
+    };
+    response.headers_mut().insert(REQUEST_ID, request_id);
+    response
+}
+
+async fn chat(State(gateway): State<Gateway>, Extension(caller): Extension<Caller>, request: Request) -> Response {
+    generate(&gateway, caller, request, "/v1/chat/completions").await
+}
+
+async fn completions(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
+    generate(&gateway, caller, request, "/v1/completions").await
+}
+
+async fn embeddings(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
+    generate(&gateway, caller, request, "/v1/embeddings").await
+}
+
+/// A request that names its model in its body.
+async fn generate(gateway: &Gateway, caller: Caller, request: Request, path: &'static str) -> Response {
+    let started = Instant::now();
+    let mut found = None;
+    let answer = async {
+        let place = gateway.shared.admission.enter()?;
+        let (parts, body) = request.into_parts();
+        let body = gateway.shared.admission.read(&parts.headers, body).await?;
+        let peek = request::peek(&body.bytes)?;
+        let model = Arc::clone(found.insert(Arc::clone(gateway.snapshot().model(&peek.model)?)));
+        let begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
+        let outgoing = Outgoing {
+            method: Method::POST,
+            target: Target::Route(path),
+            headers: headers::for_engine(&parts.headers, &caller.request_id),
+            body: body.bytes.clone(),
+        };
+        send(gateway, begun, &outgoing).await
+    };
+    match answer.await {
+        Ok(response) => response,
+        Err(error) => refuse(gateway, error, &caller, found.as_ref(), started),
+    }
+}
+
+/// A request of the Open Inference Protocol, which names its model in its path and may have a binary body.
+async fn inference_protocol(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+    Path(path): Path<String>,
+    request: Request,
+) -> Response {
+    let started = Instant::now();
+    let mut found = None;
+    let answer = async {
+        let place = gateway.shared.admission.enter()?;
+        let (parts, body) = request.into_parts();
+        let snapshot = gateway.snapshot();
+        let (model, operation) = snapshot.model_of_path(&path)?;
+        if !matches!((&parts.method, operation), (&Method::POST, "/infer") | (&Method::GET, "" | "/ready")) {
+            return Err(no_such_route(&parts.method, parts.uri.path()));
+        }
+        let model = Arc::clone(found.insert(Arc::clone(model)));
+        let begun = begin(&gateway, caller.clone(), model, EngineKind::Classifier, started, false, place)?;
+        let body = gateway.shared.admission.read(&parts.headers, body).await?;
+        let outgoing = Outgoing {
+            target: Target::Path(parts.uri.path().to_owned()),
+            headers: headers::for_engine(&parts.headers, &caller.request_id),
+            method: parts.method,
+            body: body.bytes.clone(),
+        };
+        send(&gateway, begun, &outgoing).await
+    };
+    match answer.await {
+        Ok(response) => response,
+        Err(error) => refuse(&gateway, error, &caller, found.as_ref(), started),
+    }
+}
+
+fn begin(
+    gateway: &Gateway,
+    caller: Caller,
+    model: Arc<Model>,
+    protocol: EngineKind,
+    started: Instant,
+    stream: bool,
+    place: tokio::sync::OwnedSemaphorePermit,
+) -> Result<Begun, Error> {
+    if model.kind != protocol {
+        return Err(Error::WrongProtocol { model: model.name.to_string(), kind: model.kind });
+    }
+    let clock = Arc::clone(&gateway.shared.clock);
+    Ok(Begun {
+        caller,
+        model,
+        started,
+        stream,
+        _place: place,
+        clock,
+        chunk_gap: gateway.shared.config.timeouts.chunk_gap,
+    })
+}
+
+async fn send(gateway: &Gateway, begun: Begun, outgoing: &Outgoing) -> Result<Response, Error> {
+    let shared = &gateway.shared;
+    let answer = shared.upstream.ask(&begun.model, outgoing, shared.policy, &*shared.clock).await?;
+    Ok(relay::relay(answer, begun))
+}
+
+/// The answer to a request that no engine answered; counted and logged here, once.
+fn refuse(gateway: &Gateway, error: Error, caller: &Caller, model: Option<&Arc<Model>>, started: Instant) -> Response {
+    let status = error.status().as_u16();
+    let metrics = model.map_or(&gateway.shared.registry.unknown, |model| &model.metrics);
+    metrics.answered(status);
+    metrics.duration.observe(started.elapsed(), 1);
+    tracing::info!(
+        target: "dh_gateway::access",
+        request_id = ?caller.request_id,
+        caller = caller.name,
+        model = model.map(|model| &*model.name),
+        status,
+        error = %error,
+        "refused"
+    );
+    error.into_response()
+}
+
+#[derive(Serialize)]
+struct ModelList {
+    object: &'static str,
+    data: Vec<ModelInfo>,
+}
+
+#[derive(Serialize)]
+struct ModelInfo {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+}
+
+impl ModelInfo {
+    fn of(model: &Arc<Model>) -> Self {
+        let created = model.since.0 / 1_000_000_000;
+        Self { id: model.name.to_string(), object: "model", created, owned_by: "datahall" }
+    }
+}
+
+async fn models(State(gateway): State<Gateway>) -> Json<ModelList> {
+    Json(ModelList { object: "list", data: gateway.snapshot().models().map(ModelInfo::of).collect() })
+}
+
+async fn model(State(gateway): State<Gateway>, Path(id): Path<String>) -> Result<Json<ModelInfo>, Error> {
+    Ok(Json(ModelInfo::of(gateway.snapshot().model(&id)?)))
+}
+
+async fn metrics(State(gateway): State<Gateway>) -> Response {
+    let mut response = gateway.metrics().into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+    response
+}
+
+async fn no_route(request: Request) -> Error {
+    no_such_route(request.method(), request.uri().path())
+}
+
+async fn wrong_method(request: Request) -> Error {
+    Error::Method(shown(request.method().as_str(), 20))
+}
+
+fn no_such_route(method: &Method, path: &str) -> Error {
+    Error::NoRoute { method: shown(method.as_str(), 20), path: shown(path, 80) }
+}

@@ -1,0 +1,47 @@
+//! The model gateway: one OpenAI-compatible door in front of any number of inference engines.
+//!
+//! *Invariant*: request and response bodies pass as the bytes they came as. The gateway reads `model` and `stream` of a
+//! request and `usage` of an answer, and writes neither. A caller's key never reaches an engine, an engine's key never
+//! reaches a caller, and neither reaches a log or a metric.
+//!
+//! Cost of a request: one buffered copy of its body, one pass over it, one pooled upstream connection; answers are relayed
+//! read by read, never held back.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::allow_attributes,
+        reason = "tests fail by panicking"
+    )
+)]
+
+mod access;
+mod admission;
+mod breaker;
+mod clock;
+mod config;
+mod engines;
+mod error;
+mod gateway;
+mod handlers;
+mod headers;
+mod metrics;
+mod relay;
+mod request;
+pub mod routing;
+mod serve;
+mod sse;
+mod stall;
+mod upstream;
+mod usage;
+
+pub use breaker::BreakerConfig;
+pub use clock::SystemClock;
+pub use config::{GatewayConfig, Timeouts};
+pub use engines::{EngineKind, EngineStatus, EngineTarget};
+pub use error::Error;
+pub use gateway::Gateway;

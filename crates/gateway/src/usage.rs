@@ -1,0 +1,203 @@
+//! Finds the `usage` object in the bytes of an answer as they pass, JSON or server-sent events alike.
+//!
+//! Works for any split of the bytes. In valid JSON the text `"usage"` followed by a colon and a brace can only be a key with
+//! an object: inside a string its quotes would be escaped. Memory: at most [`OBJECT_BYTES_MAX`]. Cost: one vectorised search.
+
+use memchr::memmem;
+use serde::Deserialize;
+
+const KEY: &[u8] = b"\"usage\"";
+/// Engines send below 600 bytes; a longer object is skipped.
+const OBJECT_BYTES_MAX: usize = 4_096;
+/// Larger counts are nonsense and would spoil the sums.
+const TOKENS_MAX: u64 = 1 << 40;
+
+/// Tokens as the engine counted them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Usage {
+    #[serde(default)]
+    pub(crate) prompt_tokens: Option<u64>,
+    #[serde(default)]
+    pub(crate) completion_tokens: Option<u64>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// So many bytes of [`KEY`] have matched.
+    Key(usize),
+    /// Blanks may come, then a colon.
+    Colon,
+    /// Blanks may come, then a brace.
+    Brace,
+    /// Inside the object.
+    Object { depth: u32, text: Text },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Text {
+    Outside,
+    Inside,
+    Escape,
+}
+
+/// The search; the last object found counts, since streams repeat growing ones.
+#[derive(Debug)]
+pub(crate) struct UsageFinder {
+    state: State,
+    object: Vec<u8>,
+    found: Option<Usage>,
+}
+
+impl UsageFinder {
+    pub(crate) fn new() -> Self {
+        Self { state: State::Key(0), object: Vec::new(), found: None }
+    }
+
+    pub(crate) fn found(&self) -> Option<Usage> {
+        self.found
+    }
+
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            if matches!(self.state, State::Key(0)) {
+                let Some(at) = memmem::find(bytes, KEY) else {
+                    self.state = State::Key(matched_at_end(bytes));
+                    return;
+                };
+                self.state = State::Colon;
+                bytes = bytes.get(at + KEY.len()..).unwrap_or_default();
+            } else {
+                self.step(byte);
+                bytes = rest;
+            }
+        }
+    }
+
+    fn step(&mut self, byte: u8) {
+        let blank = byte.is_ascii_whitespace();
+        match &mut self.state {
+            State::Key(matched) => {
+                if KEY.get(*matched) == Some(&byte) {
+                    *matched += 1;
+                    if *matched == KEY.len() {
+                        self.state = State::Colon;
+                    }
+                } else {
+                    *matched = usize::from(byte == b'"');
+                }
+            }
+            State::Colon if byte == b':' => self.state = State::Brace,
+            State::Brace if byte == b'{' => {
+                self.object.clear();
+                self.object.push(byte);
+                self.state = State::Object { depth: 1, text: Text::Outside };
+            }
+            State::Colon | State::Brace if blank => {}
+            // After `"usage"` its last quote may open the next string, as in `"usage"usage"`; JSON never has that.
+            State::Colon | State::Brace => self.state = State::Key(usize::from(byte == b'"')),
+            State::Object { depth, text } => {
+                *text = match (*text, byte) {
+                    (Text::Outside, b'"') | (Text::Escape, _) => Text::Inside,
+                    (Text::Inside, b'"') => Text::Outside,
+                    (Text::Inside, b'\\') => Text::Escape,
+                    (same, _) => same,
+                };
+                if *text == Text::Outside {
+                    match byte {
+                        b'{' => *depth = depth.saturating_add(1),
+                        b'}' => *depth -= 1,
+                        _ => {}
+                    }
+                }
+                self.object.push(byte);
+                if *depth == 0 {
+                    self.read_object();
+                    self.state = State::Key(0);
+                } else if self.object.len() >= OBJECT_BYTES_MAX {
+                    self.state = State::Key(0);
+                }
+            }
+        }
+    }
+
+    fn read_object(&mut self) {
+        if let Ok(usage) = serde_json::from_slice::<Usage>(&self.object) {
+            let sane = |tokens: Option<u64>| tokens.is_none_or(|count| count <= TOKENS_MAX);
+            let any = usage.prompt_tokens.or(usage.completion_tokens).is_some();
+            if any && sane(usage.prompt_tokens) && sane(usage.completion_tokens) {
+                self.found = Some(usage);
+            }
+        }
+    }
+}
+
+/// How many bytes of [`KEY`] the end of `bytes` matches.
+fn matched_at_end(bytes: &[u8]) -> usize {
+    (1..KEY.len()).rev().find(|&count| KEY.get(..count).is_some_and(|prefix| bytes.ends_with(prefix))).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CORPUS: &[(&str, Option<(u64, u64)>)] = &[
+        (r#"{"id":"x","usage":{"prompt_tokens":12,"completion_tokens":34,"total_tokens":46}}"#, Some((12, 34))),
+        ("{\n  \"usage\" : \n {\n \"completion_tokens\": 2, \"prompt_tokens\": 1 }\n}", Some((1, 2))),
+        (r#"data: {"usage":null}"#, None),
+        (r#"data: {"usage":null}  data: {"usage":{"prompt_tokens":1,"completion_tokens":2}}"#, Some((1, 2))),
+        (
+            r#"{"usage":{"prompt_tokens":1,"completion_tokens":1}} {"usage":{"prompt_tokens":1,"completion_tokens":9}}"#,
+            Some((1, 9)),
+        ),
+        (
+            r#"{"usage":{"prompt_tokens_details":{"cached_tokens":5,"s":"}\"}"},"prompt_tokens":7,"completion_tokens":8}}"#,
+            Some((7, 8)),
+        ),
+        (r#"{"content":"\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}"}"#, None),
+        (r#"{"content":"usage","x":{"prompt_tokens":1}}"#, None),
+        (r#"["usage",{"prompt_tokens":1}]"#, None),
+        (r#"{"usage":{"prompt_tokens":-1}}"#, None),
+        (r#"{"usage":{"prompt_tokens":99999999999999999}}"#, None),
+        (r#"{"usage":{"other":1}}"#, None),
+        (r#"""usage":{"prompt_tokens":3,"completion_tokens":4}"#, Some((3, 4))),
+        (r#"{"usag":1,"usage_x":{},"usage":{"prompt_tokens":3,"completion_tokens":4}}"#, Some((3, 4))),
+    ];
+
+    fn expected(pair: Option<(u64, u64)>) -> Option<Usage> {
+        pair.map(|(prompt, completion)| Usage { prompt_tokens: Some(prompt), completion_tokens: Some(completion) })
+    }
+
+    fn find(pieces: &[&[u8]]) -> Option<Usage> {
+        let mut finder = UsageFinder::new();
+        for piece in pieces {
+            finder.push(piece);
+        }
+        finder.found()
+    }
+
+    #[test]
+    fn usage_is_found_whatever_the_split() {
+        for (text, pair) in CORPUS {
+            let bytes = text.as_bytes();
+            let expected = expected(*pair);
+            assert_eq!(find(&[bytes]), expected, "{text}");
+            for first in 0..=bytes.len() {
+                assert_eq!(find(&[&bytes[..first], &bytes[first..]]), expected, "{text} cut at {first}");
+            }
+            let singles: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(find(&singles), expected, "{text} byte by byte");
+        }
+    }
+
+    #[test]
+    fn an_object_without_end_takes_bounded_memory_and_the_next_one_counts() {
+        let mut finder = UsageFinder::new();
+        finder.push(br#"{"usage":{"x":"#);
+        for _ in 0..1_000 {
+            finder.push(&[b'1'; 1_000]);
+        }
+        assert!(finder.object.capacity() <= 2 * OBJECT_BYTES_MAX);
+        finder.push(br#"}} {"usage":{"prompt_tokens":3,"completion_tokens":4}}"#);
+        assert_eq!(finder.found(), expected(Some((3, 4))));
+    }
+}

@@ -1,0 +1,17 @@
+//! The gateway as its callers and engines see it: real sockets on loopback, stub engines, no timing assumptions beyond
+//! generous upper bounds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::wildcard_imports,
+    clippy::allow_attributes,
+    reason = "tests fail by panicking"
+)]
+
+mod failover;
+mod hostile;
+mod passing;
+mod refusals;
+mod stage;
+mod streams;

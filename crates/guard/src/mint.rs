@@ -1,0 +1,97 @@
+//! Fresh keys from the operating system's generator.
+//!
+//! Ids are `DH` and 18 characters of base32 (90 bits), as S3 clients expect them; secrets are a prefix that people and
+//! secret scanners recognise and 43 characters of base64url (258 bits). Each character takes its own random byte, masked:
+//! both alphabets are powers of two, so no character is likelier than another.
+
+use dh_core::{AccessKey, Role, Secret};
+
+use crate::Error;
+
+const ID_PREFIX: &str = "DH";
+const ID_CHARS: usize = 18;
+const SECRET_CHARS: usize = 43;
+
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// What a secret of `role` starts with.
+pub(crate) const fn secret_prefix(role: Role) -> &'static str {
+    match role {
+        Role::Admin => "dh-admin-",
+        Role::Job => "dh-job-",
+        Role::Model => "dh-model-",
+    }
+}
+
+/// A key pair nobody has seen.
+pub(crate) fn fresh_key(role: Role) -> Result<AccessKey, Error> {
+    let mut id_bytes = [0; ID_CHARS];
+    getrandom::fill(&mut id_bytes).map_err(Error::Random)?;
+    let mut id = String::with_capacity(ID_PREFIX.len() + ID_CHARS);
+    id.push_str(ID_PREFIX);
+    id.extend(id_bytes.iter().map(|byte| char::from(BASE32[usize::from(byte & 31)])));
+
+    let secret_bytes = random_bytes()?;
+    let prefix = secret_prefix(role);
+    // The full capacity at once, so that no copy of the secret is left behind by a growing string.
+    let mut secret = String::with_capacity(prefix.len() + SECRET_CHARS);
+    secret.push_str(prefix);
+    secret.extend(secret_bytes.expose().iter().map(|byte| char::from(BASE64URL[usize::from(byte & 63)])));
+    Ok(AccessKey { id, secret: Secret::new(secret) })
+}
+
+fn random_bytes() -> Result<Secret<[u8; SECRET_CHARS]>, Error> {
+    let mut bytes = [0; SECRET_CHARS];
+    getrandom::fill(&mut bytes).map_err(Error::Random)?;
+    Ok(Secret::new(bytes))
+}
+
+/// Whether `id` has the form of an id made here.
+pub(crate) fn is_id(id: &str) -> bool {
+    id.strip_prefix(ID_PREFIX)
+        .is_some_and(|rest| rest.len() == ID_CHARS && rest.bytes().all(|byte| BASE32.contains(&byte)))
+}
+
+/// Whether `secret` has the form of a secret of `role` made here.
+pub(crate) fn is_secret(secret: &str, role: Role) -> bool {
+    secret
+        .strip_prefix(secret_prefix(role))
+        .is_some_and(|rest| rest.len() == SECRET_CHARS && rest.bytes().all(|byte| BASE64URL.contains(&byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn keys_have_their_form_and_never_repeat() {
+        let mut seen = HashSet::new();
+        for role in [Role::Admin, Role::Job, Role::Model].into_iter().cycle().take(300) {
+            let key = fresh_key(role).unwrap();
+            assert!(is_id(&key.id), "{}", key.id);
+            assert_eq!(key.id.len(), 20);
+            assert!(is_secret(key.secret.expose(), role));
+            assert!(seen.insert(key.id) && seen.insert(key.secret.expose().clone()));
+        }
+    }
+
+    #[test]
+    fn every_character_of_the_alphabets_is_used() {
+        let mut used = HashSet::new();
+        for _ in 0..200 {
+            used.extend(fresh_key(Role::Job).unwrap().secret.expose().bytes().skip("dh-job-".len()));
+        }
+        assert_eq!(used.len(), 64);
+    }
+
+    #[test]
+    fn other_texts_are_not_keys() {
+        assert!(!is_id("DH") && !is_id("dhABCDEFGHIJKLMNOPQR") && !is_id("DHABCDEFGHIJKLMNOPQ1"));
+        assert!(!is_secret("dh-admin-short", Role::Admin));
+        let secret = fresh_key(Role::Model).unwrap().secret;
+        assert!(!is_secret(secret.expose(), Role::Admin));
+    }
+}

@@ -1,0 +1,61 @@
+//! What a store is told when it is opened, and the sizes that are part of its format.
+
+use std::path::PathBuf;
+
+/// Logical bytes of a block: the unit of compression, of checksums and of the cache. Part of the format.
+pub(crate) const BLOCK_BYTES: usize = 256 << 10;
+
+/// A body of at most this many bytes lives in its metadata row: a file and its sync would cost more than the bytes.
+pub(crate) const INLINE_BYTES_MAX: usize = 4 << 10;
+
+/// The smallest part of a multipart upload except the last; S3's own limit.
+pub(crate) const PART_BYTES_MIN: u64 = 5 << 20;
+
+/// The largest object; S3's own limit (10,000 parts of at most 5 GiB, 5 TiB in all).
+pub(crate) const OBJECT_BYTES_MAX: u64 = 5 << 40;
+
+/// Free space of the file system that bodies may not use, so that metadata commits and deletes still work when the
+/// disk is full. On small file systems a sixteenth of the whole, if that is less.
+pub(crate) const RESERVE_BYTES: u64 = 32 << 20;
+
+/// Memory for redb's page cache. Interior pages of ten million rows fit.
+pub(crate) const META_CACHE_BYTES: usize = 64 << 20;
+
+/// Open extent files kept with their block index. Well below the usual limit of 1,024 descriptors.
+pub(crate) const OPEN_EXTENTS_MAX: usize = 128;
+
+/// Changes that may wait for the committer. Beyond it callers are told to come back.
+pub(crate) const COMMIT_QUEUE_MAX: usize = 8_192;
+
+/// Changes of one commit: bounds the time that the first of a batch waits for the last.
+pub(crate) const COMMIT_BATCH_MAX: usize = 1_024;
+
+/// Whether bodies are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Each block that gets at least a sixteenth smaller.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The data directory; made if it does not exist. One process may have it open.
+    pub dir: PathBuf,
+    /// Memory for decompressed blocks, in bytes; zero for none.
+    pub cache_bytes: u64,
+    /// The most bytes that bodies may take on the disk; `None` for as much as the file system has.
+    pub capacity_bytes: Option<u64>,
+    /// Whether bodies are compressed.
+    pub compression: Compression,
+}
+
+impl StoreConfig {
+    /// A store at `dir` with a 256 MiB cache, no limit but the disk, compression on.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), cache_bytes: 256 << 20, capacity_bytes: None, compression: Compression::Auto }
+    }
+}

@@ -1,0 +1,60 @@
+//! Datahall's object store: one node, one directory, S3 in front.
+//!
+//! Purpose: keep objects so that what was acknowledged survives a crash, and what is read is what was written.
+//!
+//! Invariant: an answer of success is given only after the object's bytes and its metadata row are durable, and every
+//! byte that leaves the store was checked against a checksum that is bound to its address.
+//!
+//! Code map, from the disk upwards: [`disk`] is the seam to the operating system; `block` and `extent` are the format of
+//! bodies; `rows` and `meta` that of metadata; `mutation` says what a change does and `commit` makes many of them
+//! durable at once; `recover` puts a directory in order when it is opened; `store`, `put`, `read`, `multipart`, `listing`
+//! are what callers use; [`s3`] speaks HTTP.
+//!
+//! Cost of a durable PUT: one `fdatasync` of the body, and a share of one directory `fsync` and of redb's commit, which
+//! all waiting writers split. A body of at most 4 KiB lives in its metadata row and has no file.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::allow_attributes,
+        reason = "tests fail by panicking"
+    )
+)]
+
+mod block;
+mod cache;
+mod commit;
+mod config;
+mod digest;
+pub mod disk;
+mod error;
+mod extent;
+mod listing;
+mod meta;
+mod multipart;
+mod mutation;
+mod put;
+mod read;
+mod reaper;
+mod recover;
+mod rows;
+pub mod s3;
+mod stats;
+mod store;
+
+pub use config::{Compression, StoreConfig};
+pub use digest::{ChecksumKind, Checksums};
+pub use error::Error;
+pub use listing::{ListEntry, ListPage, ListQuery, UploadPage, UploadQuery};
+pub use multipart::{CompletePart, PartInfo, UploadInfo, UploadStart};
+pub use mutation::Condition;
+pub use put::{BodyWriter, SealedBody};
+pub use read::{ObjectReader, RangeRequest};
+pub use recover::Recovery;
+pub use rows::{ObjectHeaders, ObjectInfo};
+pub use s3::serve;
+pub use stats::{BucketUsage, Stats};
+pub use store::{BucketInfo, Store};

@@ -1,0 +1,228 @@
+//! Writing a body: blocks go to the disk while the next ones arrive.
+//!
+//! Memory: one block that fills and one that is written, 512 KiB, whatever the body's size.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dh_core::limits::OBJECT_PUT_BYTES_MAX;
+use tokio::task::JoinHandle;
+
+use crate::config::{BLOCK_BYTES, INLINE_BYTES_MAX};
+use crate::digest::Digester;
+use crate::extent::{ExtentRef, ExtentWriter};
+use crate::mutation::Mutation;
+use crate::reaper::ExtentGuard;
+use crate::store::{Inner, check_key, now_ms, off_runtime};
+use crate::{ChecksumKind, Checksums, Condition, Error, ObjectHeaders, ObjectInfo, Store};
+
+/// A body whose bytes are durable and that no object names yet. Dropping it frees them.
+pub struct SealedBody {
+    /// Its length.
+    pub size: u64,
+    /// Its MD5 in hex.
+    pub md5: String,
+    /// Its checksum, of the kind that was asked for.
+    pub checksums: Checksums,
+    pub(crate) content: Content,
+}
+
+impl std::fmt::Debug for SealedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealedBody").field("size", &self.size).field("md5", &self.md5).finish_non_exhaustive()
+    }
+}
+
+pub(crate) enum Content {
+    Inline(Vec<u8>),
+    Extent(ExtentRef, ExtentGuard),
+}
+
+/// Where a body will lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In its row if it is small, else in an extent.
+    Object,
+    /// Always in an extent: parts become extents of the object.
+    Part,
+}
+
+struct Work {
+    inner: Arc<Inner>,
+    digester: Digester,
+    /// The guard is dropped after the writer, when the file is no longer used.
+    writer: Option<ExtentWriter>,
+    guard: Option<ExtentGuard>,
+    size: u64,
+}
+
+impl Work {
+    /// Appends a block. Blocks the thread.
+    fn block(mut self, bytes: &[u8]) -> Result<Self, Error> {
+        self.digester.update(bytes);
+        self.inner.reaper.meter().admit(bytes.len() as u64)?;
+        if self.writer.is_none() {
+            let id = self.inner.new_extent()?;
+            self.guard = Some(ExtentGuard::new(&self.inner.reaper, id));
+            let compression = self.inner.config.compression;
+            self.writer = Some(ExtentWriter::create(&self.inner.disk, &self.inner.root, id, compression)?);
+        }
+        if let (Some(writer), Some(guard)) = (&mut self.writer, &mut self.guard) {
+            if !bytes.is_empty() {
+                writer.push(bytes)?;
+            }
+            guard.grow_to(writer.stored());
+        }
+        self.size += bytes.len() as u64;
+        Ok(self)
+    }
+
+    /// Makes the extent durable. Blocks the thread.
+    fn seal(mut self) -> Result<SealedBody, Error> {
+        let (Some(writer), Some(mut guard)) = (self.writer.take(), self.guard.take()) else {
+            return Err(Error::Meta("a body without an extent".to_owned()));
+        };
+        let extent = writer.seal()?;
+        guard.grow_to(extent.stored);
+        let (md5, checksums) = self.digester.finish();
+        Ok(SealedBody { size: self.size, md5, checksums, content: Content::Extent(extent, guard) })
+    }
+}
+
+enum State {
+    Idle(Box<Work>),
+    Busy(JoinHandle<Result<Box<Work>, Error>>),
+    Failed(Error),
+}
+
+/// Takes a body piece by piece.
+pub struct BodyWriter {
+    buffer: Vec<u8>,
+    state: State,
+    received: u64,
+    limit: u64,
+    place: Place,
+}
+
+impl std::fmt::Debug for BodyWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BodyWriter").field("received", &self.received).finish_non_exhaustive()
+    }
+}
+
+impl BodyWriter {
+    fn new(inner: Arc<Inner>, kind: ChecksumKind, place: Place) -> Self {
+        let digester = Digester::new(kind);
+        let work = Work { inner, digester, writer: None, guard: None, size: 0 };
+        Self {
+            buffer: Vec::new(),
+            state: State::Idle(Box::new(work)),
+            received: 0,
+            limit: OBJECT_PUT_BYTES_MAX,
+            place,
+        }
+    }
+
+    /// Waits for the block that is being written.
+    async fn work(&mut self) -> Result<Box<Work>, Error> {
+        let gone = State::Failed(Error::Closed);
+        let result = match std::mem::replace(&mut self.state, gone) {
+            State::Idle(work) => Ok(work),
+            State::Busy(task) => task.await.unwrap_or_else(|_panic| {
+                Err(Error::Meta("a storage task panicked; see the log".to_owned()))
+            }),
+            State::Failed(error) => Err(error),
+        };
+        if let Err(error) = &result {
+            self.state = State::Failed(error.clone());
+        }
+        result
+    }
+
+    /// Appends `bytes`.
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Full`], or what the disk says; the body is then lost, and so is what it took.
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), Error> {
+        self.received = self.received.saturating_add(bytes.len() as u64);
+        if self.received > self.limit {
+            return Err(Error::TooLarge(self.limit));
+        }
+        while !bytes.is_empty() {
+            let room = BLOCK_BYTES - self.buffer.len();
+            let piece = bytes.split_to(room.min(bytes.len()));
+            self.buffer.extend_from_slice(&piece);
+            if self.buffer.len() == BLOCK_BYTES {
+                let work = self.work().await?;
+                let block = std::mem::replace(&mut self.buffer, Vec::with_capacity(BLOCK_BYTES));
+                self.state = State::Busy(tokio::task::spawn_blocking(move || work.block(&block).map(Box::new)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the body durable.
+    /// # Errors
+    /// As [`BodyWriter::write`].
+    pub async fn finish(mut self) -> Result<SealedBody, Error> {
+        let mut work = self.work().await?;
+        work.inner.counters.bytes_in(self.received);
+        let rest = std::mem::take(&mut self.buffer);
+        if self.place == Place::Object && work.writer.is_none() && rest.len() <= INLINE_BYTES_MAX {
+            work.digester.update(&rest);
+            let (md5, checksums) = work.digester.finish();
+            return Ok(SealedBody { size: rest.len() as u64, md5, checksums, content: Content::Inline(rest) });
+        }
+        off_runtime(move || {
+            let work = if rest.is_empty() && work.writer.is_some() { *work } else { work.block(&rest)? };
+            work.seal()
+        })
+        .await
+    }
+}
+
+impl Store {
+    /// A writer for the body of an object.
+    pub fn body(&self) -> BodyWriter {
+        self.body_with(ChecksumKind::Crc64Nvme)
+    }
+
+    /// The same, with the checksum that the client wants.
+    pub fn body_with(&self, kind: ChecksumKind) -> BodyWriter {
+        BodyWriter::new(Arc::clone(&self.0), kind, Place::Object)
+    }
+
+    /// A writer for the body of a part.
+    pub fn part_body(&self, kind: ChecksumKind) -> BodyWriter {
+        BodyWriter::new(Arc::clone(&self.0), kind, Place::Part)
+    }
+
+    /// Makes `body` the object `key`. When it returns, the object is durable.
+    /// # Errors
+    /// [`Error::NoSuchBucket`], [`Error::Precondition`], or a failed commit; then nothing has changed.
+    pub async fn put_sealed(
+        &self,
+        bucket: &str,
+        key: &str,
+        body: SealedBody,
+        headers: ObjectHeaders,
+        condition: Condition,
+    ) -> Result<ObjectInfo, Error> {
+        check_key(key)?;
+        let (extents, inline, guard) = match body.content {
+            Content::Inline(bytes) => (Vec::new(), bytes, None),
+            Content::Extent(extent, guard) => (vec![extent], Vec::new(), Some(guard)),
+        };
+        let info = ObjectInfo {
+            size: body.size,
+            etag: body.md5,
+            modified_ms: now_ms(),
+            headers,
+            checksums: body.checksums,
+            extents,
+        };
+        let mutation =
+            Mutation::Put { bucket: bucket.to_owned(), key: key.to_owned(), info, inline, condition };
+        let effects = self.0.commit(mutation, guard).await?;
+        effects.object.ok_or_else(|| Error::Meta("a put without an object".to_owned()))
+    }
+}
