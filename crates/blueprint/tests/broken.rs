@@ -5,7 +5,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::allow_attributes,
-    reason = "tests fail by panicking"
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and this one reads its cases from files"
 )]
 
 use std::collections::BTreeSet;

@@ -64,6 +64,16 @@ impl HasKind for Rejection {
             Self::Full(_) => Kind::Busy,
         }
     }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Infeasible(_) => {
+                Some("`nodes` and `slots` of the blueprint's pools decide; `datahall status` shows them".to_owned())
+            }
+            Self::Full(_) => Some("wait for jobs to end, or cancel some".to_owned()),
+            Self::Invalid(_) | Self::NoQueue { .. } => None,
+        }
+    }
 }
 
 impl Hall {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dh_core::{AttemptId, JobId, NodeId, Rank, SimTime, TaskId};
 use dh_hall::{Action, End, EndCause, Event, Hall, JobKind, JobSpec, NodeSpec, Protocol, QueueSpec};
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, the same everywhere.
+/// `SplitMix64` (Steele, Lea, Flood 2014): small, seeded, the same everywhere.
 struct Dice(u64);
 
 impl Dice {
@@ -168,7 +168,7 @@ impl World {
             0..=2 if self.faults => self.submit(),
             0..=4 => {
                 if let Some(task) = self.some_task() {
-                    let code = if self.faults && self.dice.below(3) == 0 { 1 } else { 0 };
+                    let code = i32::from(self.faults && self.dice.below(3) == 0);
                     let how = if self.stopping.contains(&task.attempt) {
                         end(None, EndCause::Stopped)
                     } else {

@@ -16,7 +16,7 @@ use crate::output::{self, Format};
 use crate::{fetch, store_client};
 
 /// How long a service may take to answer for the first time.
-pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -68,36 +68,28 @@ impl Verb for Serve {
 /// Starts a service and, if wished, waits until every replica answers.
 pub(crate) fn start(api: &Api, request: &ServiceRequest, wait: bool) -> Result<(), Failure> {
     let accepted: Accepted = api.post("/v1/services", request)?;
+    if !wait {
+        return Ok(());
+    }
     let deadline = Instant::now() + READY_TIMEOUT;
-    while wait {
-        let views: Vec<ServiceView> = api.get("/v1/services")?;
-        let ours: Vec<&ServiceView> =
-            views.iter().filter(|view| view.job.is_some_and(|job| accepted.jobs.contains(&job))).collect();
-        if ours.iter().filter(|view| view.state == "ready").count() == accepted.jobs.len() {
-            break;
+    loop {
+        let mut views: Vec<ServiceView> = api.get("/v1/services")?;
+        views.retain(|view| view.job.is_some_and(|job| accepted.jobs.contains(&job)));
+        if views.iter().filter(|view| view.state == "ready").count() == accepted.jobs.len() {
+            return Ok(());
         }
-        let failing = ours.iter().find(|view| view.state == "retrying").or_else(|| ours.first());
-        if ours.is_empty() || Instant::now() > deadline {
-            let why = failing.and_then(|view| view.because.clone()).unwrap_or_else(|| "no reason is known".to_owned());
-            let job = accepted.jobs.first().map_or_else(String::new, ToString::to_string);
-            return Err(Failure::new(Kind::Timeout, format!("service `{}` does not answer: {why}", request.service))
-                .hint(format!(
-                    "`datahall logs {job}` shows what its engine said, `datahall why {job}` where it stands"
-                )));
-        }
-        if let Some(view) = ours.iter().find(|view| view.state == "retrying")
-            && let Some(because) = &view.because
-        {
-            return Err(Failure::new(Kind::Internal, format!("service `{}` failed: {because}", request.service)).hint(
-                format!(
-                    "`datahall logs {}` shows what its engine said",
-                    view.job.map_or_else(String::new, |job| job.to_string())
-                ),
+        let failing = views.iter().find(|view| view.state == "retrying" && view.because.is_some());
+        if failing.is_some() || views.is_empty() || Instant::now() > deadline {
+            let why = failing.and_then(|view| view.because.clone()).unwrap_or_else(|| "it does not answer".to_owned());
+            let job = failing.and_then(|view| view.job).or_else(|| accepted.jobs.first().copied());
+            let job = job.map_or_else(String::new, |job| job.to_string());
+            let kind = if failing.is_some() { Kind::Internal } else { Kind::Timeout };
+            return Err(Failure::new(kind, format!("service `{}` is not ready: {why}", request.service)).hint(
+                format!("`datahall logs {job}` shows what its engine said, `datahall why {job}` where it stands"),
             ));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    Ok(())
 }
 
 impl Serve {

@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 
 use dh_blueprint::Settings;
 
-use dh_perf::MachineProfile;
-
 use self::hall_process::HallProcess;
 use self::interrupt::Interrupt;
 use self::outcome::Outcome;
@@ -49,7 +47,7 @@ pub(crate) fn run(globals: &Globals, wishes: Wishes) -> Result<u8, Failure> {
     stage.begin("plan", "what this hall is, draws, and how long its training will take here");
     let data = fresh_data(globals)?;
     let (blueprint, settings) = blueprint(globals, &data)?;
-    let (profile, plan) = measure(&settings, wishes)?;
+    let plan = measure(&settings, wishes)?;
     if globals.output == Format::Table {
         plan.print(false);
     }
@@ -57,7 +55,7 @@ pub(crate) fn run(globals: &Globals, wishes: Wishes) -> Result<u8, Failure> {
     stage.begin("up", "the hall starts on loopback, behind fresh keys");
     let hall = HallProcess::start(&blueprint, &data)?;
     interrupt.stops(hall.clone());
-    let used = use_hall(globals, wishes, &stage, &hall, &settings, &profile, &plan, begin);
+    let used = use_hall(globals, wishes, &stage, &hall, &settings, &plan, begin);
     if used.is_ok() && wishes.stay {
         outcome::next_commands(&hall);
         // Ctrl-C is handled beside us; the hall may also be stopped by `datahall down`.
@@ -71,14 +69,12 @@ pub(crate) fn run(globals: &Globals, wishes: Wishes) -> Result<u8, Failure> {
 }
 
 /// Everything between the start and the end of the hall.
-#[expect(clippy::too_many_arguments, reason = "the stages before hand over what they found; there is one call")]
 fn use_hall(
     globals: &Globals,
     wishes: Wishes,
     stage: &Stages,
     hall: &HallProcess,
     settings: &Settings,
-    profile: &MachineProfile,
     plan: &plan::Report,
     begin: Instant,
 ) -> Result<(), Failure> {
@@ -96,7 +92,7 @@ fn use_hall(
     stage.begin("serve", "the trained classifier and a small language model, behind one gateway");
     let serving = serving::run(&api, &supply, settings, globals)?;
 
-    let outcome = Outcome::new(plan, profile, &supply, &training, &serving, hall, &api, begin.elapsed())?;
+    let outcome = Outcome::new(plan, &supply, &training, &serving, hall, &api, begin.elapsed())?;
     if globals.output == Format::Json {
         return output::json(&outcome);
     }
@@ -172,14 +168,13 @@ fn blueprint(globals: &Globals, data: &std::path::Path) -> Result<(PathBuf, Sett
     Ok((path, settings))
 }
 
-fn measure(settings: &Settings, wishes: Wishes) -> Result<(MachineProfile, plan::Report), Failure> {
+fn measure(settings: &Settings, wishes: Wishes) -> Result<plan::Report, Failure> {
     let (_, workload, train) = plan::trainings(settings)
         .next()
         .ok_or_else(|| Failure::new(dh_core::Kind::Blueprint, "the blueprint has no training workload"))?;
     output::note("measuring this machine for about 5 seconds");
     let profile = dh_learn::probe::probe(&plan::config("demo", train), workload.ranks, &std::env::temp_dir())?;
-    let report = plan::Report::of(settings, Some(&profile), u32::from(wishes.fault))?;
-    Ok((profile, report))
+    plan::Report::of(settings, Some(&profile), u32::from(wishes.fault))
 }
 
 /// Keys are shown once, on stderr, to the person who started the demo.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use dh_perf::MachineProfile;
 use dh_server::wire::Status;
 use dh_units::{Bytes, Seconds};
 use serde::Serialize;
@@ -55,10 +54,8 @@ struct Row {
 }
 
 impl Outcome {
-    #[expect(clippy::too_many_arguments, reason = "it gathers what every stage found; each is named at the one call")]
     pub(super) fn new(
         plan: &Report,
-        profile: &MachineProfile,
         supply: &Supply,
         training: &Training,
         serving: &Serving,
@@ -84,10 +81,6 @@ impl Outcome {
             .map(|prediction| prediction.cache_hits.value.as_f64() / prediction.data_read.value.as_f64().max(1.0));
         let streaming = serving.streaming.as_secs_f64().max(1e-9);
         let tokens_per_second = real(serving.answer.completion_tokens.saturating_sub(1)) / streaming;
-        let decode = dh_perf::inference::weights(134_515_008, 8.5)
-            .and_then(|weights| dh_perf::inference::predict_decode(weights.value, profile.memory))
-            .ok()
-            .filter(|_| !serving.generated);
         Ok(Self {
             schema_version: 1,
             data: supply.dataset.origin.word().to_owned(),
@@ -111,7 +104,7 @@ impl Outcome {
                 row("test accuracy", (!supply.generated()).then_some(PUBLISHED_ACCURACY), training.accuracy(), ""),
                 row("accuracy through the gateway", Some(training.accuracy()), serving.classified_rightly, ""),
                 row("time to first token", None, serving.first_piece.as_secs_f64(), "s"),
-                row("tokens per second", decode.map(|decode| decode.value), tokens_per_second, "1/s"),
+                row("tokens per second", None, tokens_per_second, "1/s"),
             ],
             job: training.job.to_string(),
             attempts: training.attempts,
