@@ -100,7 +100,7 @@ fn workload(settings: &Settings, name: &str) -> Result<JobSpec, Error> {
         Error::NotFound(format!("workload `{name}`; the blueprint has {}", list(&known)))
     })?;
     let (command, env) = match &workload.kind {
-        WorkloadKind::Train(train) => (train_command(name, train), BTreeMap::new()),
+        WorkloadKind::Train(train) => (train_command(name, train), one_thread()),
         WorkloadKind::Command(command) => (command.command.clone(), command.env.clone()),
     };
     Ok(JobSpec {
@@ -117,6 +117,14 @@ fn workload(settings: &Settings, name: &str) -> Result<JobSpec, Error> {
         kind: JobKind::Batch,
         workload: Some(name.to_owned()),
     })
+}
+
+/// Ranks of the built-in trainer compute on one thread each; more would fight over the cores.
+fn one_thread() -> BTreeMap<String, String> {
+    ["OMP_NUM_THREADS", "RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"]
+        .map(|name| (name.to_owned(), "1".to_owned()))
+        .into_iter()
+        .collect()
 }
 
 /// The built-in trainer. Each job has its own checkpoints, so a second run starts afresh; a retry is the same job.

@@ -14,7 +14,7 @@ mod init;
 mod jobs;
 mod logs;
 pub(crate) mod plan;
-mod probe;
+pub(crate) mod probe;
 mod replay;
 pub(crate) mod serve;
 mod status;

@@ -13,7 +13,7 @@ use dh_perf::{Collective, Gemm, MachineProfile};
 use dh_units::{Based, Bytes, Seconds};
 use serde::Serialize;
 
-use super::{Globals, Verb};
+use super::{Globals, Verb, probe};
 use crate::blueprint_file;
 use crate::failure::{Failure, OrFail};
 use crate::output::{self, Format};
@@ -58,7 +58,7 @@ fn probe_for(settings: &Settings, globals: &Globals) -> Result<Option<MachinePro
     if !globals.quiet {
         output::note("measuring this machine for about 5 seconds (products, memory, messages, disk)");
     }
-    Ok(Some(dh_learn::probe::probe(&config("plan", train), workload.ranks, &std::env::temp_dir())?))
+    Ok(Some(probe::measure(&config("plan", train), workload.ranks)?))
 }
 
 /// The training workloads of a blueprint.

@@ -19,7 +19,7 @@ use self::hall_process::HallProcess;
 use self::interrupt::Interrupt;
 use self::outcome::Outcome;
 use crate::api::Api;
-use crate::commands::{Globals, plan, up};
+use crate::commands::{Globals, plan, probe, up};
 use crate::failure::{Failure, OrFail};
 use crate::output::{self, Format};
 use crate::{blueprint_file, place};
@@ -173,7 +173,7 @@ fn measure(settings: &Settings, wishes: Wishes) -> Result<plan::Report, Failure>
         .next()
         .ok_or_else(|| Failure::new(dh_core::Kind::Blueprint, "the blueprint has no training workload"))?;
     output::note("measuring this machine for about 5 seconds");
-    let profile = dh_learn::probe::probe(&plan::config("demo", train), workload.ranks, &std::env::temp_dir())?;
+    let profile = probe::measure(&plan::config("demo", train), workload.ranks)?;
     plan::Report::of(settings, Some(&profile), u32::from(wishes.fault))
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dh_perf::training::Prediction;
 use dh_server::wire::Status;
 use dh_units::{Bytes, Seconds};
 use serde::Serialize;
@@ -90,7 +91,7 @@ impl Outcome {
                 row("training time", prediction.map(|p| p.total.0), training.wall.as_secs_f64(), "s"),
                 row(
                     "samples per second",
-                    prediction.map(|p| p.samples_per_second.value),
+                    prediction.map(|p| overall_rate(plan, training, p)),
                     training.report.samples_per_second,
                     "1/s",
                 ),
@@ -181,6 +182,13 @@ pub(super) fn next_commands(hall: &HallProcess) {
     }
     output::note(output::dim("(from a clone: `cargo run --release -- COMMAND`)"));
     output::note(format!("data in {}; Ctrl-C stops the hall", hall.data.display()));
+}
+
+/// Samples per second as the trainer counts them: evaluations and checkpoints included, lost ranks not.
+fn overall_rate(plan: &Report, training: &Training, prediction: &Prediction) -> f64 {
+    let samples = plan.workloads.iter().find(|one| one.name == training.workload).map_or(0, |one| one.samples);
+    let lost: Seconds = prediction.parts.iter().filter(|part| part.name == "lost ranks").map(|part| part.seconds).sum();
+    real(samples) / (prediction.total - lost).0.max(1e-9)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of blocks, bytes and tokens here are far below 2^53")]

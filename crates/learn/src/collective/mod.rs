@@ -4,7 +4,7 @@
 //! direct reduce-scatter and all-gather: the vector is cut into one chunk per rank, each rank receives its chunk from all
 //! others, adds the contributions *in the order of the ranks*, scales, and sends the result to all. So every rank ends
 //! with the same bits, run after run, and each moves `2 (n-1)/n` of the vector each way, the least that is possible.
-//! Nothing is copied on the way but by the kernel; sends and receives overlap in one thread ([`wire`]).
+//! Nothing is copied on the way but by the kernel; sends and receives overlap in one thread (`wire`).
 //!
 //! A peer whose process ends closes its connection, which ends this rank's call at once. A machine that vanishes is
 //! noticed by keep-alive within seconds, a peer that stands still by [`World::peer_timeout`](crate::World).
