@@ -199,12 +199,12 @@ mod tests {
             })
             .collect();
         // Check values of the CRC catalogue: cbf43926, e3069283, ae8b14860a799888.
-        expect![[r"
+        expect![[r#"
             CRC32 y/Q5Jg== 25f9e794323b453885f5181f1b624d0b
             CRC32C 4waSgw== 25f9e794323b453885f5181f1b624d0b
             CRC64NVME rosUhgp5mIg= 25f9e794323b453885f5181f1b624d0b
-            SHA1 98O8HYCOBHMqCKZZZFTzY8QJQ4M= 25f9e794323b453885f5181f1b624d0b
-            SHA256 FeKw0/k66j5cfr1VDAUWPo6HnDaTVMJ1f4uIvHOHJiU= 25f9e794323b453885f5181f1b624d0b"]]
+            SHA1 98O8HYCOBHMq32eZZczDTKeuNEE= 25f9e794323b453885f5181f1b624d0b
+            SHA256 FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU= 25f9e794323b453885f5181f1b624d0b"#]]
         .assert_eq(&format!("\n{}", shown.join("\n")).replacen('\n', "", 1));
     }
 
@@ -225,6 +225,6 @@ mod tests {
         // The digest of the digest of "a", by coreutils' md5sum.
         let one = digest(ChecksumKind::Crc32, b"a").0;
         assert_eq!(one, "0cc175b9c0f1b6a831c399e269772661");
-        expect![["x"]].assert_eq(&multipart_etag([one.as_str(), one.as_str()].into_iter()));
+        expect!["7b3c799ee8b11a11c798c8b41bed8502-2"].assert_eq(&multipart_etag([one.as_str(), one.as_str()].into_iter()));
     }
 }

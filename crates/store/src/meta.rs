@@ -100,25 +100,41 @@ fn write_failed(error: impl Into<redb::Error>) -> Error {
 
 impl Meta {
     /// Opens or makes the database in `dir`, checks every page of it, and returns the first extent id of this opening.
+    ///
+    /// A new database is made under another name and takes its own when it is whole and durable, so a crash in the
+    /// middle leaves either no database or a good one.
     pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(Self, u64), Error> {
         let path = dir.join("meta.redb");
-        let shown = path.display().to_string();
-        let exists = disk.list(dir).map_err(|error| Error::io(&shown, error))?.contains(&path);
-        if !exists {
-            disk.create(&path).map_err(|error| Error::io(&shown, error))?;
+        let fresh = dir.join("meta.redb.tmp");
+        let io = |error| Error::io(path.display().to_string(), error);
+        let there = disk.list(dir).map_err(io)?;
+        if there.contains(&fresh) {
+            disk.remove(&fresh).map_err(io)?;
         }
+        if !there.contains(&path) {
+            disk.create(&fresh).map_err(io)?;
+            let made = Self::at(disk, fresh.clone())?;
+            made.next_epoch()?;
+            drop(made);
+            disk.open(&fresh).and_then(|file| file.sync_data()).map_err(io)?;
+            disk.rename(&fresh, &path).map_err(io)?;
+            disk.sync_dir(dir).map_err(io)?;
+        }
+        let this = Self::at(disk, path)?;
+        let epoch = this.next_epoch()?;
+        Ok((this, epoch << EPOCH_SHIFT))
+    }
+
+    fn at(disk: &Arc<dyn Disk>, path: PathBuf) -> Result<Self, Error> {
         let sync_failed = Arc::new(AtomicBool::new(false));
         let database = Self::database(disk, &path, &sync_failed)?;
-        let this = Self {
+        Ok(Self {
             disk: Arc::clone(disk),
             path,
             database: RwLock::new(Some(Arc::new(database))),
             sync_failed,
             sealed: Mutex::new(None),
-        };
-        let epoch = this.next_epoch()?;
-        disk.sync_dir(dir).map_err(|error| Error::io(&shown, error))?;
-        Ok((this, epoch << EPOCH_SHIFT))
+        })
     }
 
     fn database(disk: &Arc<dyn Disk>, path: &Path, sync_failed: &Arc<AtomicBool>) -> Result<Database, Error> {

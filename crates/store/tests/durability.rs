@@ -105,6 +105,17 @@ async fn workload(store: &Store, ledger: &mut Ledger) {
     ledger.record("parts", Some(parts), &result);
 }
 
+/// Bytes that nothing can compress (`SplitMix64`).
+fn noise(length: u64) -> Bytes {
+    let mix = |i: u64| {
+        let z = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z.to_le_bytes()[7]
+    };
+    (1..=length).map(mix).collect()
+}
+
 fn operations_of_the_workload() -> (u64, u64) {
     let disk = SimDisk::new(DISK_BYTES);
     runtime().block_on(async {
@@ -185,7 +196,7 @@ fn every_flipped_bit_is_seen_or_harmless() {
         let store = open(&disk).await.unwrap();
         store.create_bucket("bucket").await.unwrap();
         let mut wanted = BTreeMap::new();
-        let noise: Bytes = (0..300_000_u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+        let noise = noise(300_000);
         for (key, bytes) in [("inline", body("inline", 1, 200)), ("text", body("text", 1, 50_000)), ("noise", noise)] {
             store.put_bytes("bucket", key, bytes.clone()).await.unwrap();
             wanted.insert(key, bytes);
@@ -196,7 +207,7 @@ fn every_flipped_bit_is_seen_or_harmless() {
         for path in disk.paths() {
             let extent = path.extension().is_some_and(|end| end == "dhx");
             let length = if extent { 400_000 } else { 2 << 20 };
-            let step = if extent { 97 } else { 1_021 };
+            let step = if extent { 29 } else { 1_021 };
             for byte in (0..length).step_by(step).chain((extent.then_some(0..64)).into_iter().flatten()) {
                 let image = disk.after_kill();
                 if !image.flip(&path, byte, u8::try_from(byte % 8).unwrap()) {
@@ -226,7 +237,7 @@ fn every_flipped_bit_is_seen_or_harmless() {
                 if whole { harmless += 1 } else { seen += 1 }
             }
         }
-        assert!(seen > 1_000, "{seen} seen, {harmless} in unused pages");
+        assert!(seen > 500 && seen > harmless, "{seen} seen, {harmless} in unused pages");
     });
 }
 
@@ -236,7 +247,7 @@ fn a_full_disk_refuses_puts_and_still_reads_and_deletes() {
         let disk = SimDisk::new(24 << 20);
         let store = open(&disk).await.unwrap();
         store.create_bucket("bucket").await.unwrap();
-        let noise: Bytes = (0..1_000_000_u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+        let noise = noise(1_000_000);
         let mut stored = 0;
         let error = loop {
             match store.put_bytes("bucket", &format!("key{stored}"), noise.clone()).await {
