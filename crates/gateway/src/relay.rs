@@ -1,10 +1,7 @@
 //! Passes an answer on as it comes, and watches it go by.
 //!
-//! Invariant: what an engine has sent is handed on as the same bytes, and never waits for what it has not sent. Pieces that
-//! are there already travel together: the small events of a fast stream would else cost a system call each, so after a small
-//! piece the relay lets other tasks run once, and takes what came in meanwhile. The first piece never waits for that turn.
-//!
-//! If the engine fails midway the caller can tell: a stream of events gets an error event, any other answer is cut off. When the
+//! Invariant: each piece that an engine sends is handed on at once, as the same bytes, before anything else is read. If the
+//! engine fails midway the caller can tell: a stream of events gets an error event, any other answer is cut off. When the
 //! caller goes away this body is dropped, and with it the connection to the engine. Whatever the end, it is counted once.
 
 use std::pin::Pin;
@@ -12,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dh_core::time::Clock;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
@@ -29,9 +26,6 @@ use crate::metrics::Trouble;
 use crate::sse::SseScanner;
 use crate::upstream::Answer;
 use crate::usage::UsageFinder;
-
-/// Pieces travel together up to this size, about what one system call moves cheaply.
-const HELD_BYTES_MAX: usize = 16 << 10;
 
 /// What happened before the answer came.
 pub(crate) struct Begun {
@@ -52,10 +46,6 @@ pub(crate) struct Relay {
     gap: Duration,
     last_piece: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Pieces of a stream that travel together.
-    held: BytesMut,
-    /// Whether other tasks had their turn since the last piece.
-    yielded: bool,
     watch: Watch,
 }
 
@@ -98,8 +88,6 @@ pub(crate) fn relay(answer: Answer, begun: Begun) -> http::Response<axum::body::
         gap: begun.chunk_gap,
         last_piece: Instant::now(),
         timer: None,
-        held: BytesMut::new(),
-        yielded: false,
         watch: Watch {
             last_event: begun.started,
             begun,
@@ -127,21 +115,7 @@ impl Relay {
     fn broken(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
         self.inner = None;
         self.timer = None;
-        let end = self.watch.broken(why).map(|event| {
-            self.held.extend_from_slice(&event);
-            Frame::data(self.held.split().freeze())
-        });
-        Poll::Ready(Some(end))
-    }
-
-    fn pass_held(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
-        let held = self.held.split().freeze();
-        self.pass(held)
-    }
-
-    fn pass(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
-        self.yielded = false;
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
+        Poll::Ready(Some(self.watch.broken(why).map(Frame::data)))
     }
 
     /// Whether the engine has been silent for too long. The timer is set once and looked at again when it fires, since
@@ -172,30 +146,14 @@ impl Body for Relay {
                     // Trailers are for this hop.
                     let Ok(piece) = frame.into_data() else { continue };
                     this.last_piece = Instant::now();
-                    let small = this.watch.first_event.is_some() && piece.len() < HELD_BYTES_MAX / 2;
                     this.watch.see(&piece, this.last_piece);
-                    if this.held.is_empty() && !small {
-                        return this.pass(piece);
-                    }
-                    this.held.extend_from_slice(&piece);
-                    this.yielded = false;
-                    if this.held.len() >= HELD_BYTES_MAX {
-                        return this.pass_held();
-                    }
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
                 }
                 Poll::Ready(Some(Err(_))) => return this.broken("the engine broke off its answer"),
                 Poll::Ready(None) => {
                     this.inner = None;
                     this.watch.end = End::Whole;
-                    return if this.held.is_empty() { Poll::Ready(None) } else { this.pass_held() };
-                }
-                Poll::Pending if !this.held.is_empty() => {
-                    if this.yielded {
-                        return this.pass_held();
-                    }
-                    this.yielded = true;
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
+                    return Poll::Ready(None);
                 }
                 Poll::Pending if this.silent_too_long(cx) => return this.broken("the engine went silent"),
                 Poll::Pending => return Poll::Pending,
@@ -204,7 +162,7 @@ impl Body for Relay {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -218,7 +176,7 @@ impl Body for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         // A body of known length is not always polled once more after its last piece.
-        if self.held.is_empty() && self.inner.as_ref().is_some_and(Body::is_end_stream) {
+        if self.inner.as_ref().is_some_and(Body::is_end_stream) {
             self.watch.end = End::Whole;
         }
     }

@@ -140,7 +140,7 @@ fn commit(parts: &CommitParts, batch: Vec<Pending>) {
         return;
     }
     parts.counters.batch(mutations.len());
-    let outcome = sync_directories(parts, &replies).and_then(|()| {
+    let outcome = Ok(()).and_then(|()| {
         catch_unwind(AssertUnwindSafe(|| write(&parts.meta, mutations))).unwrap_or_else(|_panic| {
             parts.meta.seal("the metadata database panicked");
             Err(Error::Meta("the metadata database panicked".to_owned()))

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dh_core::{Secret, TaskId};
+use dh_core::{AttemptId, Secret, TaskId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 
@@ -41,15 +41,19 @@ impl Shared {
             let why = format!("`workdir` {} is not a folder", gang.workdir.display());
             return Err(Error::Invalid { attempt, why });
         }
-        let folder = self.layout.attempt(attempt);
-        let job = folder.parent().unwrap_or(&folder);
-        make_folders(job)?;
-        // From here on the attempt is used up, whatever happens.
-        if !make_folder_once(&folder)? {
-            return Err(Error::AlreadyStarted(attempt));
+        {
+            let mut gangs = self.gangs();
+            if gangs.contains_key(&attempt) {
+                return Err(Error::AlreadyStarted(attempt));
+            }
+            // In the table before the folder exists: a stop that finds the folder alone takes the attempt for ended.
+            gangs.insert(attempt, Gang::default());
         }
-        sync_folder(job)?;
-        self.gangs().insert(attempt, Gang::default());
+        let claimed = self.claim(attempt);
+        if claimed.is_err() {
+            self.gangs().remove(&attempt);
+        }
+        claimed?;
         let mut wardens = Vec::with_capacity(gang.ranks.len());
         let brought_up = self.bring_up(gang, &mut wardens).and_then(|started| {
             let events = wardens.iter().zip(started).map(|(warden, (pid, enforcement))| TaskEvent {
@@ -59,14 +63,18 @@ impl Shared {
             let events = events.collect();
             self.hand_over(&mut wardens, events)
         });
-        match brought_up {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let error = self.take_down(gang, wardens, error);
-                self.gangs().remove(&attempt);
-                Err(error)
-            }
+        brought_up.map_err(|error| self.take_down(gang, wardens, error))
+    }
+
+    /// Makes the attempt's folder, by which it is used up whatever happens next, also for a later server.
+    fn claim(&self, attempt: AttemptId) -> Result<(), Error> {
+        let folder = self.layout.attempt(attempt);
+        let job = folder.parent().unwrap_or(&folder);
+        make_folders(job)?;
+        if !make_folder_once(&folder)? {
+            return Err(Error::AlreadyStarted(attempt));
         }
+        sync_folder(job)
     }
 
     /// Spawns all wardens, waits for all, lets all go, waits for all; stops at the first failure.
@@ -191,14 +199,9 @@ impl Shared {
     /// Ends what was brought up and waits until it is gone; the error that says best why.
     fn take_down(&self, gang: &GangSpec, wardens: Vec<Warden>, error: Error) -> Error {
         let attempt = gang.attempt;
-        let stopped = {
-            let mut gangs = self.gangs();
-            let entry = gangs.remove(&attempt);
-            entry.is_some_and(|mut entry| {
-                entry.send_all(Request::StopNow);
-                entry.stopped
-            })
-        };
+        if let Some(entry) = self.gangs().get_mut(&attempt) {
+            entry.send_all(Request::StopNow);
+        }
         let deadline = Instant::now() + Duration::from_millis(STOP_WAIT_MS);
         let mut failure = None;
         for mut warden in wardens {
@@ -211,6 +214,8 @@ impl Shared {
                     .get_or_insert(Error::doing(format!("start {}", warden.task), std::io::Error::other(end.message)));
             }
         }
+        // It stays in the table until nothing of it is left.
+        let stopped = self.gangs().remove(&attempt).is_some_and(|entry| entry.stopped);
         match failure {
             Some(Error::CannotRun { task, why }) => Error::CannotRun { task, why },
             _ if stopped => Error::StoppedWhileStarting(attempt),

@@ -121,15 +121,12 @@ fn apply_limits(record: &TaskRecord) -> Result<(ControlGroups, Enforcement), Str
         }
         _ => Bound::NotAsked,
     };
-    enforcement.processes = match (processes, record.processes) {
-        (Some(Ok(held)), _) => Bound::EnforcedBy(held),
-        // The kernel does not hold RLIMIT_NPROC against the administrator.
-        (Some(Err(why)), Some(_)) if geteuid().is_root() => Bound::DeclaredOnly(why),
-        (Some(Err(why)), Some(count)) => {
-            limit(Resource::Nproc, count, "processes")?;
-            Bound::EnforcedBy(format!("RLIMIT_NPROC, for all processes of this user together ({why})"))
-        }
-        _ => Bound::NotAsked,
+    enforcement.processes = match processes {
+        Some(Ok(held)) => Bound::EnforcedBy(held),
+        // RLIMIT_NPROC is no substitute: it counts everything this user runs, so that a limit fit for one task keeps
+        // all tasks from starting, and it does not bind the administrator.
+        Some(Err(why)) => Bound::DeclaredOnly(why),
+        None => Bound::NotAsked,
     };
     Ok((groups, enforcement))
 }

@@ -235,11 +235,11 @@ fn secrets_reach_the_task_and_nothing_else() {
     let token = String::from_utf8(environ[token_at..token_at + 32].to_vec()).unwrap();
 
     let warden = recorded_pid(rig.exec(), task(id, 0), "warden");
-    rig.exec().stop(id, Stop::Now).unwrap();
     for file in ["cmdline", "environ"] {
-        let text = fs::read(format!("/proc/{warden}/{file}")).unwrap_or_default();
-        assert!(!contains(&text, secret) && !contains(&text, &token), "{file}");
+        let text = fs::read(format!("/proc/{warden}/{file}")).unwrap();
+        assert!(!text.is_empty() && !contains(&text, secret) && !contains(&text, &token), "{file}");
     }
+    rig.exec().stop(id, Stop::Now).unwrap();
     rig.exited(1);
     for path in files(rig.folder.path()) {
         let text = fs::read(&path).unwrap();

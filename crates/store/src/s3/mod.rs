@@ -2,7 +2,7 @@
 //!
 //! Invariant: no request reaches the store unless its signature was verified and its principal may use the store.
 //! The wire format, routing and signature arithmetic are the crate s3s's; what it allows and we do not (unsigned requests,
-//! signature version 2, form uploads) is refused in [`serve`] before it reads a body.
+//! signature version 2 in headers, form uploads) is refused in [`serve`] before it reads a body.
 
 mod auth;
 mod body;

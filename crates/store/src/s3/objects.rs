@@ -202,6 +202,11 @@ pub(super) async fn delete(store: &Store, request: S3Request<DeleteObjectInput>)
     Ok(DeleteObjectOutput::default())
 }
 
+/// Whether XML 1.0 can hold `text`.
+fn fits_xml(text: &str) -> bool {
+    text.chars().all(|char| matches!(char, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..))
+}
+
 pub(super) async fn delete_many(
     store: &Store,
     request: S3Request<DeleteObjectsInput>,
@@ -226,7 +231,8 @@ pub(super) async fn delete_many(
     let mut output = DeleteObjectsOutput::default();
     for (key, version_id, result) in results {
         match result {
-            Ok(_existed) if quiet => {}
+            // XML cannot say such a key, and an answer that no client can read would hide the deletes that were done.
+            Ok(_existed) if quiet || !fits_xml(&key) => {}
             Ok(_existed) => output.deleted.get_or_insert_default().push(DeletedObject {
                 key: Some(key),
                 version_id,
@@ -234,7 +240,7 @@ pub(super) async fn delete_many(
             }),
             Err(error) => output.errors.get_or_insert_default().push(s3s::dto::Error {
                 code: Some(error.code().as_str().to_owned()),
-                key: Some(key),
+                key: Some(key).filter(|key| fits_xml(key)),
                 message: error.message().map(ToOwned::to_owned),
                 version_id,
             }),
@@ -318,5 +324,11 @@ mod tests {
         assert_eq!(encoding("aws-chunked"), None);
         assert_eq!(encoding("gzip,aws-chunked"), Some("gzip".to_owned()));
         assert_eq!(encoding("gzip"), Some("gzip".to_owned()));
+    }
+
+    #[test]
+    fn control_characters_do_not_fit_into_xml() {
+        assert!(fits_xml("a/b <&> é \u{1f600}"));
+        assert!(!fits_xml("a\u{1}") && !fits_xml("\u{ffff}"));
     }
 }

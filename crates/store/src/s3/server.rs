@@ -19,7 +19,11 @@ use tokio::sync::{Semaphore, watch};
 
 use super::Front;
 use super::auth::{Gate, Keys};
+use crate::store::now_ms;
 use crate::{Error, Store};
+
+/// How long a presigned URL may be valid; S3's own limit for version 4.
+const PRESIGNED_SECONDS_MAX: u64 = 7 * 24 * 3_600;
 
 /// How long `accept` rests when the process has no descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -115,15 +119,26 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 /// What s3s would let in or read whole into memory before it asks who is there.
 fn refusal<B>(request: &Request<B>) -> Option<S3Error> {
     let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let has = |name: &str| {
-        let query = request.uri().query().unwrap_or_default();
-        query.split('&').any(|pair| pair.split('=').next() == Some(name))
+    let query = request.uri().query().unwrap_or_default();
+    let value = |name: &str| {
+        query.split('&').find_map(|pair| {
+            let (have, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (have == name).then_some(value)
+        })
     };
     let authorization = text(header::AUTHORIZATION);
-    if authorization.is_some_and(|value| value.starts_with("AWS ")) || has("AWSAccessKeyId") {
+    if authorization.is_some_and(|value| value.starts_with("AWS ")) {
         return Some(s3_error!(InvalidRequest, "signature version 2 is not accepted; use AWS4-HMAC-SHA256"));
     }
-    if authorization.is_none() && !has("X-Amz-Signature") {
+    // Version 2 in a URL is what boto3 makes when it is not told otherwise. Unlike version 4 it sets no limit of its own.
+    if value("AWSAccessKeyId").is_some() {
+        let expires = value("Expires").and_then(|expires| expires.parse::<u64>().ok());
+        if expires.is_none_or(|expires| expires > (now_ms() / 1_000).saturating_add(PRESIGNED_SECONDS_MAX)) {
+            return Some(s3_error!(AccessDenied, "a presigned URL is valid for at most seven days"));
+        }
+    }
+    let presigned = value("X-Amz-Signature").or(value("Signature")).is_some();
+    if authorization.is_none() && !presigned {
         return Some(s3_error!(AccessDenied, "every request must be signed"));
     }
     let form = text(header::CONTENT_TYPE).is_some_and(|value| value.to_ascii_lowercase().starts_with("multipart/form-data"));
@@ -150,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_version_4_signatures_come_through() {
+    fn only_requests_that_claim_an_acceptable_signature_come_through() {
         let check = |request: http::request::Builder| refusal(&request.body(()).unwrap()).map(|error| error.code().clone());
         let v4 = "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=c";
         assert_eq!(check(Request::get("/bucket").header("authorization", v4)), None);
@@ -162,7 +177,11 @@ mod tests {
             check(Request::get("/bucket").header("authorization", "AWS id:signature")),
             Some(s3s::S3ErrorCode::InvalidRequest)
         );
-        assert_eq!(check(Request::get("/b/k?AWSAccessKeyId=x&Signature=y")), Some(s3s::S3ErrorCode::InvalidRequest));
+        let soon = now_ms() / 1_000 + 60;
+        let presigned = |expires: u64| Request::get(format!("/b/k?AWSAccessKeyId=x&Signature=y&Expires={expires}"));
+        assert_eq!(check(presigned(soon)), None);
+        assert_eq!(check(presigned(soon + PRESIGNED_SECONDS_MAX)), Some(s3s::S3ErrorCode::AccessDenied));
+        assert_eq!(check(Request::get("/b/k?AWSAccessKeyId=x&Signature=y")), Some(s3s::S3ErrorCode::AccessDenied));
         let form = Request::post("/bucket").header("authorization", v4).header("content-type", "Multipart/form-data; boundary=x");
         assert_eq!(check(form), Some(s3s::S3ErrorCode::NotImplemented));
     }
