@@ -42,13 +42,18 @@ pub(crate) fn set_colour(wish: Colour) {
     COLOUR.store(wanted, Ordering::Relaxed);
 }
 
+/// Whether colours are wanted.
+pub(crate) fn coloured() -> bool {
+    COLOUR.load(Ordering::Relaxed)
+}
+
 /// Whether stderr is a terminal that can redraw a line.
 pub(crate) fn interactive() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn painted(code: &str, text: impl Display) -> String {
-    if COLOUR.load(Ordering::Relaxed) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    if coloured() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
 }
 
 pub(crate) fn bold(text: impl Display) -> String {
@@ -103,6 +108,20 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
         .map_err(|error| Failure::new(dh_core::Kind::Internal, format!("cannot write JSON: {error}")))?;
     line(text);
     Ok(())
+}
+
+/// The version of what `-o json` prints. It changes when a field changes its meaning or goes.
+const SCHEMA_VERSION: u32 = 1;
+
+/// A value that does not say its version by itself, as JSON, for programs.
+pub(crate) fn versioned(value: &impl Serialize) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Versioned<'a, T> {
+        schema_version: u32,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    json(&Versioned { schema_version: SCHEMA_VERSION, value })
 }
 
 /// What went wrong, and what to do.

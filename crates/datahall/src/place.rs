@@ -37,6 +37,13 @@ pub(crate) fn of_hall(globals: &Globals, name: &str) -> Result<PathBuf, Failure>
     }
 }
 
+/// Makes a data directory that only its owner may enter: the event log and the objects in it are nobody else's business.
+pub(crate) fn make_private(data: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.or_fail(format!("make {}", data.display()))
+}
+
 /// The running hall that a command without a blueprint is meant for: the one of `--data`, or the only one that runs.
 pub(crate) fn running(globals: &Globals) -> Result<(PathBuf, Endpoint), Failure> {
     if let Some(data) = &globals.data {

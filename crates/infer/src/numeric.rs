@@ -85,7 +85,7 @@ pub(crate) fn add_scaled(out: &mut [f32], row: &[f32], weight: f32) {
     }
 }
 
-/// The exponential function for arguments of either sign, clamped to where `f32` is normal; relative error below 2e-7.
+/// The exponential function for arguments of either sign, clamped to where `f32` is normal; relative error below 3e-7 (tested).
 ///
 /// `x = n ln 2 + r`, then a polynomial for `e^r` and `2^n` by its bits. Adding 1.5 * 2^23 rounds to the nearest integer and
 /// leaves that integer in the low bits, without a cast.

@@ -1,6 +1,6 @@
 //! A tiny model with random weights: for tests, and for when no real model can be had.
 //!
-//! Its answers are gibberish by nature, and it says so: the metadata carries [`GENERATED_KEY`], and a service that runs it
+//! Its answers are gibberish by nature, and it says so: the metadata carries `datahall.generated`, and a service that runs it
 //! must carry [`NAME_MARKER`] in its name. The same seed gives the same file.
 
 use std::fs::File;
@@ -59,7 +59,7 @@ impl HasKind for Error {
     }
 }
 
-/// The sizes of a stand-in. The default is some 200 kB.
+/// The sizes of a stand-in. The default is some 70 kB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standin {
     /// Gives the weights.

@@ -14,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use dh_blueprint::{ServiceSource, Settings};
-use dh_core::{AttemptId, Authenticate, Rank, Role, TaskId};
+use dh_core::{AttemptId, Authenticate, HasKind, Kind, Rank, Role, TaskId};
 use dh_exec::{Executor, Open, TaskEvent};
 use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
 use dh_guard::KeyRing;
@@ -79,7 +79,7 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Self, Error> {
         let ServerConfig { settings, data, warden_command } = config;
         private_folder(&data)?;
-        let lock = lock(&data)?;
+        let lock = lock(&data).await?;
         let keys_path = data.join(KEYS_FILE);
         let keys_are_new = !keys_path.exists();
         let keys = KeyRing::load_or_create(&keys_path)?;
@@ -101,7 +101,7 @@ impl Server {
         let (body, handle) = Body::new(log, hall, actions, Box::new(SystemClock));
         let executor = open_executor(&settings, &data, warden_command, &handle)?;
 
-        let store = Store::open(store_config(&settings, &data)).await?;
+        let store = open_store(&settings, &data).await?;
         make_buckets(&store).await?;
         let auth: Arc<dyn Authenticate> = Arc::new(keys.clone());
         let gateway = Gateway::new(GatewayConfig::default(), Arc::clone(&auth))?;
@@ -288,6 +288,19 @@ fn open_executor(
     Ok(dh_exec::open("local", Open { warden_command, state_dir: data.join("tasks"), events })?)
 }
 
+/// Opens the store; its own lock may linger for a moment longer than ours.
+async fn open_store(settings: &Settings, data: &Path) -> Result<Store, Error> {
+    let deadline = Instant::now() + LOCK_LINGERS;
+    loop {
+        match Store::open(store_config(settings, data)).await {
+            Err(error) if error.kind() == Kind::Conflict && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
 fn store_config(settings: &Settings, data: &Path) -> StoreConfig {
     let mut config = StoreConfig::new(data.join("store"));
     if let Some(store) = settings.stores.values().next() {
@@ -330,18 +343,26 @@ fn not_enforced(settings: &Settings) -> Vec<String> {
     list
 }
 
+/// How long a dead server's lock may linger: a child that it was just starting holds a copy until it runs.
+const LOCK_LINGERS: Duration = Duration::from_secs(5);
+
 /// The data directory belongs to one server at a time; the lock goes with the process, however it ends.
-fn lock(data: &Path) -> Result<File, Error> {
+async fn lock(data: &Path) -> Result<File, Error> {
     let path = data.join("lock");
     let failed = |source| Error::File { what: "lock", path: path.clone(), source };
     let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
-    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        file.read_to_string(&mut pid).map_err(failed)?;
-        return Err(Error::InUse { path: data.to_owned(), pid: pid.trim().to_owned() });
+    let deadline = Instant::now() + LOCK_LINGERS;
+    while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut owner = String::new();
+        file.rewind().and_then(|()| file.read_to_string(&mut owner)).map_err(failed)?;
+        let pid = owner.trim().to_owned();
+        let alive = pid.parse().ok().and_then(started).is_some();
+        if alive || Instant::now() > deadline {
+            return Err(Error::InUse { path: data.to_owned(), pid });
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    file.set_len(0).map_err(failed)?;
-    file.rewind().map_err(failed)?;
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
     Ok(file)
 }

@@ -140,7 +140,7 @@ fn commit(parts: &CommitParts, batch: Vec<Pending>) {
         return;
     }
     parts.counters.batch(mutations.len());
-    let outcome = Ok(()).and_then(|()| {
+    let outcome = sync_directories(parts, &replies).and_then(|()| {
         catch_unwind(AssertUnwindSafe(|| write(&parts.meta, mutations))).unwrap_or_else(|_panic| {
             parts.meta.seal("the metadata database panicked");
             Err(Error::Meta("the metadata database panicked".to_owned()))
@@ -171,10 +171,7 @@ fn sync_directories(parts: &CommitParts, replies: &[Reply]) -> Result<(), Error>
         .map(|guard| extent::directory(&parts.root, guard.id()))
         .collect();
     for directory in directories {
-        parts
-            .disk
-            .sync_dir(&directory)
-            .map_err(|error| Error::io(format!("sync {}", directory.display()), error))?;
+        parts.disk.sync_dir(&directory).map_err(|error| Error::io(format!("sync {}", directory.display()), error))?;
     }
     Ok(())
 }

@@ -225,6 +225,7 @@ mod tests {
         // The digest of the digest of "a", by coreutils' md5sum.
         let one = digest(ChecksumKind::Crc32, b"a").0;
         assert_eq!(one, "0cc175b9c0f1b6a831c399e269772661");
-        expect!["7b3c799ee8b11a11c798c8b41bed8502-2"].assert_eq(&multipart_etag([one.as_str(), one.as_str()].into_iter()));
+        expect!["7b3c799ee8b11a11c798c8b41bed8502-2"]
+            .assert_eq(&multipart_etag([one.as_str(), one.as_str()].into_iter()));
     }
 }

@@ -143,7 +143,9 @@ impl HasKind for Error {
             Self::Locked(_) => Some("stop the other server, or give this one its own directory".to_owned()),
             Self::Full(_) => Some("delete objects, or raise the store's capacity".to_owned()),
             Self::Sealed(_) => Some("check the disk, then restart: what was acknowledged is recovered".to_owned()),
-            Self::Corrupt { .. } => Some("restore the object from a copy; the rest of the store is unaffected".to_owned()),
+            Self::Corrupt { .. } => {
+                Some("restore the object from a copy; the rest of the store is unaffected".to_owned())
+            }
             Self::NoSuchBucket(_)
             | Self::NoSuchKey { .. }
             | Self::NoSuchUpload(_)

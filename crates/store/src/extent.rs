@@ -81,12 +81,7 @@ pub(crate) struct ExtentWriter {
 
 impl ExtentWriter {
     /// Starts the extent `id`, whose directory exists.
-    pub(crate) fn create(
-        disk: &Arc<dyn Disk>,
-        root: &Path,
-        id: u64,
-        compression: Compression,
-    ) -> Result<Self, Error> {
+    pub(crate) fn create(disk: &Arc<dyn Disk>, root: &Path, id: u64, compression: Compression) -> Result<Self, Error> {
         let path = path(root, id);
         let temporary = path.with_extension(TEMP_SUFFIX);
         let file = disk.create(&temporary).map_err(|error| Error::io(named("create", &temporary), error))?;

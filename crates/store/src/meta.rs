@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageBackend, Table, TableDefinition};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageBackend, Table, TableDefinition,
+};
 
 use crate::Error;
 use crate::config::META_CACHE_BYTES;
@@ -320,12 +322,7 @@ pub(crate) fn table_remove(table: &mut Table<'_, Bytes, Bytes>, key: &[u8]) -> R
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The first `limit` rows of `from..to`.
-pub(crate) fn table_rows(
-    table: &Table<'_, Bytes, Bytes>,
-    from: &[u8],
-    to: &[u8],
-    limit: usize,
-) -> Result<Rows, Error> {
+pub(crate) fn table_rows(table: &Table<'_, Bytes, Bytes>, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, Error> {
     table
         .range(from..to)
         .map_err(write_failed)?

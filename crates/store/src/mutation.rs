@@ -49,12 +49,38 @@ impl Condition {
 /// A change.
 #[derive(Debug)]
 pub(crate) enum Mutation {
-    CreateBucket { bucket: String, now_ms: u64 },
-    DeleteBucket { bucket: String },
-    Put { bucket: String, key: String, info: ObjectInfo, inline: Vec<u8>, condition: Condition },
-    Delete { bucket: String, key: String, condition: Condition },
-    CreateUpload { bucket: String, key: String, upload: String, row: UploadRow },
-    PutPart { bucket: String, key: String, upload: String, part: u32, row: PartRow },
+    CreateBucket {
+        bucket: String,
+        now_ms: u64,
+    },
+    DeleteBucket {
+        bucket: String,
+    },
+    Put {
+        bucket: String,
+        key: String,
+        info: ObjectInfo,
+        inline: Vec<u8>,
+        condition: Condition,
+    },
+    Delete {
+        bucket: String,
+        key: String,
+        condition: Condition,
+    },
+    CreateUpload {
+        bucket: String,
+        key: String,
+        upload: String,
+        row: UploadRow,
+    },
+    PutPart {
+        bucket: String,
+        key: String,
+        upload: String,
+        part: u32,
+        row: PartRow,
+    },
     Complete {
         bucket: String,
         key: String,
@@ -63,7 +89,11 @@ pub(crate) enum Mutation {
         condition: Condition,
         now_ms: u64,
     },
-    Abort { bucket: String, key: String, upload: String },
+    Abort {
+        bucket: String,
+        key: String,
+        upload: String,
+    },
 }
 
 impl Mutation {
@@ -256,9 +286,10 @@ fn complete(
     let mut chosen = Vec::with_capacity(wanted.len());
     for (index, want) in wanted.iter().enumerate() {
         let found = have.remove(&want.part).ok_or(Error::InvalidPart(want.part))??;
-        let sums_agree = want.checksum.as_ref().is_none_or(|(kind, value)| {
-            found.checksums.of(*kind).is_none_or(|have| have == value.as_str())
-        });
+        let sums_agree = want
+            .checksum
+            .as_ref()
+            .is_none_or(|(kind, value)| found.checksums.of(*kind).is_none_or(|have| have == value.as_str()));
         if found.etag != want.etag || !sums_agree {
             return Err(Error::InvalidPart(want.part));
         }

@@ -114,13 +114,7 @@ impl BodyWriter {
     fn new(inner: Arc<Inner>, kind: ChecksumKind, place: Place) -> Self {
         let digester = Digester::new(kind);
         let work = Work { inner, digester, writer: None, guard: None, size: 0 };
-        Self {
-            buffer: Vec::new(),
-            state: State::Idle(Box::new(work)),
-            received: 0,
-            limit: OBJECT_PUT_BYTES_MAX,
-            place,
-        }
+        Self { buffer: Vec::new(), state: State::Idle(Box::new(work)), received: 0, limit: OBJECT_PUT_BYTES_MAX, place }
     }
 
     /// Waits for the block that is being written.
@@ -128,9 +122,9 @@ impl BodyWriter {
         let gone = State::Failed(Error::Closed);
         let result = match std::mem::replace(&mut self.state, gone) {
             State::Idle(work) => Ok(work),
-            State::Busy(task) => task.await.unwrap_or_else(|_panic| {
-                Err(Error::Meta("a storage task panicked; see the log".to_owned()))
-            }),
+            State::Busy(task) => {
+                task.await.unwrap_or_else(|_panic| Err(Error::Meta("a storage task panicked; see the log".to_owned())))
+            }
             State::Failed(error) => Err(error),
         };
         if let Err(error) = &result {
@@ -220,8 +214,7 @@ impl Store {
             checksums: body.checksums,
             extents,
         };
-        let mutation =
-            Mutation::Put { bucket: bucket.to_owned(), key: key.to_owned(), info, inline, condition };
+        let mutation = Mutation::Put { bucket: bucket.to_owned(), key: key.to_owned(), info, inline, condition };
         let effects = self.0.commit(mutation, guard).await?;
         effects.object.ok_or_else(|| Error::Meta("a put without an object".to_owned()))
     }

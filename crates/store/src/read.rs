@@ -199,14 +199,16 @@ impl Store {
     pub async fn object(&self, bucket: &str, key: &str) -> Result<ObjectReader, Error> {
         check_key(key)?;
         let (inner, bucket, key) = (Arc::clone(&self.0), bucket.to_owned(), key.to_owned());
-        off_runtime(move || loop {
-            let (info, inline) = inner.counted(row(&inner.meta, &bucket, &key))?;
-            let pins = inner.reaper.pin(info.extents.iter().map(|extent| extent.id).collect());
-            // Between reading the row and pinning, the object may have been replaced and its files removed. If the row
-            // still names them, they were not, and the pins keep them.
-            if info.extents.is_empty() || row(&inner.meta, &bucket, &key)?.0.extents == info.extents {
-                let name = format!("{bucket}/{key}").into();
-                return Ok(ObjectReader { info, inline, name, inner: Arc::clone(&inner), pins });
+        off_runtime(move || {
+            loop {
+                let (info, inline) = inner.counted(row(&inner.meta, &bucket, &key))?;
+                let pins = inner.reaper.pin(info.extents.iter().map(|extent| extent.id).collect());
+                // Between reading the row and pinning, the object may have been replaced and its files removed. If the row
+                // still names them, they were not, and the pins keep them.
+                if info.extents.is_empty() || row(&inner.meta, &bucket, &key)?.0.extents == info.extents {
+                    let name = format!("{bucket}/{key}").into();
+                    return Ok(ObjectReader { info, inline, name, inner: Arc::clone(&inner), pins });
+                }
             }
         })
         .await

@@ -61,7 +61,8 @@ impl Meter {
     }
 
     fn subtract(&self, bytes: u64) {
-        let result = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
+        let result =
+            self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
         debug_assert!(result.is_ok(), "the closure always returns a value");
     }
 }
@@ -154,7 +155,9 @@ fn run(disk: &dyn Disk, root: &Path, meter: &Meter, work: &Receiver<Job>) {
         match result {
             Ok(()) => meter.subtract(bytes),
             Err(error) if absent(&error) => meter.subtract(bytes),
-            Err(error) => tracing::warn!(%error, file = %path.display(), "cannot remove an extent; the next opening will"),
+            Err(error) => {
+                tracing::warn!(%error, file = %path.display(), "cannot remove an extent; the next opening will");
+            }
         }
     }
 }

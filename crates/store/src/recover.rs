@@ -87,7 +87,8 @@ fn list(disk: &dyn Disk, root: &Path) -> Result<Files, Error> {
     for directory in read(root)? {
         for path in read(&directory)? {
             let ending = path.extension().and_then(std::ffi::OsStr::to_str);
-            let id = path.file_stem().and_then(std::ffi::OsStr::to_str).and_then(|stem| u64::from_str_radix(stem, 16).ok());
+            let id =
+                path.file_stem().and_then(std::ffi::OsStr::to_str).and_then(|stem| u64::from_str_radix(stem, 16).ok());
             match (id, ending) {
                 (Some(id), Some(SUFFIX)) => {
                     files.finished.insert(id);

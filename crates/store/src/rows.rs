@@ -192,8 +192,10 @@ mod tests {
         for length in 0..value.len() {
             assert!(decode::<ObjectInfo>(b"bucket\0key", &value[..length]).is_err());
         }
-        expect![[r#"{"size":5,"etag":"5d41402abc4b2a76b9719d911017c592","modified_ms":1,"headers":{},"checksums":{}}"#]]
-            .assert_eq(std::str::from_utf8(&value[5..value.len() - 13]).unwrap());
+        expect![[
+            r#"{"size":5,"etag":"5d41402abc4b2a76b9719d911017c592","modified_ms":1,"headers":{},"checksums":{}}"#
+        ]]
+        .assert_eq(std::str::from_utf8(&value[5..value.len() - 13]).unwrap());
     }
 
     #[test]

@@ -203,7 +203,9 @@ fn nobody_comes_in_without_a_valid_signature() {
         check(&get(&other_key, &[]), "SignatureDoesNotMatch");
         let as_put = sign_get(&bucket, "admin", "key");
         check(&put(&as_put, &[], b"planted"), "SignatureDoesNotMatch");
-        let form = read(agent().post(unsigned.as_str()).header("content-type", "multipart/form-data; boundary=x").send("--x--"));
+        let form = read(
+            agent().post(unsigned.as_str()).header("content-type", "multipart/form-data; boundary=x").send("--x--"),
+        );
         check(&form, "AccessDenied");
         assert_eq!(get(&sign_get(&bucket, "job", "key"), &[]).body, b"secret");
     });

@@ -123,7 +123,10 @@ async fn listings_agree_with_the_naive_model() {
                 break;
             }
         }
-        assert_eq!(found, wanted, "round {round}: prefix {prefix:?} delimiter {delimiter:?} after {start:?} limit {limit}");
+        assert_eq!(
+            found, wanted,
+            "round {round}: prefix {prefix:?} delimiter {delimiter:?} after {start:?} limit {limit}"
+        );
     }
 }
 
@@ -148,7 +151,8 @@ async fn parts_become_the_object_without_being_rewritten() {
     let (parts, more) = store.parts("bucket", "whole", &upload, 2, 1).await.unwrap();
     assert_eq!((parts.len(), parts[0].part, more), (1, 7, true));
 
-    let complete = |parts: Vec<CompletePart>| store.complete_upload("bucket", "whole", &upload, parts, Condition::Always);
+    let complete =
+        |parts: Vec<CompletePart>| store.complete_upload("bucket", "whole", &upload, parts, Condition::Always);
     assert!(matches!(complete(vec![]).await, Err(Error::Invalid(_))));
     assert!(matches!(complete(vec![second.clone(), first.clone()]).await, Err(Error::InvalidPartOrder)));
     let wrong = CompletePart { etag: first.etag.clone(), ..second.clone() };

@@ -25,7 +25,7 @@ impl Verb for Cancel {
         for job in self.jobs {
             let view: JobView = api.post(&format!("/v1/jobs/{}/cancel", job.0), &serde_json::json!({}))?;
             if globals.output == Format::Json {
-                output::json(&view)?;
+                output::versioned(&view)?;
             } else if !globals.quiet {
                 output::note(format!("{job} is {}", view.state));
             }

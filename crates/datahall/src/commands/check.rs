@@ -37,7 +37,7 @@ impl Verb for Check {
                 return match Blueprint::parse(&name, &text) {
                     Ok(_) => output::json(&serde_json::json!({ "schema_version": 1, "problems": [] })).map(|()| 0),
                     Err(report) => {
-                        output::json(&report)?;
+                        output::versioned(&report)?;
                         Ok(Kind::Blueprint.exit_code())
                     }
                 };

@@ -33,7 +33,7 @@ impl Verb for Doctor {
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let findings = examine(globals);
         if globals.output == Format::Json {
-            output::json(&findings)?;
+            output::versioned(&serde_json::json!({ "findings": findings }))?;
         } else {
             let mut table =
                 Table::new(&[("", Side::Left), ("CHECK", Side::Left), ("FOUND", Side::Left), ("", Side::Left)]);

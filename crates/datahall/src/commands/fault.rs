@@ -27,7 +27,7 @@ impl Verb for Fault {
         let path = format!("/v1/jobs/{}/ranks/{}/kill", self.job.0, self.rank);
         let view: JobView = api.post(&path, &serde_json::json!({}))?;
         if globals.output == Format::Json {
-            output::json(&view)?;
+            output::versioned(&view)?;
         } else if !globals.quiet {
             output::note(format!("rank {} of {} was killed; `datahall jobs` shows what follows", self.rank, self.job));
         }

@@ -51,7 +51,7 @@ impl Verb for Probe {
             measure(&config, self.ranks)?
         };
         if globals.output == Format::Json {
-            output::json(&profile)?;
+            output::versioned(&profile)?;
         } else {
             print(&profile);
         }

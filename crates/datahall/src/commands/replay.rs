@@ -31,7 +31,7 @@ impl Verb for Replay {
         }
         let (_, replay) = dh_server::replay(&path)?;
         if globals.output == Format::Json {
-            output::json(&replay)?;
+            output::versioned(&replay)?;
         } else {
             output::line(format!("{} events, {} marks compared", replay.events, replay.marks));
             output::line(format!("state {}", replay.hash));

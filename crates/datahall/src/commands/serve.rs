@@ -55,7 +55,7 @@ impl Verb for Serve {
         let views: Vec<ServiceView> = api.get("/v1/services")?;
         let views: Vec<ServiceView> = views.into_iter().filter(|view| view.service == request.service).collect();
         if globals.output == Format::Json {
-            output::json(&views)?;
+            output::versioned(&serde_json::json!({ "services": views }))?;
         } else if !globals.quiet {
             for view in &views {
                 output::note(format!("{} ({}) is {}", view.service, view.model, view.state));

@@ -88,7 +88,7 @@ impl Verb for Submit {
         )?;
         let view: JobView = api.get(&format!("/v1/jobs/{}", job.0))?;
         if globals.output == Format::Json {
-            output::json(&view)?;
+            output::versioned(&view)?;
         }
         Ok(own_exit_code(&view, globals))
     }

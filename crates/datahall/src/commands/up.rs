@@ -95,11 +95,19 @@ pub(crate) fn listeners(endpoint: &Endpoint) {
     output::note(format!("  store     {} (S3)", endpoint.listeners.store));
 }
 
-/// Structured logs on stderr; `RUST_LOG` chooses how much. Never holds a key: they have no text form.
+/// Structured logs on stderr; `RUST_LOG` chooses how much. Never holds a key: ours have no text form, and the S3 library,
+/// which would show whole requests and the signatures that it expected, stays at `info` whatever is asked for.
 fn logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).finish();
+    use tracing_subscriber::filter::{EnvFilter, filter_fn};
+    use tracing_subscriber::layer::{Layer, SubscriberExt};
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let discreet =
+        filter_fn(|event| *event.level() <= tracing::Level::INFO || event.target().split("::").next() != Some("s3s"));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(output::coloured())
+        .with_writer(std::io::stderr)
+        .with_filter(discreet);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     // Only a second call could fail, and there is none in a process.
     drop(tracing::subscriber::set_global_default(subscriber));
 }
@@ -146,7 +154,7 @@ pub(crate) fn own_program() -> Result<PathBuf, Failure> {
 }
 
 fn detach(blueprint: &Path, data: &Path, any_port: bool) -> Result<Endpoint, Failure> {
-    std::fs::create_dir_all(data).or_fail(format!("make {}", data.display()))?;
+    place::make_private(data)?;
     let log_path = data.join("server.log");
     let log = std::fs::File::options()
         .create(true)

@@ -21,7 +21,7 @@ impl Verb for Why {
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let why: serde_json::Value = Api::connect(globals)?.get(&format!("/v1/jobs/{}/why", self.job.0))?;
         if globals.output == Format::Json {
-            output::json(&why)?;
+            output::versioned(&why)?;
             return Ok(0);
         }
         let text = |key: &str| why.get(key).and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();

@@ -1,5 +1,6 @@
 //! Ctrl-C: stops the hall in order and ends the program, wherever the demo stands.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::hall_process::HallProcess;
@@ -9,6 +10,8 @@ use crate::output;
 /// Handles Ctrl-C and polite signals; knows the hall once there is one.
 pub(super) struct Interrupt {
     hall: Arc<Mutex<Option<HallProcess>>>,
+    /// Set before anything is stopped.
+    came: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -26,6 +29,8 @@ impl Interrupt {
         };
         let hall: Arc<Mutex<Option<HallProcess>>> = Arc::default();
         let held = Arc::clone(&hall);
+        let came = Arc::new(AtomicBool::new(false));
+        let coming = Arc::clone(&came);
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
@@ -35,6 +40,7 @@ impl Interrupt {
                         _ = terminate.recv() => {}
                     }
                 });
+                coming.store(true, Ordering::SeqCst);
                 let hall = held.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(hall) = hall {
                     output::note("\nstopping the hall and all that it started");
@@ -46,7 +52,7 @@ impl Interrupt {
                 end();
             })
             .or_fail("start the signal handler")?;
-        Ok(Self { hall })
+        Ok(Self { hall, came })
     }
 
     /// From now on Ctrl-C stops this hall first.
@@ -54,8 +60,12 @@ impl Interrupt {
         self.hall.lock().unwrap_or_else(PoisonError::into_inner).replace(hall);
     }
 
-    /// The demo stops the hall itself.
+    /// The demo stops the hall itself. If Ctrl-C came before, it is being stopped already, and this never returns.
     pub(super) fn release(&self) {
+        while self.came.load(Ordering::SeqCst) {
+            // The thread that handles the signal ends the program.
+            std::thread::park();
+        }
         self.hall.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

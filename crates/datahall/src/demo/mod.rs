@@ -141,7 +141,7 @@ fn fresh_data(globals: &Globals) -> Result<PathBuf, Failure> {
         }
         _ => {}
     }
-    std::fs::create_dir_all(&data).or_fail(format!("make {}", data.display()))?;
+    place::make_private(&data)?;
     Ok(data)
 }
 

@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_falling_line_falls() {
         let values: Vec<f64> = (0..16).map(|x| 1.0 - f64::from(x) / 15.0).collect();
-        assert_eq!(curve(&values, 8, 2), ["  1.000 ⠑⠢⢄⡀⠀⠀⠀⠀", "  0.000 ⠀⠀⠀⠈⠑⠢⢄⡀"]);
+        assert_eq!(curve(&values, 8, 2), ["  1.000 ⠉⠒⠤⣀⠀⠀⠀⠀", "  0.000 ⠀⠀⠀⠀⠉⠒⠤⣀"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use dh_core::{HasKind, Kind};
 
 use crate::numeric::{dot, softmax};
 
-/// Rows of one request. At 256 pixels a row this is 8 MB of JSON, half of what a request may hold.
+/// Rows of one request. At 784 pixels of up to four characters this is 3 MB of JSON, well below what a request may hold.
 pub const ROWS_MAX: usize = 1_024;
 
 /// Why a classifier was not read, or rows not classified.

@@ -101,7 +101,7 @@ fn attend_many(shape: Shape, queries: &[f32], layer: &Layer, before: usize) -> R
     Ok(rows_first(&mixed, heads, head_dim))
 }
 
-/// An exponential costs about as much as eight multiplications.
+/// An exponential is taken to cost as much as eight multiplications: an estimate, it only decides about a second thread.
 const fn scores_cost(rows: usize, positions: usize, heads: usize) -> usize {
     8 * rows * positions * heads
 }

@@ -8,7 +8,7 @@ use minijinja::{Environment, ErrorKind, Value, context};
 
 use super::Error;
 
-/// Steps a template may take. A conversation of a thousand messages takes some fifty thousand.
+/// Steps a template may take: a bound against endless loops, far above what a conversation needs.
 const FUEL: u64 = 10_000_000;
 const NAME: &str = "chat";
 

@@ -11,7 +11,7 @@ use super::sampler::{Sampler, Sampling};
 use super::text_stream::TextStream;
 use super::{Error, LanguageModel};
 
-/// Tokens of a prompt that go through the model at once. More is hardly faster and answers a hang-up later.
+/// Tokens of a prompt that go through the model at once: what a client that hangs up can still cost.
 const CHUNK_TOKENS: usize = 64;
 /// Positions that a waiting session may hold. Beyond it the memory is given back.
 const KEPT_POSITIONS_MAX: usize = 2_048;

@@ -1,8 +1,9 @@
 //! Tensors from the file into memory, one at a time.
 //!
 //! Formats for which the tensor library has a fast kernel are kept; the others are requantised to `Q8_0`, chunk by chunk,
-//! so that beside the finished tensor only one chunk is alive. Cost: about a second for 135 million parameters of `Q4_1` on
-//! two cores, paid back by twice the decoding and four times the prefill speed (measured 2026-11-24, SmolLM2-135M, AVX2).
+//! so that beside the finished tensor only one chunk is alive. Measured on 2026-11-24 with SmolLM2-135M `Q4_1`, two AVX2
+//! cores, one undisturbed pair of runs of `examples/chat.rs`: loading 0.67 s instead of 0.13 s and 160 MB instead of 116 MB,
+//! for 90 instead of 24 tokens/s of decoding and 143 instead of 22 tokens/s of prefill (41 tokens).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

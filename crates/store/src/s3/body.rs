@@ -34,15 +34,15 @@ impl Expected {
     /// From the request's headers.
     pub(super) fn new(headers: &HeaderMap, length: Option<i64>, md5: Option<String>) -> S3Result<Self> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let mut sent = ChecksumKind::ALL
-            .into_iter()
-            .filter_map(|kind| text(&header(kind)).map(|value| (kind, value.to_owned())));
+        let mut sent =
+            ChecksumKind::ALL.into_iter().filter_map(|kind| text(&header(kind)).map(|value| (kind, value.to_owned())));
         let checksum = sent.next();
         if sent.next().is_some() {
             return Err(s3_error!(InvalidRequest, "Expecting a single x-amz-checksum- header"));
         }
         let trailing = text("x-amz-trailer").and_then(|names| {
-            let named = |kind: &ChecksumKind| names.split(',').any(|name| name.trim().eq_ignore_ascii_case(&header(*kind)));
+            let named =
+                |kind: &ChecksumKind| names.split(',').any(|name| name.trim().eq_ignore_ascii_case(&header(*kind)));
             ChecksumKind::ALL.into_iter().find(named)
         });
         let wanted = text("x-amz-sdk-checksum-algorithm").and_then(ChecksumKind::parse);
@@ -111,9 +111,5 @@ pub(super) async fn take(
 /// s3s hands its own verification failures through the body as errors of private types; their text tells them apart.
 fn broken(error: &(dyn std::error::Error + 'static)) -> Error {
     let text = error.to_string();
-    if text.contains("Sha256Mismatch") {
-        Error::BadDigest("x-amz-content-sha256")
-    } else {
-        Error::BodyBroken(text)
-    }
+    if text.contains("Sha256Mismatch") { Error::BadDigest("x-amz-content-sha256") } else { Error::BodyBroken(text) }
 }

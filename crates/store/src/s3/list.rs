@@ -66,7 +66,12 @@ fn read_token(token: &str) -> S3Result<String> {
 
 fn query(prefix: Option<&String>, delimiter: Option<&String>, after: Option<String>, limit: usize) -> ListQuery {
     let text = |text: Option<&String>| text.cloned().unwrap_or_default();
-    ListQuery { prefix: text(prefix), delimiter: text(delimiter), after: after.filter(|after| !after.is_empty()), limit }
+    ListQuery {
+        prefix: text(prefix),
+        delimiter: text(delimiter),
+        after: after.filter(|after| !after.is_empty()),
+        limit,
+    }
 }
 
 pub(super) async fn v2(store: &Store, request: S3Request<ListObjectsV2Input>) -> S3Result<ListObjectsV2Output> {

@@ -11,8 +11,8 @@ mod convert;
 mod list;
 mod multipart;
 mod objects;
-mod service;
 mod server;
+mod service;
 
 pub use server::serve;
 pub(crate) use service::Front;

@@ -204,7 +204,8 @@ pub(super) async fn delete(store: &Store, request: S3Request<DeleteObjectInput>)
 
 /// Whether XML 1.0 can hold `text`.
 fn fits_xml(text: &str) -> bool {
-    text.chars().all(|char| matches!(char, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..))
+    text.chars()
+        .all(|char| matches!(char, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..))
 }
 
 pub(super) async fn delete_many(
@@ -220,7 +221,8 @@ pub(super) async fn delete_many(
     let bucket = &input.bucket;
     // All at once, so that they share a commit.
     let results = futures::future::join_all(input.delete.objects.into_iter().map(|object| async move {
-        let condition = object.e_tag.as_ref().map_or(Condition::Always, |tag| Condition::IfMatch(tag.value().to_owned()));
+        let condition =
+            object.e_tag.as_ref().map_or(Condition::Always, |tag| Condition::IfMatch(tag.value().to_owned()));
         let result = match check_version(object.version_id.as_deref()) {
             Ok(()) => store.delete(bucket, &object.key, condition).await.map_err(S3Error::from),
             Err(error) => Err(error),

@@ -141,7 +141,8 @@ fn refusal<B>(request: &Request<B>) -> Option<S3Error> {
     if authorization.is_none() && !presigned {
         return Some(s3_error!(AccessDenied, "every request must be signed"));
     }
-    let form = text(header::CONTENT_TYPE).is_some_and(|value| value.to_ascii_lowercase().starts_with("multipart/form-data"));
+    let form =
+        text(header::CONTENT_TYPE).is_some_and(|value| value.to_ascii_lowercase().starts_with("multipart/form-data"));
     if request.method() == Method::POST && form {
         return Some(s3_error!(NotImplemented, "form uploads are not supported; use PUT"));
     }
@@ -166,7 +167,8 @@ mod tests {
 
     #[test]
     fn only_requests_that_claim_an_acceptable_signature_come_through() {
-        let check = |request: http::request::Builder| refusal(&request.body(()).unwrap()).map(|error| error.code().clone());
+        let check =
+            |request: http::request::Builder| refusal(&request.body(()).unwrap()).map(|error| error.code().clone());
         let v4 = "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=c";
         assert_eq!(check(Request::get("/bucket").header("authorization", v4)), None);
         assert_eq!(check(Request::get("/bucket/key?X-Amz-Signature=00")), None);
@@ -182,7 +184,9 @@ mod tests {
         assert_eq!(check(presigned(soon)), None);
         assert_eq!(check(presigned(soon + PRESIGNED_SECONDS_MAX)), Some(s3s::S3ErrorCode::AccessDenied));
         assert_eq!(check(Request::get("/b/k?AWSAccessKeyId=x&Signature=y")), Some(s3s::S3ErrorCode::AccessDenied));
-        let form = Request::post("/bucket").header("authorization", v4).header("content-type", "Multipart/form-data; boundary=x");
+        let form = Request::post("/bucket")
+            .header("authorization", v4)
+            .header("content-type", "Multipart/form-data; boundary=x");
         assert_eq!(check(form), Some(s3s::S3ErrorCode::NotImplemented));
     }
 }

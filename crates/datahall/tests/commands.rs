@@ -1,0 +1,23 @@
+//! The command line against the real thing: the newcomer's path, jobs, doors, secrets, and what a restart keeps.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::allow_attributes,
+    reason = "tests fail by panicking"
+)]
+
+#[path = "commands/doors.rs"]
+mod doors;
+#[path = "commands/jobs.rs"]
+mod jobs;
+#[path = "commands/newcomer.rs"]
+mod newcomer;
+#[path = "commands/restart.rs"]
+mod restart;
+#[path = "commands/secrets.rs"]
+mod secrets;
+#[path = "commands/sockets.rs"]
+mod sockets;
+mod support;

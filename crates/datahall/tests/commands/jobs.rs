@@ -1,0 +1,203 @@
+//! Jobs from the command line: exit codes, logs, explanations, cancelling, retries.
+
+use serde_json::Value;
+
+use crate::support::{BLUEPRINT, TestHall};
+
+fn sh(script: &str) -> [&str; 3] {
+    ["sh", "-c", script]
+}
+
+/// Submits without waiting; the job's number.
+fn submit(hall: &TestHall, flags: &[&str], script: &str) -> u64 {
+    let output = hall.submit(&[flags, &["-o", "json"]].concat(), &sh(script));
+    assert!(output.status.success(), "{output:?}");
+    let accepted: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(accepted["schema_version"], 1);
+    number(&accepted["jobs"][0])
+}
+
+/// A job's number, however it is written.
+fn number(id: &Value) -> u64 {
+    let text = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+    text.trim_start_matches("job/").parse().unwrap()
+}
+
+#[test]
+fn submit_waits_and_returns_the_jobs_own_exit_code() {
+    let hall = TestHall::start(BLUEPRINT);
+    assert_eq!(hall.submit(&["--wait"], &["true"]).status.code(), Some(0));
+    for flag in ["--wait", "--follow"] {
+        let output = hall.submit(&[flag], &sh("exit 7"));
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+    }
+    let output = hall.submit(&["--wait", "-o", "json"], &sh("exit 7"));
+    assert_eq!(output.status.code(), Some(7));
+    let view: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&view["schema_version"], &view["state"], &view["exit_code"]), (&1.into(), &"failed".into(), &7.into()));
+    // A program that is not there fails the job, not the hall.
+    let output = hall.submit(&["--wait"], &["no-such-program"]);
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no-such-program"),
+        "{output:?}"
+    );
+    assert_eq!(hall.submit(&["--wait"], &["true"]).status.code(), Some(0));
+}
+
+#[test]
+fn logs_show_every_rank_and_following_ends_with_the_job() {
+    let hall = TestHall::start(BLUEPRINT);
+    let script = "echo rank $DH_RANK of $DH_RANKS; sleep 0.3; echo done $DH_RANK";
+    let job = submit(&hall, &["--ranks", "2"], script).to_string();
+    let followed = hall.ok(&["logs", "-f", &job]);
+    let mut lines: Vec<&str> = followed.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["[1.0] done 0", "[1.0] rank 0 of 2", "[1.1] done 1", "[1.1] rank 1 of 2"]);
+    hall.wait_for_job(1, "over", |view| view["state"] == "succeeded");
+    let mut again: Vec<String> = hall.ok(&["logs", &format!("job/{job}")]).lines().map(str::to_owned).collect();
+    again.sort_unstable();
+    assert_eq!(again, lines);
+    assert_eq!(hall.ok(&["logs", &job, "--rank", "1"]), "[1.1] rank 1 of 2\n[1.1] done 1\n");
+    for line in hall.ok(&["logs", &job, "-o", "json"]).lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["attempt"] == 1 && line["rank"].is_u64() && line["line"].is_string(), "{line}");
+    }
+    let shown = hall.submit(&["--follow", "--ranks", "2"], &sh("echo hello from $DH_RANK"));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("[1.0] hello from 0") && shown.contains("[1.1] hello from 1"), "{shown}");
+}
+
+#[test]
+fn a_waiting_job_says_which_condition_fails_first_and_by_how_much() {
+    let hall = TestHall::start(BLUEPRINT);
+    let holder = submit(&hall, &["--ranks", "3", "--name", "holder"], "sleep 600");
+    hall.wait_for_job(holder, "running", |view| view["ranks_running"] == 3);
+    let gang = submit(&hall, &["--ranks", "2"], "true");
+    let why = hall.json(&["why", &gang.to_string()]);
+    assert_eq!((&why["schema_version"], &why["state"]), (&1.into(), &"waiting".into()), "{why}");
+    assert!(why["because"].as_str().unwrap().contains("1 of its 2 ranks"), "{why}");
+    let details = why["details"].to_string();
+    assert!(details.contains("has 1 of 4 slots free") && details.contains("`holder`) holds 3 slots"), "{why}");
+    // A gang is never placed in part, and nothing behind it in the line goes ahead of it.
+    let single = submit(&hall, &[], "true");
+    let behind = hall.ok(&["why", &single.to_string()]);
+    assert!(behind.contains("is waiting") && behind.contains("1 jobs are ahead"), "{behind}");
+
+    let cancelled = hall.json(&["cancel", &holder.to_string()]);
+    assert_eq!(cancelled["schema_version"], 1);
+    hall.wait_for_job(holder, "cancelled", |view| view["state"] == "cancelled");
+    for job in [gang, single] {
+        hall.wait_for_job(job, "done", |view| view["state"] == "succeeded");
+    }
+    assert!(hall.ok(&["why", &holder.to_string()]).contains("admin cancelled it"));
+    let (code, said) = hall.fails(&["cancel", &holder.to_string()]);
+    assert!(code == 1 && said.contains("is over already"), "{code}: {said}");
+}
+
+#[test]
+fn a_gang_that_never_fits_is_refused_and_so_is_what_does_not_exist() {
+    let hall = TestHall::start(BLUEPRINT);
+    for flags in [&["--ranks", "5"][..], &["--slots-per-rank", "5"]] {
+        let (code, said) = hall.fails(&[&["submit"], flags, &["--", "true"]].concat());
+        assert_eq!(code, 4, "{said}");
+        assert!(said.contains("error: ") && said.contains('5') && said.contains('4'), "{said}");
+    }
+    for command in [
+        &["why", "99"][..],
+        &["logs", "99"],
+        &["cancel", "99"],
+        &["fault", "99"],
+        &["submit", "no-such-workload"],
+        &["serve", "no-such-service"],
+        &["serve", "no-such-service", "--stop"],
+        &["chat", "hello"],
+    ] {
+        let (code, said) = hall.fails(command);
+        assert_eq!(code, 7, "{command:?}: {said}");
+        assert!(said.contains("error: "), "{said}");
+    }
+    // Before any engine serves, the gateway cannot know which models there will be.
+    let (code, said) = hall.fails(&["chat", "--model", "no-such-model", "hello"]);
+    assert!(code == 8 && said.contains("no-such-model"), "{code}: {said}");
+    for flags in [
+        &["--time-limit", "soon"][..],
+        &["--memory", "much"],
+        &["--queue", "no-such-queue"],
+        &["--ranks", "0"],
+        &["--retries", "1000"],
+    ] {
+        let (code, said) = hall.fails(&[&["submit"], flags, &["--", "true"]].concat());
+        assert!(matches!(code, 2 | 7), "{flags:?}: {code} {said}");
+        assert!(said.contains("error: "), "{said}");
+    }
+    assert_eq!(hall.json(&["jobs"])["jobs"], serde_json::json!([]), "a refused job leaves nothing");
+}
+
+#[test]
+fn a_killed_rank_ends_its_attempt_and_a_retry_starts_the_whole_gang_again() {
+    let hall = TestHall::start(BLUEPRINT);
+    let job =
+        submit(&hall, &["--ranks", "2", "--retries", "1"], "[ $DH_ATTEMPT = 2 ] || sleep 600; echo try $DH_ATTEMPT");
+    hall.wait_for_job(job, "running", |view| view["ranks_running"] == 2);
+    let view = hall.json(&["fault", &job.to_string(), "--rank", "1"]);
+    assert_eq!(view["schema_version"], 1);
+    let view = hall.wait_for_job(job, "over", |view| view["state"] == "succeeded");
+    assert_eq!(view["attempts"], 2);
+    let log = hall.ok(&["logs", &job.to_string()]);
+    let mut lines: Vec<&str> = log.lines().filter(|line| line.contains("try")).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["[2.0] try 2", "[2.1] try 2"], "{log}");
+    let why = hall.ok(&["why", &job.to_string()]);
+    assert!(why.contains("attempt 1 ran") && why.contains("rank 1"), "{why}");
+    let (code, said) = hall.fails(&["fault", &job.to_string()]);
+    assert_eq!(code, 1, "{said}");
+}
+
+#[test]
+fn a_time_limit_ends_a_job_and_a_repeated_key_submits_once() {
+    let hall = TestHall::start(BLUEPRINT);
+    let output = hall.submit(&["--wait", "--time-limit", "300 ms"], &["sleep", "600"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("time limit"), "{output:?}");
+    let first = submit(&hall, &["--idempotency-key", "abc"], "true");
+    let again = submit(&hall, &["--idempotency-key", "abc"], "true");
+    assert_eq!(first, again);
+    assert_ne!(first, submit(&hall, &["--idempotency-key", "abd"], "true"));
+}
+
+#[test]
+fn a_job_file_and_a_workload_are_submitted_by_name() {
+    let hall = TestHall::start(&format!(
+        "{BLUEPRINT}\n[workload.hello]\nkind = \"command\"\ncommand = [\"sh\", \"-c\", \"echo hello $WHO\"]\nenv = {{ WHO = \"hall\" }}\nranks = 2\n"
+    ));
+    let output = hall.run(&["submit", "hello", "--follow"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("[1.1] hello hall"), "{output:?}");
+    let file = hall.path("job.toml");
+    std::fs::write(&file, "command = [\"sh\", \"-c\", \"exit $CODE\"]\nenv = { CODE = \"5\" }\nname = \"five\"\n")
+        .unwrap();
+    let output = hall.run(&["submit", file.to_str().unwrap(), "--wait"]);
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert_eq!(hall.json(&["jobs"])["jobs"][1]["name"], "five");
+    std::fs::write(&file, "comand = [\"true\"]\n").unwrap();
+    let (code, said) = hall.fails(&["submit", file.to_str().unwrap()]);
+    assert!(code == 2 && said.contains("comand"), "{said}");
+}
+
+#[test]
+fn listings_for_people_and_programs_agree() {
+    let hall = TestHall::start(BLUEPRINT);
+    assert_eq!(hall.submit(&["--wait", "--name", "early"], &["true"]).status.code(), Some(0));
+    let late = submit(&hall, &["--name", "late"], "sleep 600");
+    hall.wait_for_job(late, "running", |view| view["state"] == "running");
+    let list = hall.json(&["jobs"]);
+    assert_eq!(list["schema_version"], 1);
+    assert_eq!(list["jobs"].as_array().unwrap().len(), 2);
+    let table = hall.ok(&["jobs"]);
+    assert!(table.contains("early") && table.contains("late") && !table.contains('\u{1b}'), "{table}");
+    assert!(!hall.ok(&["jobs", "--open"]).contains("early"));
+    let status = hall.json(&["status"]);
+    assert_eq!((&status["schema_version"], &status["jobs"]["running"]), (&1.into(), &1.into()), "{status}");
+    assert_eq!(status["nodes"][0]["busy"], 1);
+    assert!(hall.ok(&["status"]).contains("1 running"));
+    assert!(hall.ok(&["jobs", "--color", "always"]).contains('\u{1b}'), "`--color always` colours a pipe, too");
+}

@@ -1,0 +1,168 @@
+//! Where the hall lives and how clients reach it. A site outlives all its servers.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use dh_core::{AccessKey, Role};
+use dh_guard::KeyRing;
+use dh_server::wire::Listeners;
+use tempfile::TempDir;
+
+/// How long a server that runs may take to answer. One that is killed breaks the connection at once.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Two nodes, so that gangs are spread, and ports that the system chooses.
+const BLUEPRINT: &str = r#"
+schema = 1
+name = "crash"
+[pool.local]
+nodes = 2
+slots = 4
+[queue.default]
+[target]
+api_port = 0
+gateway_port = 0
+store_port = 0
+"#;
+
+/// Folder, addresses and findings.
+pub struct Site {
+    folder: Option<TempDir>,
+    listeners: Mutex<Option<Listeners>>,
+    key: Mutex<Option<AccessKey>>,
+    diary: Mutex<File>,
+    violations: Mutex<Vec<String>>,
+    /// Set when no new load is wanted.
+    pub stop: AtomicBool,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("dh-crash-").tempdir().unwrap();
+        std::fs::write(folder.path().join("hall.toml"), BLUEPRINT).unwrap();
+        std::fs::create_dir(folder.path().join("locks")).unwrap();
+        let diary = File::options().create(true).append(true).open(folder.path().join("diary")).unwrap();
+        Self {
+            folder: Some(folder),
+            listeners: Mutex::new(None),
+            key: Mutex::new(None),
+            diary: Mutex::new(diary),
+            violations: Mutex::new(Vec::new()),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.as_ref().unwrap().path().join(name)
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// A new server answers there. Tells whether it is another place than before.
+    pub fn moved_to(&self, listeners: Listeners) -> bool {
+        if self.key.lock().unwrap().is_none() {
+            let ring = KeyRing::load(self.data().join(dh_server::KEYS_FILE)).unwrap();
+            *self.key.lock().unwrap() = ring.find(dh_server::ADMIN_KEY, Role::Admin);
+        }
+        self.listeners.lock().unwrap().replace(listeners.clone()).is_some_and(|before| before != listeners)
+    }
+
+    pub fn listeners(&self) -> Listeners {
+        self.listeners.lock().unwrap().clone().unwrap()
+    }
+
+    pub fn key(&self) -> AccessKey {
+        self.key.lock().unwrap().clone().unwrap()
+    }
+
+    /// Writes a line into the diary that the jobs write, too. One write each, so its order is that of the events.
+    pub fn note(&self, line: &str) {
+        self.diary.lock().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    pub fn diary(&self) -> String {
+        std::fs::read_to_string(self.path("diary")).unwrap()
+    }
+
+    /// A promise was broken. The round that runs ends the test.
+    pub fn violation(&self, what: String) {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A client's own connections.
+    pub fn agent() -> ureq::Agent {
+        ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_connect(Some(Duration::from_secs(3)))
+            .timeout_global(Some(ANSWER_TIMEOUT))
+            .build()
+            .new_agent()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // After a failure everything is kept, for whoever looks into it.
+        if std::thread::panicking()
+            && let Some(folder) = self.folder.take()
+        {
+            eprintln!("kept: {}", folder.keep().display());
+        }
+    }
+}
+
+/// What a caller knows after a call.
+#[derive(Debug)]
+pub enum Reply<T> {
+    /// The server said so.
+    Yes(T),
+    /// The server refused.
+    No(u16, String),
+    /// No answer, or not a whole one: it may have happened or not.
+    Unknown,
+}
+
+/// Sorts what came back; `read` takes the body of a success.
+pub fn sort<T>(
+    site: &Site,
+    outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    read: impl FnOnce(Vec<u8>) -> Option<T>,
+) -> Reply<T> {
+    let mut answer = match outcome {
+        Ok(answer) => answer,
+        Err(ureq::Error::Timeout(which)) => {
+            site.violation(format!("a request hung ({which})"));
+            return Reply::Unknown;
+        }
+        Err(_) => return Reply::Unknown,
+    };
+    let status = answer.status().as_u16();
+    let Ok(body) = answer.body_mut().with_config().limit(64 << 20).read_to_vec() else { return Reply::Unknown };
+    match status {
+        200..=299 => read(body).map_or(Reply::Unknown, Reply::Yes),
+        // While ours is dead its port may be another program's, which does not know our key.
+        401 | 403 => Reply::Unknown,
+        _ => Reply::No(status, String::from_utf8_lossy(&body).into_owned()),
+    }
+}
+
+/// What a client does before it tries again.
+pub fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}
