@@ -111,8 +111,8 @@ impl Kind {
             413 => Self::TooLarge,
             422 => Self::Infeasible,
             429 => Self::Busy,
-            502 => Self::Unreachable,
-            503 => Self::Interrupted,
+            // Who is stopping or not ready cannot be reached; `Interrupted` is for a person's own Ctrl-C.
+            502 | 503 => Self::Unreachable,
             504 => Self::Timeout,
             507 => Self::Full,
             400..=499 => Self::Invalid,

@@ -125,7 +125,7 @@ impl Api {
             return Ok(answer);
         }
         let text = answer.into_body().into_with_config().limit(1 << 20).read_to_string().unwrap_or_default();
-        let kind = kind_of(status);
+        let kind = Kind::from_http_status(status);
         Err(match serde_json::from_str::<ErrorBody>(&text) {
             Ok(body) => Failure { kind, message: body.error.message, hint: body.error.hint },
             Err(_) => Failure::new(kind, format!("the hall answered {status}: {}", text.trim())),
@@ -138,15 +138,6 @@ impl Api {
 pub(crate) enum Flow {
     Go,
     Stop,
-}
-
-/// What a refusal means to the one who asked. Code 130 is for a person's own Ctrl-C: a hall that is stopping or a model
-/// that is not ready yet cannot be reached.
-const fn kind_of(status: u16) -> Kind {
-    match Kind::from_http_status(status) {
-        Kind::Interrupted => Kind::Unreachable,
-        kind => kind,
-    }
 }
 
 fn read<T: DeserializeOwned>(answer: Response<Body>) -> Result<T, Failure> {
@@ -179,7 +170,7 @@ pub(crate) fn server_sent_events(
         let mut text = String::new();
         let mut bounded = std::io::Read::take(&mut reader, 1 << 20);
         std::io::Read::read_to_string(&mut bounded, &mut text).or_fail("the answer broke off")?;
-        let kind = kind_of(status);
+        let kind = Kind::from_http_status(status);
         return Err(match serde_json::from_str::<ErrorBody>(&text) {
             Ok(body) => Failure { kind, message: body.error.message, hint: body.error.hint },
             Err(_) => Failure::new(kind, format!("{url} answered {status}: {}", text.trim())),

@@ -68,8 +68,9 @@ fn nothing_accepted_is_lost_or_run_twice() {
 }
 
 fn crash_again_and_again(seed: u64, kills: u64) {
-    let repeat =
-        format!("DH_SEED={seed:#x} DATAHALL_ROUNDS={kills} cargo test --release -p datahall --test crash -- --nocapture");
+    let repeat = format!(
+        "DH_SEED={seed:#x} DATAHALL_ROUNDS={kills} cargo test --release -p datahall --test crash -- --nocapture"
+    );
     eprintln!("repeat with: {repeat}");
     let begin = Instant::now();
     let mut dice = Dice::new(seed, 0);
@@ -142,7 +143,12 @@ fn crash_again_and_again(seed: u64, kills: u64) {
     // A storm that missed everything would prove nothing.
     assert!(tally.cut_off > kills / 5 && tally.long_attempts > 2, "the kills missed the jobs: {}", tally.cut_off);
     assert!(ledger.unknown > kills / 5 && ledger.puts > kills, "the kills missed the writers: {}", ledger.unknown);
-    assert!(server.moves <= server.starts / 4, "{} of {} servers did not get their ports again", server.moves, server.starts);
+    assert!(
+        server.moves <= server.starts / 4,
+        "{} of {} servers did not get their ports again",
+        server.moves,
+        server.starts
+    );
     eprintln!(
         "crash: {kills} kills ({} while starting, {} with all wardens) in {:.1} s, {} starts, the slowest {} ms; \
          {} jobs acknowledged, {} attempts cut off, up to {} attempts of one long job; {} puts, {} deletes, {} uploads \
@@ -183,13 +189,14 @@ fn a_killed_server_takes_engines_and_jobs_along() {
     let mut server = Server::new(Arc::clone(&site));
     server.spawn();
     server.wait_until_up();
-    let model = site.path("tiny.gguf");
+    let model = site.path("generated-tiny.gguf");
     Standin::default().write(&model).unwrap();
     let served = server.run(&["serve", model.to_str().unwrap()]);
     assert!(served.status.success(), "{served:?}");
     // Deaf to the polite signal, with a daemon that left the session.
     let stubborn = "trap '' TERM; setsid sh -c \"trap '' TERM; while :; do sleep 1; done\" & while :; do sleep 1; done";
-    let gang = ["submit", "--ranks", "3", "--data", site.path("data").to_str().unwrap(), "--", "sh", "-c", stubborn];
+    let data = site.data();
+    let gang = ["submit", "--ranks", "3", "--data", data.to_str().unwrap(), "--", "sh", "-c", stubborn];
     let submitted = std::process::Command::new(server::DATAHALL).args(gang).output().unwrap();
     assert!(submitted.status.success(), "{submitted:?}");
     let here = site.path("");

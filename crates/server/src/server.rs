@@ -63,6 +63,9 @@ pub struct Server {
     pub keys_are_new: bool,
     /// The keys.
     pub keys: KeyRing,
+    /// Turns true when a caller asks for the end.
+    asked: watch::Sender<bool>,
+    /// Turns true when the listeners are to end, which is after the gangs: those keep their last work in the store.
     stop: watch::Sender<bool>,
     hall: Handle,
     body_ended: tokio::sync::oneshot::Receiver<Result<(), Error>>,
@@ -118,6 +121,7 @@ impl Server {
         let (store_listener, store_url) = listen(port(target.store_port, earlier.as_ref().map(|e| &e.store))).await?;
         let listeners = Listeners { api: api_url, gateway: gateway_url, store: store_url.clone() };
 
+        let (asked, _) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let (ended, body_ended) = tokio::sync::oneshot::channel();
         spawn_thread("hall", move || drop(ended.send(body.run())))?;
@@ -146,7 +150,7 @@ impl Server {
             listeners: listeners.clone(),
             started: Instant::now(),
             not_enforced: not_enforced(&settings),
-            stop: stop.clone(),
+            stop: asked.clone(),
         });
         let mut tasks = tokio::task::JoinSet::new();
         let router = api::router(Arc::clone(&shared));
@@ -174,14 +178,15 @@ impl Server {
             })
             .await?;
         start_declared_services(&shared).await;
-        Ok(Self { endpoint, keys_are_new, keys, stop, hall: handle, body_ended, listeners: tasks, store, _lock: lock })
+        let listeners = tasks;
+        Ok(Self { endpoint, keys_are_new, keys, asked, stop, hall: handle, body_ended, listeners, store, _lock: lock })
     }
 
     /// Runs until `shutdown` ends, a caller asks for the end over the API, or something breaks.
     /// # Errors
     /// What broke.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let mut asked = self.stop.subscribe();
+        let mut asked = self.asked.subscribe();
         let broke = tokio::select! {
             () = shutdown => None,
             _ = asked.wait_for(|stop| *stop) => None,

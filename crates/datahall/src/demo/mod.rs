@@ -47,7 +47,7 @@ pub(crate) fn run(globals: &Globals, wishes: Wishes) -> Result<u8, Failure> {
     stage.begin("plan", "what this hall is, draws, and how long its training will take here");
     let data = fresh_data(globals)?;
     let (blueprint, settings) = blueprint(globals, &data)?;
-    let plan = measure(&settings, wishes)?;
+    let plan = measure(&settings, wishes, globals.quiet)?;
     if globals.output == Format::Table {
         plan.print(false);
     }
@@ -168,11 +168,13 @@ fn blueprint(globals: &Globals, data: &std::path::Path) -> Result<(PathBuf, Sett
     Ok((path, settings))
 }
 
-fn measure(settings: &Settings, wishes: Wishes) -> Result<plan::Report, Failure> {
+fn measure(settings: &Settings, wishes: Wishes, quiet: bool) -> Result<plan::Report, Failure> {
     let (_, workload, train) = plan::trainings(settings)
         .next()
         .ok_or_else(|| Failure::new(dh_core::Kind::Blueprint, "the blueprint has no training workload"))?;
-    output::note("measuring this machine for about 5 seconds");
+    if !quiet {
+        output::note("measuring this machine for about 5 seconds");
+    }
     let profile = probe::measure(&plan::config("demo", train), workload.ranks)?;
     plan::Report::of(settings, Some(&profile), u32::from(wishes.fault))
 }

@@ -197,7 +197,7 @@ fn s3(hall: &TestHall, id: &str, secret: &str) -> S3 {
     S3::new(&hall.url("store"), id, Secret::new(secret.to_owned()), "us-east-1").unwrap()
 }
 
-fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
+fn assert_refused<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
     assert!(matches!(outcome, Err(StoreError::Refused { status: 403, .. })), "{outcome:?}");
 }
 
@@ -213,9 +213,9 @@ fn the_model_key_and_wrong_secrets_do_not_open_the_store() {
         s3(&hall, &id, &hall.key("model")),
         s3(&hall, "nobody", &hall.key("admin")),
     ] {
-        assert_refused(store.put("datasets", "key", b"x"));
-        assert_refused(store.get("datasets", "key"));
-        assert_refused(store.list("datasets", ""));
+        assert_refused(&store.put("datasets", "key", b"x"));
+        assert_refused(&store.get("datasets", "key"));
+        assert_refused(&store.list("datasets", ""));
     }
     let store = s3(&hall, &id, &hall.key("admin"));
     store.put("datasets", "key", b"x").unwrap();
@@ -245,5 +245,5 @@ fn a_jobs_key_opens_the_store_only_and_dies_with_its_attempt() {
         assert!(begin.elapsed() < crate::support::PATIENCE, "the key of an ended attempt is still known");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    assert_refused(store.put("checkpoints", "from-the-job", b"y"));
+    assert_refused(&store.put("checkpoints", "from-the-job", b"y"));
 }

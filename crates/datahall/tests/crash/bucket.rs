@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusty_s3::actions::{
-    CompleteMultipartUploadResponse, CreateMultipartUpload, ListObjectsV2, S3Action,
-};
+use rusty_s3::actions::{CompleteMultipartUploadResponse, CreateMultipartUpload, ListObjectsV2, S3Action};
 use rusty_s3::{Credentials, UrlStyle};
 
 use crate::site::{Reply, Site, sort};
@@ -99,7 +97,8 @@ impl Bucket {
     pub fn upload_part(&self, key: &str, upload: &str, part: u16, body: &[u8]) -> Reply<String> {
         let url = self.here().upload_part(Some(&self.credentials), key, part, upload).sign(SIGNED_FOR);
         let outcome = self.agent.put(url.as_str()).send(body);
-        let tag = outcome.as_ref().ok().and_then(|answer| answer.headers().get("etag")?.to_str().ok().map(str::to_owned));
+        let tag =
+            outcome.as_ref().ok().and_then(|answer| answer.headers().get("etag")?.to_str().ok().map(str::to_owned));
         sort(&self.site, outcome, |_| tag)
     }
 

@@ -89,7 +89,10 @@ pub fn violations(diary: &str, jobs: &[Told]) -> Vec<String> {
         };
         let Told { job, ranks, attempts } = *told;
         if !(0..ranks).all(|rank| story.ended.contains(&(attempts, rank))) {
-            found.push(format!("job/{job} is called succeeded in attempt {attempts}, of which only {:?} ended", story.ended));
+            found.push(format!(
+                "job/{job} is called succeeded in attempt {attempts}, of which only {:?} ended",
+                story.ended
+            ));
         }
         if story.latest > attempts {
             found.push(format!("job/{job} ran attempt {}, and the hall knows of {attempts}", story.latest));
@@ -102,7 +105,9 @@ pub fn violations(diary: &str, jobs: &[Told]) -> Vec<String> {
         }
     }
     let told: BTreeSet<u64> = jobs.iter().map(|told| told.job).collect();
-    found.extend(stories.keys().filter(|job| !told.contains(job)).map(|job| format!("job/{job} ran, and nobody submitted it")));
+    found.extend(
+        stories.keys().filter(|job| !told.contains(job)).map(|job| format!("job/{job} ran, and nobody submitted it")),
+    );
     found
 }
 

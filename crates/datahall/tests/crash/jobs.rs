@@ -102,7 +102,13 @@ impl Client {
 /// A gang that sleeps for a moment.
 fn small(site: &Site, dice: &mut Dice) -> JobRequest {
     let ranks = 1 + u32::try_from(dice.below(3)).unwrap();
-    request(site, "small", SMALL, ranks, &[("PAUSE", format!("{:.3}", f64::from(u32::try_from(dice.below(300)).unwrap()) / 1e3))])
+    request(
+        site,
+        "small",
+        SMALL,
+        ranks,
+        &[("PAUSE", format!("{:.3}", f64::from(u32::try_from(dice.below(300)).unwrap()) / 1e3))],
+    )
 }
 
 /// A gang that needs several lives of the server. Its retries are zero: a server's death is not its fault.
@@ -227,7 +233,12 @@ pub fn check(site: &Arc<Site>, submissions: &[Submission]) -> Tally {
     told.iter().for_each(|told| check_exits(site, *told));
     Tally {
         cut_off: told.iter().map(|told| told.attempts - 1).sum(),
-        long_attempts: jobs.iter().filter(|job| job.name == "long").map(|job| u64::from(job.attempts)).max().unwrap_or(0),
+        long_attempts: jobs
+            .iter()
+            .filter(|job| job.name == "long")
+            .map(|job| u64::from(job.attempts))
+            .max()
+            .unwrap_or(0),
     }
 }
 
@@ -242,7 +253,8 @@ fn check_exits(site: &Site, Told { job, ranks, attempts }: Told) {
         };
         let all = (0..ranks).all(|rank| done(rank).is_some());
         if all != (attempt == attempts) {
-            let fact = if all { "was done, and another attempt followed" } else { "is called done, and is not on record" };
+            let fact =
+                if all { "was done, and another attempt followed" } else { "is called done, and is not on record" };
             site.violation(format!("job/{job}: attempt {attempt} of {attempts} {fact}"));
         }
     }

@@ -184,7 +184,8 @@ fn is(state: Option<&[Recipe]>, found: Option<&[u8]>) -> bool {
 }
 
 fn not_recognised(key: &str, may_be: &[State], found: Option<&[u8]>) -> String {
-    let found = found.map(|found| format!("{} bytes beginning with {:02x?}", found.len(), &found[..found.len().min(16)]));
+    let found =
+        found.map(|found| format!("{} bytes beginning with {:02x?}", found.len(), &found[..found.len().min(16)]));
     format!("{key}: lost or torn: found {found:?}, and it may be {may_be:?}")
 }
 
@@ -211,7 +212,10 @@ pub fn check(site: &Arc<Site>, ledger: &Ledger) -> usize {
             let listed: BTreeMap<String, u64> = listed.into_iter().collect();
             if listed != there {
                 let only = |a: &BTreeMap<String, u64>, b: &BTreeMap<String, u64>| {
-                    a.iter().filter(|(key, size)| b.get(*key) != Some(size)).map(|(key, _)| key.clone()).collect::<Vec<_>>()
+                    a.iter()
+                        .filter(|(key, size)| b.get(*key) != Some(size))
+                        .map(|(key, _)| key.clone())
+                        .collect::<Vec<_>>()
                 };
                 site.violation(format!(
                     "listing and reading disagree: only listed {:?}, only readable {:?}",

@@ -143,7 +143,7 @@ impl Drop for Server {
 
 pub fn kill_9(pid: u32) {
     // A process that has ended already is fine.
-    drop(kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL));
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap_or(());
 }
 
 /// Living processes whose command line, environment or working directory names `folder`. Zombies are gone.

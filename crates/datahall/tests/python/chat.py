@@ -1,36 +1,51 @@
-"""The openai package, unmodified, against the gateway."""
+"""The openai package, unmodified and with its default settings, against the gateway."""
 import os
+
 import openai
 
 model = os.environ["MODEL"]
-client = openai.OpenAI(max_retries=0)
+client = openai.OpenAI()
+
+
+def refused(expected, client, **arguments):
+    try:
+        client.chat.completions.create(**{"model": model, "messages": messages, "max_tokens": 4, **arguments})
+    except expected as error:
+        assert error.message and error.body["message"], error
+        return
+    raise AssertionError(f"{expected.__name__} was expected")
+
+
 assert model in [one.id for one in client.models.list()], "the model is not listed"
+assert client.models.retrieve(model).id == model
 messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Hello!"}]}]
-whole = client.chat.completions.create(model=model, messages=messages, max_tokens=12, temperature=0)
-assert whole.choices[0].finish_reason in ("stop", "length") and whole.usage.completion_tokens <= 12
+asked = {"model": model, "messages": messages, "max_tokens": 12, "temperature": 0}
+
+whole = client.chat.completions.create(**asked)
+assert whole.model == model and whole.choices[0].message.role == "assistant"
+assert whole.choices[0].finish_reason in ("stop", "length") and 0 < whole.usage.completion_tokens <= 12
 assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
 
-stream = client.chat.completions.create(
-    model=model, messages=messages, max_tokens=12, temperature=0, stream=True, stream_options={"include_usage": True}
-)
-text, usage, reason = "", None, None
-for event in stream:
+# A stream brings the same text in pieces, and the usage at its end.
+text, usage, reason, pieces = "", None, None, 0
+for event in client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}):
     usage = event.usage or usage
     if event.choices:
-        text += event.choices[0].delta.content or ""
+        piece = event.choices[0].delta.content or ""
+        text, pieces = text + piece, pieces + bool(piece)
         reason = event.choices[0].finish_reason or reason
 assert text == whole.choices[0].message.content, (text, whole.choices[0].message.content)
-assert usage == whole.usage and reason == whole.choices[0].finish_reason
+assert usage == whole.usage and reason == whole.choices[0].finish_reason and pieces > 1
 
-for key, name, error in (("wrong", model, openai.AuthenticationError), (None, "nobody", openai.NotFoundError)):
-    try:
-        openai.OpenAI(api_key=key, max_retries=0).chat.completions.create(model=name, messages=messages)
-        raise AssertionError(f"{error.__name__} was expected")
-    except error:
-        pass
-try:
-    client.chat.completions.create(model=model, messages=messages, max_tokens=-1)
-    raise AssertionError("a bad request was accepted")
-except openai.BadRequestError:
-    pass
+# A stream that is not read to its end blocks nobody.
+stream = client.chat.completions.create(**{**asked, "max_tokens": 400}, stream=True)
+next(iter(stream))
+stream.close()
+completion = client.completions.create(model=model, prompt="Once", max_tokens=4, temperature=0)
+assert completion.usage.completion_tokens <= 4
+
+refused(openai.AuthenticationError, openai.OpenAI(api_key="wrong"))
+refused(openai.NotFoundError, client, model="nobody")
+refused(openai.BadRequestError, client, max_tokens=-1)
+refused(openai.BadRequestError, client, messages=[])
 print("openai", openai.__version__, "is content")

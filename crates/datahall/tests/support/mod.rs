@@ -24,7 +24,7 @@ use tempfile::TempDir;
 pub const DATAHALL: &str = env!("CARGO_BIN_EXE_datahall");
 
 /// How long anything may take on a slow, busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long a hall that was stopped or killed may have processes.
 const GONE_WITHIN: Duration = Duration::from_secs(30);

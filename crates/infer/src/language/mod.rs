@@ -1,7 +1,7 @@
 //! Quantised language models of the llama architecture, from a GGUF file to a stream of text.
 //!
 //! Invariant: nothing here touches a socket or an async runtime; a model is shared by all slots and never changes, a
-//! [`Session`] belongs to one slot. Cost: see [`llama`].
+//! [`Session`] belongs to one slot. cost: see `llama`.
 
 mod attention;
 mod chat_template;
