@@ -1,42 +1,50 @@
-"""A two-process JAX job: reads its data from the hall's store, averages gradients over the processes, writes a checkpoint.
+"""A JAX job of several processes: reads its data from the hall's store, averages gradients, writes a checkpoint there.
 
     datahall submit --ranks 2 --follow -- python examples/jax-job/train.py
 
-`datahall submit` sets the coordinator's address, the process count and id, and `AWS_*` for the job's own store key.
+Nothing here is Datahall's own: `datahall submit` sets the variables by which JAX's processes find each other, and the
+`AWS_*` variables by which boto3 finds the store, with a key that dies with the job.
 """
 import io
-import os
 
 import boto3
 import jax
-import numpy as np
-
-jax.distributed.initialize(
-    coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
-    num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
-    process_id=int(os.environ["JAX_PROCESS_ID"]),
-)
 import jax.numpy as jnp
-from jax.experimental import multihost_utils
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+jax.distributed.initialize()
 rank, ranks = jax.process_index(), jax.process_count()
 store = boto3.client("s3")
+
+# Each process takes its share of the points; together they are one array that lies on all devices.
 data = np.load(io.BytesIO(store.get_object(Bucket="datasets", Key="line/points.npz")["Body"].read()))
-x, y = data["x"][rank::ranks], data["y"][rank::ranks]
+rows = len(data["x"]) // jax.device_count() * jax.device_count()
+mine = slice(rows * rank // ranks, rows * (rank + 1) // ranks)
+mesh = jax.make_mesh((jax.device_count(),), ("data",))
+split = NamedSharding(mesh, PartitionSpec("data"))
+x, y = (jax.make_array_from_process_local_data(split, data[name][mine]) for name in ("x", "y"))
 
 
-def loss(weights):
+def loss(weights, x, y):
     return jnp.mean((x @ weights[:-1] + weights[-1] - y) ** 2)
 
 
-gradient = jax.jit(jax.grad(loss))
-weights = np.zeros(x.shape[1] + 1, np.float32)
-for step in range(200):
-    everyone = multihost_utils.process_allgather(gradient(weights))
-    weights = weights - 0.1 * np.asarray(everyone).reshape(ranks, -1).mean(axis=0)
-print(f"rank {rank} of {ranks}: {weights.round(3)}", flush=True)
+@jax.jit
+def step(weights, x, y):
+    # The mean runs over the points of all processes, so its gradient is an all-reduce between them.
+    value, gradient = jax.value_and_grad(loss)(weights, x, y)
+    return weights - 0.1 * gradient, value
+
+
+weights = jnp.zeros(x.shape[1] + 1)
+for number in range(1, 201):
+    weights, value = step(weights, x, y)
+    if number % 50 == 0:
+        print(f"rank {rank} of {ranks}: step {number}, loss {float(value):.6f}", flush=True)
 
 if rank == 0:
     out = io.BytesIO()
-    np.savez(out, weights=weights, ranks=ranks, steps=step + 1)
+    np.savez(out, weights=np.asarray(weights), ranks=ranks, steps=number, points=len(x))
     store.put_object(Bucket="checkpoints", Key="line/final.npz", Body=out.getvalue())
+    print("checkpoint in s3://checkpoints/line/final.npz", flush=True)

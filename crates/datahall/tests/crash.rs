@@ -119,7 +119,9 @@ fn crash_again_and_again(seed: u64, kills: u64) {
 
     site.stop.store(true, Ordering::SeqCst);
     let mut ledger = objects::Ledger::default();
-    writers.into_iter().for_each(|writer| ledger.merge(writer.join().unwrap()));
+    for writer in writers {
+        ledger.merge(writer.join().unwrap());
+    }
     let mut submissions = trainer.join().unwrap();
     submissions.extend(submitters.into_iter().flat_map(|submitter| submitter.join().unwrap()));
 
@@ -211,4 +213,66 @@ fn a_killed_server_takes_engines_and_jobs_along() {
     server.kill(false);
     let took = wait_until_gone(&here, Duration::from_secs(5));
     eprintln!("crash: {before} processes, one of them an engine, were gone {} ms after their server", took.as_millis());
+}
+
+/// The processes of a gang whose ranks, when they are asked to end, do a last thing with the hall.
+const CONSCIENTIOUS: &str = "trap 'datahall status --quiet --data \"$DATA\" >/dev/null && echo last >>\"$DIARY\"; exit 0' TERM; \
+     echo runs >>\"$DIARY\"; while :; do sleep 0.02; done";
+
+#[test]
+fn down_ends_the_jobs_before_the_listeners() {
+    let site = Arc::new(Site::new());
+    let mut server = Server::new(Arc::clone(&site));
+    let count = |word: &str| site.diary().lines().filter(|line| *line == word).count();
+    for round in 1..=3 {
+        server.spawn();
+        server.wait_until_up();
+        if round == 1 {
+            let variables = [("DATA", site.data()), ("DIARY", site.path("diary"))];
+            let variables = variables.map(|(name, path)| format!("--env={name}={}", path.display()));
+            let submitted = std::process::Command::new(server::DATAHALL)
+                .args(["submit", "--ranks", "2", "--data"])
+                .arg(site.data())
+                .args(variables)
+                .args(["--", "sh", "-c", CONSCIENTIOUS])
+                .output()
+                .unwrap();
+            assert!(submitted.status.success(), "{submitted:?}");
+        }
+        let begin = Instant::now();
+        while count("runs") < 2 * round {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{}", site.diary());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server.stop();
+        assert_eq!(count("last"), 2 * round, "a rank could not do its last work: {}", site.diary());
+    }
+    assert!(server.run(&["replay"]).status.success());
+}
+
+/// A server that dies while it starts a child leaves a copy of its lock in that child until the child's program runs.
+#[test]
+fn a_dead_servers_lock_that_lingers_is_waited_for() {
+    let site = Arc::new(Site::new());
+    let mut server = Server::new(Arc::clone(&site));
+    server.spawn();
+    server.wait_until_up();
+    server.kill(false);
+    let copy = std::fs::File::open(site.data().join("lock")).unwrap();
+    copy.lock().unwrap();
+    server.spawn();
+    std::thread::sleep(Duration::from_millis(300));
+    server.assert_runs();
+    drop(copy);
+    server.wait_until_up();
+    // A lock whose owner lives is not waited for.
+    let blueprint = site.path("hall.toml");
+    let begin = Instant::now();
+    let second = server.run(&["up", blueprint.to_str().unwrap()]);
+    assert!(
+        !second.status.success() && String::from_utf8_lossy(&second.stderr).contains("is in use by process"),
+        "{second:?}"
+    );
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    server.stop();
 }

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
     clippy::allow_attributes,
     reason = "tests fail by panicking"
 )]

@@ -8,7 +8,7 @@ use rusty_s3::{Credentials, UrlStyle};
 
 use crate::site::{Reply, Site, sort};
 
-const SIGNED_FOR: Duration = Duration::from_secs(300);
+const SIGNED_FOR: Duration = Duration::from_mins(5);
 
 /// The bucket that the writers share; each has keys of its own.
 const NAME: &str = "crash";

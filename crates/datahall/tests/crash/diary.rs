@@ -21,13 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const OPENING: &str = r#"
 exec 9>>"$LOCKS/$DH_JOB.$DH_ATTEMPT"
 flock -s 9
-# One rank at a time: two that try the same file would take each other for its owner.
+# One rank at a time, with all its children: two that try the same file would take each other for its owner.
 exec 8>>"$LOCKS/$DH_JOB.check"
 flock 8
 old=1
 while [ "$old" -lt "$DH_ATTEMPT" ]; do
   file="$LOCKS/$DH_JOB.$old"
-  if [ -e "$file" ] && ! flock -n -x "$file" true 8>&- 9>&-; then
+  if [ -e "$file" ] && ! flock -n -x "$file" true 9>&-; then
     echo "overlap $DH_JOB $DH_ATTEMPT $DH_RANK $old" >>"$DIARY"
   fi
   old=$((old + 1))

@@ -18,7 +18,7 @@ use crate::site::{Reply, Site, pause, sort};
 const OPEN_MAX: usize = 4;
 
 /// How long the jobs that are open at the end may take.
-const END_TIMEOUT: Duration = Duration::from_secs(120);
+const END_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// One client of the job API.
 pub struct Client {
@@ -229,8 +229,12 @@ pub fn check(site: &Arc<Site>, submissions: &[Submission]) -> Tally {
     }
     let told = |job: &JobView| Told { job: job.id.0, ranks: u64::from(job.ranks), attempts: u64::from(job.attempts) };
     let told: Vec<Told> = jobs.iter().map(told).collect();
-    violations(&site.diary(), &told).into_iter().for_each(|violation| site.violation(violation));
-    told.iter().for_each(|told| check_exits(site, *told));
+    for violation in violations(&site.diary(), &told) {
+        site.violation(violation);
+    }
+    for told in &told {
+        check_exits(site, *told);
+    }
     Tally {
         cut_off: told.iter().map(|told| told.attempts - 1).sum(),
         long_attempts: jobs

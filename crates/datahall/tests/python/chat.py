@@ -1,5 +1,7 @@
 """The openai package, unmodified and with its default settings, against the gateway."""
 import os
+import re
+import urllib.request
 
 import openai
 
@@ -43,6 +45,15 @@ next(iter(stream))
 stream.close()
 completion = client.completions.create(model=model, prompt="Once", max_tokens=4, temperature=0)
 assert completion.usage.completion_tokens <= 4
+
+# Both replicas are there, and healthy, and what they computed is counted.
+page = urllib.request.Request(f"{client.base_url}".removesuffix("v1/") + "metrics")
+page.add_header("Authorization", f"Bearer {client.api_key}")
+metrics = urllib.request.urlopen(page).read().decode()
+healthy = re.findall(r'^datahall_gateway_engine_healthy\{engine="(.*?)",.*\} 1$', metrics, re.MULTILINE)
+assert sorted(healthy) == ["job/1.1", "job/2.1"], metrics
+answered = re.findall(r"^datahall_gateway_requests_total\{model=\"(.*?)\",code=\"200\"\} (\d+)$", metrics, re.MULTILINE)
+assert [(name, int(count) >= 3) for name, count in answered] == [(model, True)], answered
 
 refused(openai.AuthenticationError, openai.OpenAI(api_key="wrong"))
 refused(openai.NotFoundError, client, model="nobody")
