@@ -11,7 +11,7 @@ import boto3
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 jax.distributed.initialize()
 rank, ranks = jax.process_index(), jax.process_count()
@@ -21,8 +21,7 @@ store = boto3.client("s3")
 data = np.load(io.BytesIO(store.get_object(Bucket="datasets", Key="line/points.npz")["Body"].read()))
 rows = len(data["x"]) // jax.device_count() * jax.device_count()
 mine = slice(rows * rank // ranks, rows * (rank + 1) // ranks)
-mesh = jax.make_mesh((jax.device_count(),), ("data",))
-split = NamedSharding(mesh, PartitionSpec("data"))
+split = NamedSharding(Mesh(jax.devices(), ("data",)), PartitionSpec("data"))
 x, y = (jax.make_array_from_process_local_data(split, data[name][mine]) for name in ("x", "y"))
 
 
