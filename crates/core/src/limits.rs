@@ -12,7 +12,7 @@ pub const GANG_RANKS_MAX: u32 = 65_536;
 /// Jobs that may wait or run at once in one hall.
 pub const JOBS_OPEN_MAX: usize = 100_000;
 
-/// Attempts of one job before it is given up.
+/// Attempts of one job that may fail before it is given up.
 pub const ATTEMPTS_MAX: u32 = 100;
 
 /// A chat request. 128k tokens of six bytes, and room for images as data URLs.

@@ -25,7 +25,8 @@ impl Hall {
         let Some(job) = self.jobs.get_mut(&task.attempt.job) else { return };
         let is_service = job.spec.kind.is_service();
         let retries_left = job.spec.retries.saturating_sub(job.failures);
-        let attempts_left = limits::ATTEMPTS_MAX.saturating_sub(job.attempts);
+        // Attempts that were lost with their server do not count: a hall may be stopped and started any number of times.
+        let attempts_left = limits::ATTEMPTS_MAX.saturating_sub(job.failures);
         let Phase::Active { attempt } = &mut job.phase else { return };
         if attempt.id != task.attempt {
             return;
@@ -42,7 +43,7 @@ impl Hall {
         if attempt.verdict.is_none() && unhealthy {
             let counts = end.cause != EndCause::Lost;
             let because = format!("rank {} {end}", task.rank);
-            let again = attempts_left > 0 && (!counts || is_service || retries_left > 0);
+            let again = !counts || attempts_left > 1 && (is_service || retries_left > 0);
             attempt.verdict = Some(if again {
                 Verdict::Again { because, counts }
             } else {

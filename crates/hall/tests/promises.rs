@@ -110,7 +110,8 @@ fn one_failed_rank_stops_the_gang_and_slots_return_with_the_last_task() {
 fn work_lost_with_the_server_is_not_the_jobs_fault() {
     let mut hall = hall(&[2]);
     submit(&mut hall, 1, JobSpec { retries: 0, ..spec(2) });
-    for round in 1..=5 {
+    // More often than a job may fail.
+    for round in 1..=150 {
         step(&mut hall, 10 * u64::from(round), Event::ServerStarted);
         step(&mut hall, 10 * u64::from(round), ended(1, round, 0, 0, EndCause::Lost));
         let actions = step(&mut hall, 10 * u64::from(round), ended(1, round, 1, 0, EndCause::Lost));
