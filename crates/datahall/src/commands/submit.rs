@@ -59,7 +59,7 @@ pub(crate) struct Submit {
 impl Verb for Submit {
     const NAME: &'static str = "submit";
     const ABOUT: &'static str = "Submit a job: a workload of the blueprint, a job file, or a command";
-    const AFTER: &'static str = "Examples:\n  datahall submit fashion --follow\n  datahall submit --ranks 2 -- python train.py\n  datahall submit job.toml --wait";
+    const AFTER: &'static str = "Examples:\n  datahall submit fashion --follow\n  datahall submit --ranks 2 -- python /home/me/train.py\n  datahall submit job.toml --wait";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let key = self.idempotency_key.clone();
