@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result<()> {
         }
     })?;
     let variables: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    step("test", || cargo(&["test", "--release", "--workspace", "--locked"], &variables))?;
+    step("test", || cargo(&["test", "--release", "--workspace", "--locked", "--no-fail-fast"], &variables))?;
     step("docs", || {
         cargo(&["doc", "--release", "--workspace", "--no-deps", "--locked"], &[("RUSTDOCFLAGS", "-D warnings")])
     })?;

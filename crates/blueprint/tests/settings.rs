@@ -40,7 +40,7 @@ fn what_is_not_written_has_its_default() {
     assert!((site.pue - 1.0).abs() < f64::EPSILON);
     assert_eq!(site.price, UsdPerKwh(0.15));
     let pool = hall.pools.get("local").unwrap();
-    assert_eq!((pool.node.as_str(), pool.slots, pool.site.as_str()), ("this-machine", 1, "main"));
+    assert_eq!((pool.node.as_str(), pool.slots, pool.site.as_str()), ("this-machine", 4, "main"));
     let store = hall.stores.get("main").unwrap();
     assert_eq!((store.capacity, store.cache, store.compression), (None, Bytes(64 << 20), Compression::Auto));
     assert_eq!(hall.queues.get("default").unwrap().priority, 0);
