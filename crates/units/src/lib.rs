@@ -15,6 +15,7 @@
 )]
 
 mod based;
+mod ledger;
 mod number;
 mod parse;
 mod print;
@@ -22,9 +23,11 @@ mod quantity;
 mod unit;
 
 pub use based::Based;
+pub use ledger::{Ledger, Number, Value};
 pub use parse::{Error, Fault, Quantity};
 pub use print::significant;
 pub use quantity::{
-    Bytes, BytesPerSec, Flop, FlopPerSec, Grams, GramsPerKwh, Joules, Seconds, Tokens, Usd, UsdPerKwh, Watts,
+    BitsPerSec, Bytes, BytesPerSec, Celsius, Flop, FlopPerSec, Grams, GramsPerKwh, Joules, Meters, Seconds, Tokens,
+    Usd, UsdPerHour, UsdPerKwh, Watts,
 };
 pub use unit::Dimension;

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use crate::number::{BadNumber, Decimal, scan};
 use crate::quantity::{
-    Bytes, BytesPerSec, Flop, FlopPerSec, Grams, GramsPerKwh, Joules, Seconds, Tokens, Usd, UsdPerKwh, Watts,
+    BitsPerSec, Bytes, BytesPerSec, Celsius, Flop, FlopPerSec, Grams, GramsPerKwh, Joules, Meters, Seconds, Tokens,
+    Usd, UsdPerHour, UsdPerKwh, Watts,
 };
 use crate::unit::{self, Dimension, Unit};
 
@@ -137,7 +138,31 @@ readable!(
     UsdPerKwh, USD_PER_KWH, real, crate::print::exact_real;
     Grams, GRAMS, real, crate::print::exact_real;
     GramsPerKwh, GRAMS_PER_KWH, real, crate::print::exact_real;
+    BitsPerSec, BITS_PER_SEC, real, crate::print::exact_real;
+    UsdPerHour, USD_PER_HOUR, real, crate::print::exact_real;
+    Meters, METERS, real, crate::print::exact_real;
 );
+
+impl Quantity for Celsius {
+    fn dimension() -> &'static Dimension {
+        &unit::CELSIUS
+    }
+
+    fn print_exact(self) -> String {
+        crate::print::exact_real(self.0, &unit::CELSIUS)
+    }
+}
+
+/// The one quantity that may lie below zero.
+impl FromStr for Celsius {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let trimmed = text.trim();
+        let (sign, size) = trimmed.strip_prefix('-').map_or((1.0, trimmed), |size| (-1.0, size));
+        read(size, &unit::CELSIUS, |number, unit| number.real(unit.num, unit.den)).map(|value| Self(sign * value))
+    }
+}
 
 fn read<T>(
     text: &str,
@@ -262,6 +287,14 @@ mod tests {
         assert_eq!("15 T".parse(), Ok(Tokens(15_000_000_000_000)));
         assert_eq!("4096 tokens".parse(), Ok(Tokens(4096)));
         assert_eq!("1.5 kWh".parse(), Ok(Joules(5.4e6)));
+        assert_eq!("400 Gb/s".parse(), Ok(BitsPerSec(4e11)));
+        assert_eq!("50 GB/s".parse(), Ok(BitsPerSec(4e11)));
+        assert_eq!("$2.5/h".parse(), Ok(UsdPerHour(2.5)));
+        assert_eq!("$60/d".parse(), Ok(UsdPerHour(2.5)));
+        assert_eq!("4 y".parse(), Ok(Seconds(4.0 * 365.0 * 86_400.0)));
+        assert_eq!("30 cm".parse(), Ok(Meters(0.3)));
+        assert_eq!("-12.5 °C".parse(), Ok(Celsius(-12.5)));
+        assert_eq!("--5 C".parse::<Celsius>().unwrap_err().fault, Fault::Negative);
     }
 
     #[test]
@@ -340,13 +373,13 @@ mod tests {
             "$-5",
             &expect![[r#"
                 `$-5` is not an amount of US dollars: it is below zero
-                write for example "$2.50"; units: $, $k, $M, USD"#]],
+                write for example "$2.50"; units: $, $k, $M, $B, USD"#]],
         );
         refused::<Seconds>(
             "",
             &expect![[r#"
                 expected a length of time, found an empty text
-                write for example "90 min"; units: s, ns, us, µs, ms, min, h, d"#]],
+                write for example "90 min"; units: s, ns, us, µs, ms, min, h, d, w, y"#]],
         );
         assert_eq!("17 EiB".parse::<Bytes>().unwrap_err().fault, Fault::TooLarge);
         assert_eq!("0.3 B".parse::<Bytes>().unwrap_err().fault, Fault::TooSmall);

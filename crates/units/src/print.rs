@@ -7,7 +7,8 @@ use std::fmt;
 
 use crate::parse::compose;
 use crate::quantity::{
-    Bytes, BytesPerSec, Flop, FlopPerSec, Grams, GramsPerKwh, Joules, Seconds, Tokens, Usd, UsdPerKwh, Watts,
+    BitsPerSec, Bytes, BytesPerSec, Celsius, Flop, FlopPerSec, Grams, GramsPerKwh, Joules, Meters, Seconds, Tokens,
+    Usd, UsdPerHour, UsdPerKwh, Watts,
 };
 use crate::unit::Dimension;
 
@@ -123,7 +124,8 @@ impl fmt::Display for Seconds {
             }
             size if size < 119.95 * 60.0 => scaled(f, self.0, &[(60.0, "min")]),
             size if size < 47.95 * 3_600.0 => scaled(f, self.0, &[(3_600.0, "h")]),
-            _ => scaled(f, self.0, &[(86_400.0, "d")]),
+            size if size < 999.5 * 86_400.0 => scaled(f, self.0, &[(86_400.0, "d")]),
+            _ => scaled(f, self.0, &[(31_536_000.0, "y")]),
         }
     }
 }
@@ -133,6 +135,7 @@ impl fmt::Display for Usd {
         let minus = if self.0 < 0.0 { "-" } else { "" };
         let size = self.0.abs();
         match size {
+            size if size >= 999_500_000.0 => write!(f, "{minus}${} B", significant(size / 1e9)),
             size if size >= 999_500.0 => write!(f, "{minus}${} M", significant(size / 1e6)),
             size if size >= 9_995.0 => write!(f, "{minus}${size:.0}"),
             size if size >= 0.995 || size == 0.0 => write!(f, "{minus}${size:.2}"),
@@ -160,6 +163,10 @@ printed_in_steps!(
     Grams: 1.0 "g", 1e3 "kg", 1e6 "t", 1e9 "kt";
     UsdPerKwh: 1.0 "$/kWh";
     GramsPerKwh: 1.0 "g/kWh";
+    BitsPerSec: 1.0 "b/s", 1e3 "kb/s", 1e6 "Mb/s", 1e9 "Gb/s", 1e12 "Tb/s", 1e15 "Pb/s";
+    UsdPerHour: 1.0 "$/h";
+    Meters: 1e-3 "mm", 1.0 "m", 1e3 "km";
+    Celsius: 1.0 "°C";
 );
 
 impl BytesPerSec {
@@ -218,6 +225,12 @@ mod tests {
         assert_eq!(BytesPerSec(50e9).as_bits(), "400 Gb/s");
         assert_eq!(FlopPerSec(3.2e12).to_string(), "3.2 TFLOP/s");
         assert_eq!(Tokens(15_000_000_000_000).to_string(), "15 T tokens");
+        assert_eq!(BitsPerSec(4e11).to_string(), "400 Gb/s");
+        assert_eq!(UsdPerHour(2.5).to_string(), "$2.5/h");
+        assert_eq!(Meters(12.5).to_string(), "12.5 m");
+        assert_eq!(Celsius(-5.0).to_string(), "-5 °C");
+        assert_eq!(Usd(5.12e10).to_string(), "$51.2 B");
+        assert_eq!(Seconds(4.0 * 365.0 * 86_400.0).to_string(), "4 y");
         assert_eq!(Watts(f64::NAN).to_string(), "NaN W");
     }
 

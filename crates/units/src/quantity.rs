@@ -145,6 +145,49 @@ real_quantity!(
     GramsPerKwh
 );
 
+real_quantity!(
+    /// Bits per second: the speed of a link, as it is sold.
+    BitsPerSec
+);
+real_quantity!(
+    /// US dollars per hour: the price of renting.
+    UsdPerHour
+);
+real_quantity!(
+    /// Metres.
+    Meters
+);
+real_quantity!(
+    /// Degrees Celsius; may lie below zero.
+    Celsius
+);
+
+impl From<BitsPerSec> for BytesPerSec {
+    fn from(bits: BitsPerSec) -> Self {
+        Self(bits.0 / 8.0)
+    }
+}
+
+impl From<BytesPerSec> for BitsPerSec {
+    fn from(bytes: BytesPerSec) -> Self {
+        Self(bytes.0 * 8.0)
+    }
+}
+
+impl Mul<Seconds> for UsdPerHour {
+    type Output = Usd;
+    fn mul(self, time: Seconds) -> Usd {
+        Usd(self.0 * time.0 / 3_600.0)
+    }
+}
+
+impl Mul<Seconds> for FlopPerSec {
+    type Output = Flop;
+    fn mul(self, time: Seconds) -> Flop {
+        Flop(self.0 * time.0)
+    }
+}
+
 /// Joules in one kilowatt-hour: 1,000 W for 3,600 s.
 const JOULES_PER_KWH: f64 = 3.6e6;
 
@@ -233,5 +276,7 @@ mod tests {
     fn a_gigabyte_at_half_a_gigabyte_per_second_takes_two_seconds() {
         assert_eq!(Bytes(1_000_000_000) / BytesPerSec(5e8), Seconds(2.0));
         assert_eq!(Flop(6e12) / FlopPerSec(3e12), Seconds(2.0));
+        assert_eq!(BytesPerSec::from(BitsPerSec(4e11)), BytesPerSec(5e10));
+        assert_eq!(UsdPerHour(2.5) * Seconds(7_200.0), Usd(5.0));
     }
 }

@@ -123,6 +123,8 @@ pub(crate) static SECONDS: Dimension = Dimension {
         unit("min", 60, 1, "minutes"),
         unit("h", 3_600, 1, "hours"),
         unit("d", 86_400, 1, "days"),
+        unit("w", 604_800, 1, "weeks"),
+        unit("y", 31_536_000, 1, "years of 365 days"),
     ],
 };
 
@@ -185,7 +187,13 @@ pub(crate) static JOULES: Dimension = Dimension {
 pub(crate) static USD: Dimension = Dimension {
     name: "an amount of US dollars",
     example: "$2.50",
-    units: &[unit("$", 1, 1, ""), unit("$k", K, 1, "thousands"), unit("$M", M, 1, "millions"), unit("USD", 1, 1, "")],
+    units: &[
+        unit("$", 1, 1, ""),
+        unit("$k", K, 1, "thousands"),
+        unit("$M", M, 1, "millions"),
+        unit("$B", G, 1, "billions"),
+        unit("USD", 1, 1, ""),
+    ],
 };
 
 pub(crate) static USD_PER_KWH: Dimension = Dimension {
@@ -212,6 +220,44 @@ pub(crate) static GRAMS_PER_KWH: Dimension = Dimension {
     units: &[unit("g/kWh", 1, 1, ""), unit("kg/kWh", K, 1, ""), unit("kg/MWh", 1, 1, "")],
 };
 
+/// Speeds of links, which are sold in bits. Bytes are accepted too, because what is written is never in doubt.
+pub(crate) static BITS_PER_SEC: Dimension = Dimension {
+    name: "a bit rate",
+    example: "400 Gb/s",
+    units: &[
+        unit("b/s", 1, 1, "bits"),
+        unit("kb/s", K, 1, "bits"),
+        unit("Mb/s", M, 1, "bits"),
+        unit("Gb/s", G, 1, "bits"),
+        unit("Tb/s", T, 1, "bits"),
+        unit("Pb/s", P, 1, "bits"),
+        unit("kB/s", 8 * K, 1, "bytes"),
+        unit("MB/s", 8 * M, 1, "bytes"),
+        unit("GB/s", 8 * G, 1, "bytes"),
+        unit("TB/s", 8 * T, 1, "bytes"),
+    ],
+};
+
+pub(crate) static USD_PER_HOUR: Dimension = Dimension {
+    name: "a price per hour",
+    example: "$2.5/h",
+    units: &[
+        unit("$/h", 1, 1, ""),
+        unit("$/d", 1, 24, ""),
+        unit("$/y", 1, 8_760, "per year of 365 days"),
+        unit("USD/h", 1, 1, ""),
+    ],
+};
+
+pub(crate) static METERS: Dimension = Dimension {
+    name: "a length",
+    example: "30 m",
+    units: &[unit("m", 1, 1, "metres"), unit("cm", 1, 100, ""), unit("mm", 1, K, ""), unit("km", K, 1, "")],
+};
+
+pub(crate) static CELSIUS: Dimension =
+    Dimension { name: "a temperature", example: "35 °C", units: &[unit("°C", 1, 1, ""), unit("C", 1, 1, "")] };
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +277,10 @@ mod tests {
             &USD_PER_KWH,
             &GRAMS,
             &GRAMS_PER_KWH,
+            &BITS_PER_SEC,
+            &USD_PER_HOUR,
+            &METERS,
+            &CELSIUS,
         ] {
             let base = dimension.units.first().expect("a base unit");
             assert_eq!((base.num, base.den), (1, 1), "{}", dimension.name);

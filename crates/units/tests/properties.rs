@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::allow_attributes, reason = "tests fail by panicking")]
 
 use dh_units::{
-    Bytes, BytesPerSec, Flop, FlopPerSec, Grams, GramsPerKwh, Joules, Quantity, Seconds, Tokens, Usd, UsdPerKwh, Watts,
+    BitsPerSec, Bytes, BytesPerSec, Celsius, Flop, FlopPerSec, Grams, GramsPerKwh, Joules, Meters, Quantity, Seconds,
+    Tokens, Usd, UsdPerHour, UsdPerKwh, Watts,
 };
 use proptest::prelude::*;
 
@@ -41,6 +42,11 @@ proptest! {
         reads_back(UsdPerKwh(real))?;
         reads_back(Grams(real))?;
         reads_back(GramsPerKwh(real))?;
+        reads_back(BitsPerSec(real))?;
+        reads_back(UsdPerHour(real))?;
+        reads_back(Meters(real))?;
+        reads_back(Celsius(real))?;
+        reads_back(Celsius(-real))?;
     }
 
     #[test]
@@ -56,6 +62,10 @@ proptest! {
         display_is_near(BytesPerSec(real), |a, b| a / b)?;
         display_is_near(FlopPerSec(real), |a, b| a / b)?;
         display_is_near(GramsPerKwh(real), |a, b| a / b)?;
+        display_is_near(BitsPerSec(real), |a, b| a / b)?;
+        display_is_near(UsdPerHour(real), |a, b| a / b)?;
+        display_is_near(Meters(real), |a, b| a / b)?;
+        display_is_near(Celsius(-real), |a, b| a / b)?;
     }
 
     #[test]
