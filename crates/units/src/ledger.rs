@@ -186,15 +186,13 @@ impl Ledger {
 
     /// Enters a number that was given: measured, published, written in the blueprint, or assumed. Returns its value.
     ///
-    /// A number that was given before, with the same value, is not entered again: several sums may start from one fact.
+    /// A number that is there already with the same value stays as it is: several sums may start from one fact, and who asks a
+    /// model may know better than the model where its input comes from.
     /// # Panics
-    /// If `id` was entered with another value or as a computed number: a mistake of the program.
+    /// If `id` was entered with another value: a mistake of the program.
     pub fn given<T: Copy + Into<Value>>(&mut self, id: &str, title: &str, value: T, source: &str) -> T {
         if let Some(known) = self.get(id) {
-            assert!(
-                known.value == value.into() && known.source.is_some(),
-                "`{id}` is in the ledger with another meaning"
-            );
+            assert!(known.value == value.into(), "`{id}` is in the ledger with another value");
             return value;
         }
         self.enter(Number {
@@ -297,6 +295,9 @@ mod tests {
     #[test]
     fn one_fact_may_be_given_twice_but_not_changed() {
         let mut ledger = ledger();
+        // What was computed by whoever asks a model is what the model starts from.
+        ledger.given("power.rated", "rated power", Watts(10_200.0) * 127.0, "what is asked");
+        assert_eq!(ledger.get("power.rated").unwrap().source, None);
         ledger.given("pool.train.nodes", "nodes", 127_u64, "hall.toml:9");
         assert_eq!(ledger.numbers().len(), 3);
         let changed = std::panic::catch_unwind(move || ledger.given("pool.train.nodes", "nodes", 5_u64, "hall.toml:9"));

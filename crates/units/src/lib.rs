@@ -15,6 +15,7 @@
 )]
 
 mod based;
+mod count;
 mod ledger;
 mod number;
 mod parse;
@@ -23,6 +24,7 @@ mod quantity;
 mod unit;
 
 pub use based::Based;
+pub use count::{real, whole};
 pub use ledger::{Ledger, Number, Value};
 pub use parse::{Error, Fault, Quantity};
 pub use print::significant;

@@ -137,10 +137,29 @@ impl fmt::Display for Usd {
         match size {
             size if size >= 999_500_000.0 => write!(f, "{minus}${} B", significant(size / 1e9)),
             size if size >= 999_500.0 => write!(f, "{minus}${} M", significant(size / 1e6)),
-            size if size >= 9_995.0 => write!(f, "{minus}${size:.0}"),
+            size if size >= 999.5 => write!(f, "{minus}${size:.0}"),
             size if size >= 0.995 || size == 0.0 => write!(f, "{minus}${size:.2}"),
             size => write!(f, "{minus}${}", significant(size)),
         }
+    }
+}
+
+impl fmt::Display for Flop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Beyond the last prefix that people know, amounts of work are written as powers of ten: 3.8e25 FLOP.
+        if self.0.abs() >= 9.995e20 {
+            return write!(f, "{:.2e} FLOP", self.0);
+        }
+        let steps = [
+            (1.0, "FLOP"),
+            (1e3, "kFLOP"),
+            (1e6, "MFLOP"),
+            (1e9, "GFLOP"),
+            (1e12, "TFLOP"),
+            (1e15, "PFLOP"),
+            (1e18, "EFLOP"),
+        ];
+        scaled(f, self.0, &steps)
     }
 }
 
@@ -156,7 +175,6 @@ macro_rules! printed_in_steps {
 
 printed_in_steps!(
     BytesPerSec: 1.0 "B/s", 1e3 "kB/s", 1e6 "MB/s", 1e9 "GB/s", 1e12 "TB/s", 1e15 "PB/s";
-    Flop: 1.0 "FLOP", 1e3 "kFLOP", 1e6 "MFLOP", 1e9 "GFLOP", 1e12 "TFLOP", 1e15 "PFLOP", 1e18 "EFLOP";
     FlopPerSec: 1.0 "FLOP/s", 1e3 "kFLOP/s", 1e6 "MFLOP/s", 1e9 "GFLOP/s", 1e12 "TFLOP/s", 1e15 "PFLOP/s", 1e18 "EFLOP/s";
     Watts: 1.0 "W", 1e3 "kW", 1e6 "MW", 1e9 "GW";
     Joules: 1.0 "J", 3.6e3 "Wh", 3.6e6 "kWh", 3.6e9 "MWh", 3.6e12 "GWh", 3.6e15 "TWh";
@@ -228,6 +246,9 @@ mod tests {
         assert_eq!(BitsPerSec(4e11).to_string(), "400 Gb/s");
         assert_eq!(UsdPerHour(2.5).to_string(), "$2.5/h");
         assert_eq!(Meters(12.5).to_string(), "12.5 m");
+        assert_eq!(Flop(3.79e25).to_string(), "3.79e25 FLOP");
+        assert_eq!(Flop(3.2e18).to_string(), "3.2 EFLOP");
+        assert_eq!(Usd(5_000.0).to_string(), "$5000");
         assert_eq!(Celsius(-5.0).to_string(), "-5 °C");
         assert_eq!(Usd(5.12e10).to_string(), "$51.2 B");
         assert_eq!(Seconds(4.0 * 365.0 * 86_400.0).to_string(), "4 y");

@@ -28,6 +28,16 @@ pub struct Dimension {
 }
 
 impl Dimension {
+    /// What it is called, with its article: "an amount of bytes".
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A value a person might write.
+    pub const fn example(&self) -> &'static str {
+        self.example
+    }
+
     /// Every accepted symbol, the base unit first.
     pub fn symbols(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.units.iter().map(|unit| unit.symbol)
