@@ -12,6 +12,7 @@ use dh_core::{HasKind, Kind};
 use serde::Serialize;
 
 use crate::codes::Code;
+use crate::observe::Observer;
 
 /// Problems that one report lists; beyond it they are counted.
 const SHOWN_MAX: usize = 100;
@@ -36,11 +37,13 @@ pub struct Span {
 pub struct Problem {
     /// What kind of problem.
     pub code: Code,
+    /// The file it is in: the one that was read, or a base of it.
+    pub file: String,
     /// The line, from 1.
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// The bytes meant.
+    /// The bytes of that file meant.
     pub span: Span,
     /// What is wrong, in one sentence.
     pub message: String,
@@ -73,15 +76,30 @@ struct Found {
     hint: Option<String>,
 }
 
+/// One of the texts that a blueprint is made of. Places are counted through all of them: `offset` is where this one starts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'t> {
+    pub(crate) name: &'t str,
+    pub(crate) text: &'t str,
+    pub(crate) offset: usize,
+}
+
 /// Where readers put what they find.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
+    /// What the readers ask for, if somebody wants to know: the schema is made from it.
+    pub(crate) observer: Option<Observer>,
     found: RefCell<Vec<Found>>,
     /// Missing keys by place, so that a section gets one problem and not one for each key.
     missing: RefCell<BTreeMap<(usize, usize, String), Vec<String>>>,
 }
 
 impl Problems {
+    /// Problems that also notes what readers ask for.
+    pub(crate) fn observing() -> Self {
+        Self { observer: Some(Observer::default()), ..Self::default() }
+    }
+
     pub(crate) fn add(&self, code: Code, at: &Range<usize>, message: impl Into<String>, hint: Option<String>) {
         let hint = hint.map(|hint| sentence(&hint));
         self.found.borrow_mut().push(Found { code, at: at.clone(), message: sentence(&message.into()), hint });
@@ -96,8 +114,13 @@ impl Problems {
         self.found.borrow().len() + self.missing.borrow().len()
     }
 
-    /// The report, if there is anything to report.
+    /// The report on one text, if there is anything to report.
     pub(crate) fn into_report(self, file: &str, text: &str) -> Option<Report> {
+        self.into_report_on(&[Source { name: file, text, offset: 0 }])
+    }
+
+    /// The report on `sources`, the first of which is the file that was asked for.
+    pub(crate) fn into_report_on(self, sources: &[Source<'_>]) -> Option<Report> {
         for ((start, end, place), keys) in self.missing.take() {
             let noun = if keys.len() == 1 { "key" } else { "keys" };
             self.add(Code::MISSING_KEY, &(start..end), format!("{place} needs the {noun} {}", keys.join(", ")), None);
@@ -106,27 +129,40 @@ impl Problems {
         found.sort_by_key(|problem| (problem.at.start, problem.at.end, problem.code));
         let more = found.len().saturating_sub(SHOWN_MAX);
         found.truncate(SHOWN_MAX);
-        let lines = Lines::of(text);
-        let problems: Vec<Problem> = found.into_iter().map(|found| lines.place(found)).collect();
-        (!problems.is_empty()).then(|| Report { file: plain(file), problems, more })
+        let lines: Vec<Lines<'_>> = sources.iter().map(Lines::of).collect();
+        // Texts ascend by offset; a place belongs to the last one that starts at or before it.
+        let problems: Vec<Problem> = found
+            .into_iter()
+            .filter_map(|found| {
+                let within = lines.iter().rev().find(|lines| lines.offset <= found.at.start);
+                within.or(lines.first()).map(|lines| lines.place(found))
+            })
+            .collect();
+        let file = sources.first().map_or_else(String::new, |source| plain(source.name));
+        (!problems.is_empty()).then_some(Report { file, problems, more })
     }
 }
 
 /// The text and where its lines start.
 struct Lines<'a> {
+    name: &'a str,
     text: &'a str,
+    offset: usize,
     starts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
-    fn of(text: &'a str) -> Self {
-        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
-        Self { text, starts: std::iter::once(0).chain(breaks).collect() }
+    fn of(source: &Source<'a>) -> Self {
+        let breaks = source.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        // A byte order mark is not part of the first line.
+        let first = if source.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let starts = std::iter::once(first).chain(breaks).collect();
+        Self { name: source.name, text: source.text, offset: source.offset, starts }
     }
 
     fn place(&self, found: Found) -> Problem {
-        let start = self.boundary(found.at.start);
-        let end = self.boundary(found.at.end.max(start));
+        let start = self.boundary(found.at.start.saturating_sub(self.offset));
+        let end = self.boundary(found.at.end.saturating_sub(self.offset).max(start));
         let line = self.starts.partition_point(|at| *at <= start).max(1);
         let from = self.starts.get(line - 1).copied().unwrap_or(0);
         let whole = self.text.get(from..).unwrap_or_default().split('\n').next().unwrap_or_default();
@@ -139,6 +175,7 @@ impl<'a> Lines<'a> {
         let wide = wide.min(source.chars().count().saturating_sub(caret)).max(1);
         Problem {
             code: found.code,
+            file: plain(self.name),
             line,
             column: before + 1,
             span: Span { start, end },
@@ -203,11 +240,33 @@ fn sentence(text: &str) -> String {
 
 /// A piece of the file inside a message: in backquotes, cleaned and at most 48 characters.
 pub(crate) fn quoted(text: &str) -> String {
+    format!("`{}`", short(text))
+}
+
+/// The same without the backquotes.
+pub(crate) fn short(text: &str) -> String {
     let mut shown: String = text.chars().take(48).map(harmless).collect();
     if text.chars().nth(48).is_some() {
         shown.push('…');
     }
-    format!("`{shown}`")
+    shown
+}
+
+/// Columns that a terminal gives to a character: two for most characters of East Asian scripts (Unicode annex 11, in
+/// blocks) and for pictures.
+fn columns(c: char) -> usize {
+    match u32::from(c) {
+        0x1100..=0x115f
+        | 0x2e80..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
 }
 
 impl Report {
@@ -227,11 +286,13 @@ impl fmt::Display for Report {
             let gutter = problem.line.to_string().len();
             let pad = " ".repeat(gutter);
             let (skip, wide) = problem.caret;
+            let before: usize = problem.source.chars().take(skip).map(columns).sum();
+            let under: usize = problem.source.chars().skip(skip).take(wide).map(columns).sum();
             writeln!(f, "error[{}]: {}", problem.code, problem.message)?;
-            writeln!(f, "{pad}--> {}:{}:{}", self.file, problem.line, problem.column)?;
+            writeln!(f, "{pad}--> {}:{}:{}", problem.file, problem.line, problem.column)?;
             writeln!(f, "{pad} |")?;
             writeln!(f, "{}", format!("{} | {}", problem.line, problem.source).trim_end())?;
-            writeln!(f, "{pad} | {}{} here", " ".repeat(skip), "^".repeat(wide))?;
+            writeln!(f, "{pad} | {}{} here", " ".repeat(before), "^".repeat(under.max(1)))?;
             if let Some(hint) = &problem.hint {
                 writeln!(f, "{pad} = hint: {hint}")?;
             }

@@ -2,26 +2,36 @@
 //!
 //! A new section is one file in `read/` and one line in [`settings`].
 
-mod pool;
-mod queue;
-mod service;
-mod site;
-mod store;
-mod target;
-mod workload;
+pub(crate) mod edge;
+pub(crate) mod fabric;
+pub(crate) mod policy;
+pub(crate) mod pool;
+pub(crate) mod queue;
+pub(crate) mod service;
+pub(crate) mod site;
+mod sources;
+pub(crate) mod store;
+mod syntax;
+pub(crate) mod target;
+pub(crate) mod workload;
+pub(crate) mod zone;
+
+pub(crate) use sources::Load;
 
 use std::collections::BTreeMap;
 
 use dh_core::limits::BLUEPRINT_BYTES_MAX;
 use dh_units::Bytes;
-use toml_edit::{Document, TomlError};
+use toml_edit::Document;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Kind};
 use crate::codes::Code;
+use crate::docs::Doc;
 use crate::names::{nearest, suggestion};
 use crate::problem::{Problems, Report, quoted};
 use crate::section::{Section, Spot};
 use crate::settings::{Service, ServiceSource, Settings};
+use crate::write::{Origins, Writer};
 
 /// The one schema this version reads.
 const SCHEMA: i64 = 1;
@@ -31,16 +41,45 @@ const DEFAULT_SITE: &str = "main";
 const DEFAULT_STORE: &str = "main";
 const DEFAULT_QUEUE: &str = "default";
 
-/// Sections of the design that this version does not act on.
-const NOT_YET: [&str; 5] = ["fabric", "zone", "policy", "edge", "catalog"];
+pub(crate) const DOC: Doc = Doc {
+    pattern: "",
+    about: "A blueprint: one file that describes an AI data center.",
+    keys: &[
+        ("schema", "The version of this format; write schema = 1."),
+        ("name", "The hall's name: lower case letters, digits and hyphens."),
+        (
+            "base",
+            "Another blueprint, beside this one, that this one lies over: what is written here goes before what is written there.",
+        ),
+        ("site", "Buildings: [site.NAME]."),
+        ("pool", "Groups of equal nodes: [pool.NAME]."),
+        ("fabric", "Networks: [fabric.NAME]."),
+        ("store", "Object stores: [store.NAME]."),
+        ("queue", "Where jobs wait: [queue.NAME]."),
+        ("zone", "Security zones: [zone.NAME]."),
+        ("workload", "Jobs by name: [workload.NAME]."),
+        ("service", "Models that are served: [service.NAME]."),
+        ("policy", "Limits and rules of the whole hall: [policy]."),
+        ("edge", "Small sites far away: [edge.NAME]."),
+        ("target", "How and where the hall runs: [target]."),
+        ("catalog", "Items that this blueprint adds to the catalogue or changes: [catalog.KIND.NAME]."),
+    ],
+};
 
 /// What readers of one section may know about the others.
 struct Facts<'a> {
     catalog: &'a Catalog,
     sites: Vec<String>,
+    pools: Vec<String>,
+    /// Pools whose nodes have accelerators, as far as they could be read.
+    accelerated: Vec<String>,
+    fabrics: Vec<String>,
     stores: Vec<String>,
     queues: Vec<String>,
+    zones: Vec<String>,
     workloads: Vec<String>,
+    services: Vec<String>,
+    edges: Vec<String>,
     /// Slots of the hall and of its largest node; `None` where a pool could not be read.
     slots: Option<Slots>,
 }
@@ -51,47 +90,45 @@ struct Slots {
     largest_node: u32,
 }
 
-pub(crate) fn blueprint(file: &str, text: &str, catalog: &Catalog) -> Result<Settings, Report> {
+/// The settings of a file read as `text`, and of the bases it names, which `load` reads.
+pub(crate) fn blueprint(file: &str, text: &str, load: &mut Load<'_>) -> Result<Settings, Report> {
+    with_origins(file, text, load).map(|(settings, _)| settings)
+}
+
+/// The same, and where each key is written.
+pub(crate) fn with_origins(file: &str, text: &str, load: &mut Load<'_>) -> Result<(Settings, Origins), Report> {
     let problems = Problems::default();
-    let read = document(text, &problems).and_then(|document| {
-        let root = Section::new(String::new(), 0..0, document.as_table(), &problems);
-        settings(&root, catalog)
-    });
-    match (problems.into_report(file, text), read) {
-        (None, Some(settings)) => Ok(settings),
+    let (texts, settings) = sources::with_bases(file, text, load, &problems, settings);
+    match (problems.into_report_on(&sources::places(&texts)), settings) {
+        (None, Some(settings)) => Ok((settings, sources::origins(&texts))),
         (Some(report), _) => Err(report),
         (None, None) => unreachable!("what could not be read was reported"),
     }
 }
 
-/// The text as a TOML document.
-pub(crate) fn document<'t>(text: &'t str, problems: &Problems) -> Option<Document<&'t str>> {
+/// Reads `text` only for what the readers ask for; the observer of `problems` has it afterwards.
+pub(crate) fn observe(text: &str, problems: &Problems) -> Option<Settings> {
+    let nothing = &mut |_: &str, _: &str| Err(String::new());
+    sources::with_bases("", text, nothing, problems, settings).1
+}
+
+/// The text as a TOML document; `offset` is where it starts among all texts.
+pub(crate) fn document<'t>(text: &'t str, offset: usize, problems: &Problems) -> Option<Document<&'t str>> {
     if text.len() > BLUEPRINT_BYTES_MAX {
         let (is, most) = (bytes(text.len()), bytes(BLUEPRINT_BYTES_MAX));
-        problems.add(Code::TOO_LARGE, &(0..0), format!("the file has {is}, a blueprint may have {most}"), None);
+        let message = format!("the file has {is}, a blueprint may have {most}");
+        problems.add(Code::TOO_LARGE, &(offset..offset), message, None);
         return None;
     }
-    Document::parse(text).map_err(|error| syntax(&error, text, problems)).ok()
+    Document::parse(text).map_err(|error| syntax::report(&error, text, offset, problems)).ok()
 }
 
 fn bytes(count: usize) -> Bytes {
     Bytes(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
-fn syntax(error: &TomlError, text: &str, problems: &Problems) {
-    let at = error.span().unwrap_or(text.len()..text.len());
-    let message = error.message().trim();
-    if message.starts_with("duplicate key") {
-        let key = quoted(text.get(at.clone()).unwrap_or_default());
-        let hint = Some("rename one of the two, or delete one".to_owned());
-        problems.add(Code::DUPLICATE, &at, format!("{key} was written before"), hint);
-    } else {
-        let hint = Some("texts stand in quotes: name = \"lab\"; sections in brackets: [pool.local]".to_owned());
-        problems.add(Code::SYNTAX, &at, format!("this is not TOML: {message}"), hint);
-    }
-}
-
-fn settings(root: &Section<'_>, catalog: &Catalog) -> Option<Settings> {
+/// The settings that `root` says, the whole file with its bases below it.
+pub(crate) fn settings(root: &Section<'_>) -> Option<Settings> {
     let schema = root.need("schema", root.integer("schema", i64::MIN..=i64::MAX));
     if let Some(schema) = schema
         && schema.value != SCHEMA
@@ -100,12 +137,20 @@ fn settings(root: &Section<'_>, catalog: &Catalog) -> Option<Settings> {
         root.problems.add(Code::SCHEMA, &schema.at, message, Some(format!("write schema = {SCHEMA}")));
     }
     let name = root.need("name", root.name("name"));
+    root.text("base");
+    let catalog = root.table("catalog").map_or_else(Catalog::default, |section| crate::catalog::read_own(&section));
     let mut facts = Facts {
-        catalog,
+        catalog: &catalog,
         sites: or_default(root.names("site"), DEFAULT_SITE),
+        pools: root.names("pool"),
+        accelerated: Vec::new(),
+        fabrics: root.names("fabric"),
         stores: or_default(root.names("store"), DEFAULT_STORE),
         queues: or_default(root.names("queue"), DEFAULT_QUEUE),
+        zones: root.names("zone"),
         workloads: root.names("workload"),
+        services: root.names("service"),
+        edges: root.names("edge"),
         slots: None,
     };
     let mut sites = each(root, "site", site::read);
@@ -119,10 +164,17 @@ fn settings(root: &Section<'_>, catalog: &Catalog) -> Option<Settings> {
         let largest_node = pools.values().map(|pool| pool.slots).max().unwrap_or(0);
         facts.slots = Some(Slots { total, largest_node });
     }
-    let mut stores = each(root, "store", store::read);
+    facts.accelerated =
+        pools.iter().filter(|(_, pool)| accelerators(pool, &catalog)).map(|(name, _)| name.clone()).collect();
+    let fabrics = named(root, "fabric", |name, section| fabric::read(name, section, &facts));
+    let mut stores = each(root, "store", |section| store::read(section, &facts));
     let mut queues = each(root, "queue", queue::read);
+    let zones = each(root, "zone", |section| zone::read(section, &facts));
+    zone::one_zone_each(root, &zones);
     let workloads = each(root, "workload", |section| workload::read(section, &facts));
     let services = services(root, &facts);
+    let policy = policy::read(root);
+    let edges = each(root, "edge", |section| edge::read(section, &facts));
     let target = target::read(root);
     sections(root);
     if sites.is_empty() {
@@ -134,7 +186,26 @@ fn settings(root: &Section<'_>, catalog: &Catalog) -> Option<Settings> {
     if queues.is_empty() {
         queues.insert(DEFAULT_QUEUE.to_owned(), crate::settings::Queue::default());
     }
-    Some(Settings { name: name?.value, sites, pools, stores, queues, workloads, services, target: target? })
+    Some(Settings {
+        name: name?.value,
+        sites,
+        pools,
+        fabrics,
+        stores,
+        queues,
+        zones,
+        workloads,
+        services,
+        policy: policy?,
+        edges,
+        target: target?,
+        catalog,
+    })
+}
+
+/// Whether nodes of this pool have accelerators: by the catalogue, or because the machine itself is asked.
+fn accelerators(pool: &crate::settings::Pool, catalog: &Catalog) -> bool {
+    pool.item(catalog).is_some_and(|item| item.accelerators.as_ref().is_none_or(|count| count.value > 0))
 }
 
 fn or_default(names: Vec<String>, default: &str) -> Vec<String> {
@@ -142,8 +213,16 @@ fn or_default(names: Vec<String>, default: &str) -> Vec<String> {
 }
 
 fn each<'a, T>(root: &Section<'a>, key: &'a str, read: impl Fn(&Section<'a>) -> Option<T>) -> BTreeMap<String, T> {
+    named(root, key, |_, section| read(section))
+}
+
+fn named<'a, T>(
+    root: &Section<'a>,
+    key: &'a str,
+    read: impl Fn(&str, &Section<'a>) -> Option<T>,
+) -> BTreeMap<String, T> {
     let group = root.group(key).into_iter();
-    group.filter_map(|(name, section)| read(&section).map(|value| (name, value))).collect()
+    group.filter_map(|(name, section)| read(&name, &section).map(|value| (name, value))).collect()
 }
 
 /// Services one by one, so that the first that no slot is left for is the one pointed at.
@@ -154,16 +233,16 @@ fn services(root: &Section<'_>, facts: &Facts<'_>) -> BTreeMap<String, Service> 
         let Some(service) = service::read(&section, facts) else { continue };
         if !matches!(service.source, ServiceSource::Url(_)) {
             let held = used;
-            used = used.saturating_add(service.replicas.into());
+            used = used.saturating_add(u64::from(service.replicas) * u64::from(service.slots_per_replica));
             if let Some(slots) = facts.slots
                 && held <= slots.total
                 && used > slots.total
             {
                 let message = format!(
-                    "service `{name}` brings the services to {used} slots (one for each replica), the hall has {}",
-                    slots.total
+                    "service `{name}` ({} x {} slots) brings the services to {used} slots, the hall has {}",
+                    service.replicas, service.slots_per_replica, slots.total
                 );
-                let hint = Some("fewer replicas, or more nodes or slots in a pool".to_owned());
+                let hint = Some("fewer or smaller replicas, or more nodes or slots in a pool".to_owned());
                 section.problems.add(Code::SERVICES_TOO_LARGE, &section.at, message, hint);
             }
         }
@@ -174,12 +253,12 @@ fn services(root: &Section<'_>, facts: &Facts<'_>) -> BTreeMap<String, Service> 
 
 /// Reports sections and keys at the top that nothing reads.
 fn sections(root: &Section<'_>) {
-    const SECTIONS: [&str; 7] = ["site", "pool", "store", "queue", "workload", "service", "target"];
+    const SECTIONS: [&str; 12] = [
+        "site", "pool", "fabric", "store", "queue", "zone", "workload", "service", "policy", "edge", "target",
+        "catalog",
+    ];
     for (key, item, at) in root.unknown() {
-        if NOT_YET.contains(&key) {
-            let message = format!("section `{key}` is not supported yet by this version");
-            root.problems.add(Code::NOT_SUPPORTED_YET, &at, message, Some("remove it".to_owned()));
-        } else if item.is_table() || item.is_array_of_tables() {
+        if item.is_table_like() || item.is_array_of_tables() {
             let meant = if key == "storage" {
                 "did you mean `store`?".to_owned()
             } else {
@@ -187,9 +266,9 @@ fn sections(root: &Section<'_>) {
             };
             root.problems.add(Code::UNKNOWN_SECTION, &at, format!("unknown section {}", quoted(key)), Some(meant));
         } else {
-            let hint = match nearest(key, ["schema", "name"]) {
+            let hint = match nearest(key, ["schema", "name", "base"]) {
                 Some(known) => format!("did you mean `{known}`?"),
-                None => "only `schema` and `name` stand before the first section".to_owned(),
+                None => "only `schema`, `name` and `base` stand before the first section".to_owned(),
             };
             root.problems.add(Code::UNKNOWN_KEY, &at, format!("unknown key {}", quoted(key)), Some(hint));
         }
@@ -208,7 +287,7 @@ fn reference(
     match written {
         Some(found) if known.contains(&found.value) => Some(found.value),
         Some(found) => {
-            let message = format!("there is no `[{key}.{}]`", crate::problem::plain(&found.value));
+            let message = format!("there is no `[{key}.{}]`", crate::problem::short(&found.value));
             section.problems.add(Code::DANGLING, &found.at, message, Some(suggestion(&found.value, names(), key)));
             None
         }
@@ -224,5 +303,81 @@ fn reference(
                 None
             }
         },
+    }
+}
+
+/// What to say of two keys that exclude each other if one of them comes from a base, which the file cannot take away.
+fn of_base(section: &Section<'_>, keys: [&str; 2]) -> Option<String> {
+    let [one, other] = keys.map(|key| section.inherits(key));
+    let key = match (one, other) {
+        (true, false) => keys[0],
+        (false, true) => keys[1],
+        (true, true) | (false, false) => return None,
+    };
+    Some(format!("`{key}` comes from the base, which can be changed and not taken away; use another name"))
+}
+
+/// Reports names that stand in a list more than once.
+fn once(section: &Section<'_>, key: &str, list: &[Spot<String>]) {
+    let mut seen = std::collections::BTreeSet::new();
+    for found in list.iter().filter(|found| !seen.insert(found.value.as_str())) {
+        let message = format!("{} stands in `{key}` more than once", quoted(&found.value));
+        section.problems.add(Code::DUPLICATE, &found.at, message, Some("delete one".to_owned()));
+    }
+}
+
+/// The section of `kind` that `found` names, if there is one.
+fn existing(section: &Section<'_>, kind: &str, found: Spot<String>, known: &[String]) -> Option<String> {
+    if known.contains(&found.value) {
+        return Some(found.value);
+    }
+    let message = format!("there is no `[{kind}.{}]`", crate::problem::short(&found.value));
+    let hint = suggestion(&found.value, known.iter().map(String::as_str), kind);
+    section.problems.add(Code::DANGLING, &found.at, message, Some(hint));
+    None
+}
+
+/// The item of the catalogue that `found` names, if there is one.
+fn in_catalog(section: &Section<'_>, facts: &Facts<'_>, kind: Kind, found: Spot<String>) -> Option<Spot<String>> {
+    let names = facts.catalog.names(kind);
+    if names.contains(&found.value.as_str()) {
+        return Some(found);
+    }
+    let word = kind.word();
+    let hint = suggestion(&found.value, names, word);
+    let message = format!("the catalogue has no {word} {}", quoted(&found.value));
+    section.problems.add(Code::NOT_IN_CATALOG, &found.at, message, Some(hint));
+    None
+}
+
+/// `settings` as a blueprint again, every default written out.
+pub(crate) fn write(out: &mut Writer<'_>, settings: &Settings) {
+    out.integer("schema", SCHEMA);
+    out.text("name", &settings.name);
+    each_written(out, "site", &settings.sites, site::write);
+    each_written(out, "pool", &settings.pools, pool::write);
+    each_written(out, "fabric", &settings.fabrics, fabric::write);
+    each_written(out, "store", &settings.stores, store::write);
+    each_written(out, "queue", &settings.queues, queue::write);
+    each_written(out, "zone", &settings.zones, zone::write);
+    each_written(out, "workload", &settings.workloads, workload::write);
+    each_written(out, "service", &settings.services, service::write);
+    out.section("policy", "");
+    policy::write(out, &settings.policy);
+    each_written(out, "edge", &settings.edges, edge::write);
+    out.section("target", "");
+    target::write(out, &settings.target);
+    out.sections(&settings.catalog.toml());
+}
+
+fn each_written<'w, T>(
+    out: &mut Writer<'w>,
+    kind: &str,
+    all: &BTreeMap<String, T>,
+    write: impl Fn(&mut Writer<'w>, &T),
+) {
+    for (name, one) in all {
+        out.section(kind, name);
+        write(out, one);
     }
 }

@@ -4,6 +4,13 @@
 pub const TEMPLATES: &[(&str, &str)] = &[
     ("laptop", include_str!("../templates/laptop.toml")),
     ("first-hall", include_str!("../../../examples/first-hall/hall.toml")),
+    ("lab", include_str!("../templates/lab.toml")),
+    ("su32", include_str!("../templates/su32.toml")),
+    ("su127", include_str!("../templates/su127.toml")),
+    ("pod16k", include_str!("../templates/pod16k.toml")),
+    ("tpu-pod", include_str!("../templates/tpu-pod.toml")),
+    ("edge", include_str!("../templates/edge.toml")),
+    ("reference", crate::schema::REFERENCE),
 ];
 
 /// The text of the template `name`.

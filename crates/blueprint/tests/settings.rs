@@ -113,6 +113,7 @@ fn a_report_is_json_too() {
           "problems": [
             {
               "code": "DH0102",
+              "file": "hall.toml",
               "line": 3,
               "column": 7,
               "span": {
@@ -125,6 +126,7 @@ fn a_report_is_json_too() {
             },
             {
               "code": "DH0101",
+              "file": "hall.toml",
               "line": 4,
               "column": 8,
               "span": {

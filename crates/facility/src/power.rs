@@ -103,19 +103,18 @@ fn total(sites: &[SitePower], of: impl Fn(&SitePower) -> Watts, what: &str) -> B
 }
 
 fn pool_power(name: &str, pool: &Pool, catalog: &Catalog) -> Result<PoolPower, Error> {
-    let node = catalog
-        .node(&pool.node)
-        .ok_or_else(|| Error::UnknownNode { pool: name.to_owned(), node: pool.node.clone() })?;
+    let node =
+        pool.item(catalog).ok_or_else(|| Error::UnknownNode { pool: name.to_owned(), node: pool.node.clone() })?;
     let (nodes, count) = (u64::from(pool.nodes), f64::from(pool.nodes));
-    let each = rated(pool, node);
-    let idle = idle(pool, node);
+    let each = rated(pool, &node);
+    let idle = idle(pool, &node);
     let all = each.value * count;
     Ok(PoolPower {
         name: name.to_owned(),
         site: pool.site.clone(),
         nodes: Based::new(nodes, format!("blueprint: pool `{name}`")),
         slots: Based::new(nodes * u64::from(pool.slots), format!("{nodes} nodes x {} slots", pool.slots)),
-        expected: Based::new(all * PLANNING_RATIO, format!("{PLANNING_RATIO} x rated {all}; {PLANNING_SOURCE}")),
+        expected: Based::new(all * pool.load, format!("{} x rated {all}; {PLANNING_SOURCE}", significant(pool.load))),
         rated: Based::new(all, format!("{nodes} nodes x {each}")),
         idle: idle.map(|idle| Based::new(idle.value * count, format!("{nodes} nodes x {idle}"))),
     })

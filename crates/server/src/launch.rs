@@ -25,11 +25,12 @@ pub fn checkpoint_prefix(workload: &str, job: &str) -> String {
     format!("{workload}/job-{job}")
 }
 
-/// The nodes of the blueprint, pool by pool.
+/// The nodes of the blueprint that jobs can run on, pool by pool; storage nodes have no slots.
 pub(crate) fn nodes(settings: &Settings) -> Vec<NodeSpec> {
     settings
         .pools
         .iter()
+        .filter(|(_, pool)| pool.slots > 0)
         .flat_map(|(name, pool)| {
             (0..pool.nodes).map(move |number| NodeSpec {
                 name: format!("{name}-{number}"),
@@ -102,6 +103,11 @@ fn workload(settings: &Settings, name: &str) -> Result<JobSpec, Error> {
     let (command, env) = match &workload.kind {
         WorkloadKind::Train(train) => (train_command(name, train), one_thread()),
         WorkloadKind::Command(command) => (command.command.clone(), command.env.clone()),
+        WorkloadKind::Pretrain(_) => {
+            return Err(Error::Invalid(format!(
+                "workload `{name}` is the pretraining of a large model: `datahall plan` says what it needs, and a workload of kind \"command\" runs your trainer"
+            )));
+        }
     };
     Ok(JobSpec {
         name: name.to_owned(),

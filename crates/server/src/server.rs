@@ -343,6 +343,10 @@ fn not_enforced(settings: &Settings) -> Vec<String> {
     if here > 1 {
         list.push(format!("{here} nodes are declared; all of them run as processes of this one machine"));
     }
+    let declared = settings.not_enforced();
+    if !declared.is_empty() {
+        list.push(format!("declared, not enforced by a running hall: {}", declared.join(", ")));
+    }
     list.push("accelerator slots are CPU slots here: they bound how many ranks run, not what a rank uses".to_owned());
     list.push("traffic on loopback is not encrypted; every request is signed or carries a key".to_owned());
     list

@@ -2,10 +2,52 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::codes::Code;
+use crate::docs::Doc;
 use crate::problem::quoted;
 use crate::section::{Section, Spot};
-use crate::settings::{Executor, Target};
+use crate::write::Writer;
+
+/// What starts processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Executor {
+    /// Processes of this machine.
+    #[default]
+    Local,
+}
+
+/// How and where the hall runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The address every listener binds.
+    pub listen: IpAddr,
+    /// Whether an address beyond this machine was asked for knowingly.
+    pub expose: bool,
+    /// Port of the hall's API and pages; 0 is any free one.
+    pub api_port: u16,
+    /// Port of the model gateway; 0 is any free one.
+    pub gateway_port: u16,
+    /// Port of the object store; 0 is any free one.
+    pub store_port: u16,
+    /// What starts processes.
+    pub executor: Executor,
+}
+
+pub(crate) const DOC: Doc = Doc {
+    pattern: "target",
+    about: "How and where the hall runs.",
+    keys: &[
+        ("listen", "The address every listener binds; 127.0.0.1 is this machine only."),
+        ("expose", "Whether an address beyond this machine is wanted."),
+        ("api_port", "Port of the hall's API and pages; 0 is any free one."),
+        ("gateway_port", "Port of the model gateway; 0 is any free one."),
+        ("store_port", "Port of the object store; 0 is any free one."),
+        ("executor", "What starts processes."),
+    ],
+};
 
 /// Ports next to each other and outside of the range that Linux hands out itself (32768 and above).
 const API_PORT: u16 = 4600;
@@ -99,4 +141,14 @@ fn different(section: &Section<'_>, ports: [(&str, u16); 3]) {
             );
         }
     }
+}
+
+pub(crate) fn write(out: &mut Writer<'_>, target: &Target) {
+    out.text("listen", &target.listen.to_string());
+    out.boolean("expose", target.expose);
+    out.integer("api_port", target.api_port);
+    out.integer("gateway_port", target.gateway_port);
+    out.integer("store_port", target.store_port);
+    let Executor::Local = target.executor;
+    out.text("executor", "local");
 }

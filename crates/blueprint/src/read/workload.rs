@@ -1,26 +1,213 @@
-//! `[workload.NAME]`: a job that can be submitted by name, built-in training or any program.
+//! `[workload.NAME]`: a job that can be submitted by name (built-in training or any program), or the pretraining of a large
+//! model that is planned.
 
 use std::collections::BTreeMap;
 
 use dh_core::limits::{ATTEMPTS_MAX, GANG_RANKS_MAX};
-use dh_units::{Bytes, Seconds};
+use dh_units::{Bytes, Seconds, Tokens};
+use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_QUEUE, DEFAULT_STORE, Facts, reference};
+use super::{DEFAULT_QUEUE, DEFAULT_STORE, Facts, in_catalog, reference};
+use crate::catalog;
 use crate::codes::Code;
 use crate::dense::DenseModel;
+use crate::docs::Doc;
 use crate::problem::quoted;
 use crate::section::{Section, Spot};
-use crate::settings::{Command, Train, Workload, WorkloadKind};
+use crate::write::{Writer, key, quoted as toml};
+
+/// A job that can be submitted by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Processes that start together or not at all.
+    pub ranks: u32,
+    /// Slots of each rank, all on one node.
+    pub slots_per_rank: u32,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// Where it waits.
+    pub queue: String,
+    /// Where its data and checkpoints are.
+    pub store: String,
+    /// The most memory one rank may use.
+    pub memory: Option<Bytes>,
+    /// The longest it may run.
+    pub time_limit: Option<Seconds>,
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: WorkloadKind,
+}
+
+/// What a workload does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum WorkloadKind {
+    /// Built-in training.
+    Train(Train),
+    /// Any program.
+    Command(Command),
+    /// The pretraining of a large model: planned, not run by the hall itself.
+    Pretrain(Pretrain),
+}
+
+/// Built-in data-parallel training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Train {
+    /// The network.
+    pub model: DenseModel,
+    /// The data set's name.
+    pub dataset: String,
+    /// Passes over the data.
+    pub epochs: u32,
+    /// Samples of one step, over all ranks; a multiple of the ranks.
+    pub batch: u32,
+    /// Step size of the optimiser.
+    pub learning_rate: f64,
+    /// Where every random choice starts from.
+    pub seed: u64,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: u32,
+}
+
+/// A program that the executor starts once per rank.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Environment variables added for it.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Numbers that products are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Brain floating point of 16 bits.
+    Bf16,
+    /// Floating point of 8 bits.
+    Fp8,
+    /// Floating point of 32 bits on 19-bit products (TF32).
+    Tf32,
+}
+
+const PRECISIONS: [(&str, Precision); 3] =
+    [("bf16", Precision::Bf16), ("fp8", Precision::Fp8), ("tf32", Precision::Tf32)];
+
+impl Precision {
+    /// The word in blueprints.
+    pub fn word(self) -> &'static str {
+        PRECISIONS.iter().find(|(_, precision)| *precision == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// The pretraining of a large model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pretrain {
+    /// The model's name in the catalogue.
+    pub model: String,
+    /// Tokens it learns from.
+    pub tokens: Tokens,
+    /// Tokens of one optimiser step, over all accelerators.
+    pub batch: Tokens,
+    /// Tokens of one sequence.
+    pub sequence: Tokens,
+    /// Accelerators it runs on; all of the hall if not given.
+    pub accelerators: Option<u32>,
+    /// What products are computed in.
+    pub precision: Precision,
+    /// Model FLOP utilisation to plan with, above 0 and at most 1; an assumption of the model if not given.
+    pub mfu: Option<f64>,
+    /// When it must be done.
+    pub deadline: Option<Seconds>,
+    /// How long training stands still for one checkpoint; from size and the store's bandwidth if not given.
+    pub checkpoint_blocks: Option<Seconds>,
+    /// Time from an interruption until it trains again, without the steps that are lost.
+    pub restart: Seconds,
+    /// Bytes of a checkpoint for each parameter.
+    pub checkpoint_bytes: f64,
+}
+
+/// Weights, two moments of Adam and a main copy in 32 bits, as published for mixed precision: 12 bytes without gradients.
+const CHECKPOINT_BYTES: f64 = 12.0;
+
+/// Tokens of a sequence if nothing is said: the context that Llama 3 was pretrained with.
+const SEQUENCE: Tokens = Tokens(8_192);
+
+/// Detection, a new set of nodes, start of processes, loading; the arithmetic published beside the Llama 3 run uses it.
+const RESTART: Seconds = Seconds(360.0);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Train,
     Command,
+    Pretrain,
 }
 
-/// Keys that only one kind has.
-const TRAIN_KEYS: [&str; 7] = ["model", "dataset", "epochs", "batch", "learning_rate", "seed", "checkpoint_every"];
-const COMMAND_KEYS: [&str; 2] = ["command", "env"];
+/// Keys that only some kinds have.
+const SPECIAL: [(&str, &[&str]); 19] = [
+    ("model", &["train", "pretrain"]),
+    ("dataset", &["train"]),
+    ("epochs", &["train"]),
+    ("batch", &["train"]),
+    ("learning_rate", &["train"]),
+    ("seed", &["train"]),
+    ("checkpoint_every", &["train"]),
+    ("command", &["command"]),
+    ("env", &["command"]),
+    ("tokens", &["pretrain"]),
+    ("batch_tokens", &["pretrain"]),
+    ("sequence", &["pretrain"]),
+    ("accelerators", &["pretrain"]),
+    ("precision", &["pretrain"]),
+    ("mfu", &["pretrain"]),
+    ("deadline", &["pretrain"]),
+    ("checkpoint_blocks", &["pretrain"]),
+    ("restart", &["pretrain"]),
+    ("checkpoint_bytes", &["pretrain"]),
+];
+
+pub(crate) const DOC: Doc = Doc {
+    pattern: "workload.*",
+    about: "A job that can be submitted by name, or the pretraining of a large model that is planned.",
+    keys: &[
+        (
+            "kind",
+            "\"train\" is built-in training of a dense network, \"command\" any program, \"pretrain\" the pretraining of a large model that is planned.",
+        ),
+        ("ranks", "Processes that start together or not at all."),
+        ("slots_per_rank", "Slots of each rank, all on one node."),
+        ("retries", "Attempts after the first."),
+        ("queue", "Where it waits."),
+        ("store", "Where its data and checkpoints are."),
+        ("memory", "The most memory one rank may use."),
+        ("time_limit", "The longest it may run."),
+        (
+            "model",
+            "Of kind \"train\": layer sizes, as dense-784-256-10. Of kind \"pretrain\": a model of the catalogue.",
+        ),
+        ("dataset", "The data set's name in the store."),
+        ("epochs", "Passes over the data."),
+        ("batch", "Samples of one step over all ranks; a multiple of the ranks."),
+        ("learning_rate", "Step size of the optimiser, above 0 and at most 100."),
+        ("seed", "Where every random choice starts from."),
+        ("checkpoint_every", "Steps between two checkpoints."),
+        ("command", "The program and its arguments, as a list."),
+        ("env", "Environment variables added for it."),
+        ("tokens", "Tokens that the model learns from."),
+        ("batch_tokens", "Tokens of one optimiser step over all accelerators."),
+        ("sequence", "Tokens of one sequence."),
+        ("accelerators", "Accelerators it runs on; all of the hall if left out."),
+        ("precision", "What products are computed in: \"bf16\", \"fp8\" or \"tf32\"."),
+        ("mfu", "Model FLOP utilisation to plan with, above 0 and at most 1; an assumption of the model if left out."),
+        ("deadline", "When it must be done, counted from its start."),
+        (
+            "checkpoint_blocks",
+            "How long training stands still for one checkpoint; from its size and the store's bandwidth if left out.",
+        ),
+        ("restart", "Time from an interruption until it trains again, without the steps that are lost."),
+        ("checkpoint_bytes", "Bytes of a checkpoint for each parameter, 1 to 64."),
+    ],
+};
 
 const EPOCHS_MAX: u32 = 1_000_000;
 const BATCH_MAX: u32 = 1 << 24;
@@ -29,26 +216,30 @@ const SLOTS_PER_RANK_MAX: u32 = 1_024;
 const RETRIES: u32 = 3;
 
 pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Workload> {
-    let kind = section.need("kind", section.word("kind", &[("train", Kind::Train), ("command", Kind::Command)]));
+    const KINDS: [(&str, Kind); 3] = [("train", Kind::Train), ("command", Kind::Command), ("pretrain", Kind::Pretrain)];
+    let kind = section.need("kind", section.word("kind", &KINDS));
     let ranks = section.integer("ranks", 1..=GANG_RANKS_MAX);
     let slots_per_rank = section.integer("slots_per_rank", 1..=SLOTS_PER_RANK_MAX);
     let retries = section.integer("retries", 0..=ATTEMPTS_MAX - 1);
     let queue = reference(section, "queue", section.text("queue"), &facts.queues, DEFAULT_QUEUE);
     let store = reference(section, "store", section.text("store"), &facts.stores, DEFAULT_STORE);
-    let memory = section.positive("memory", Bytes(0));
-    let time_limit = section.positive("time_limit", Seconds(0.0));
+    let memory = section.bound("memory", Bytes(0));
+    let time_limit = section.bound("time_limit", Seconds(0.0));
     let what = match kind.as_ref().map(|kind| kind.value) {
         Some(Kind::Train) => {
-            section.refuse(&COMMAND_KEYS, "is a key of kind = \"command\", and this workload has kind = \"train\"");
+            only(section, "train");
             train(section, section.need("ranks", ranks.as_ref())).map(WorkloadKind::Train)
         }
         Some(Kind::Command) => {
-            section.refuse(&TRAIN_KEYS, "is a key of kind = \"train\", and this workload has kind = \"command\"");
+            only(section, "command");
             command(section).map(WorkloadKind::Command)
         }
+        Some(Kind::Pretrain) => {
+            only(section, "pretrain");
+            pretrain(section, facts).map(WorkloadKind::Pretrain)
+        }
         None => {
-            section.know(&TRAIN_KEYS);
-            section.know(&COMMAND_KEYS);
+            section.know(&SPECIAL.map(|(key, _)| key));
             None
         }
     };
@@ -63,6 +254,70 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Workload>
         memory: memory.map(|memory| memory.value),
         time_limit: time_limit.map(|time_limit| time_limit.value),
         kind: what?,
+    })
+}
+
+/// Reports keys that belong to other kinds of workload.
+fn only(section: &Section<'_>, kind: &'static str) {
+    section.variant(kind);
+    for (key, kinds) in SPECIAL.iter().filter(|(key, kinds)| section.has(key) && !kinds.contains(&kind)) {
+        let others = kinds.join("\" or \"");
+        section.refuse(&[key], &format!("is a key of kind = \"{others}\", and this workload has kind = \"{kind}\""));
+    }
+}
+
+fn pretrain(section: &Section<'_>, facts: &Facts<'_>) -> Option<Pretrain> {
+    let model = section.need("model", section.text("model"));
+    let model = model.and_then(|found| {
+        if found.value.parse::<DenseModel>().is_err() {
+            return in_catalog(section, facts, catalog::Kind::Model, found);
+        }
+        let message = format!("{} is a dense network, which is trained and not planned", quoted(&found.value));
+        section.problems.add(
+            Code::NOT_IN_CATALOG,
+            &found.at,
+            message,
+            Some("write kind = \"train\" and its keys".to_owned()),
+        );
+        None
+    });
+    let tokens = section.need("tokens", section.positive("tokens", Tokens(0)));
+    let batch = section.need("batch_tokens", section.positive("batch_tokens", Tokens(0)));
+    let sequence = section.positive("sequence", Tokens(0));
+    let accelerators = section.integer("accelerators", 1..=1 << 30);
+    let precision = section.word("precision", &PRECISIONS);
+    let mfu = section.real("mfu", "a ratio above 0, at most 1", |mfu| mfu > 0.0 && mfu <= 1.0);
+    let deadline = section.bound("deadline", Seconds(0.0));
+    let blocks = section.quantity("checkpoint_blocks");
+    let restart = section.quantity("restart");
+    let bytes = section.real("checkpoint_bytes", "bytes from 1 to 64", |bytes| (1.0..=64.0).contains(&bytes));
+    if let (Some(slots), Some(wanted)) = (facts.slots, &accelerators)
+        && u64::from(wanted.value) > slots.total
+    {
+        let message = format!("the training wants {} accelerators, the hall has {}", wanted.value, slots.total);
+        let hint = Some("fewer accelerators, or more nodes in a pool".to_owned());
+        section.problems.add(Code::GANG_TOO_LARGE, &wanted.at, message, hint);
+    }
+    if let (Some(batch), Some(sequence)) = (&batch, &sequence)
+        && batch.value < sequence.value
+    {
+        let message = format!("a step of {} is shorter than one sequence of {}", batch.value, sequence.value);
+        section.problems.add(Code::OUT_OF_RANGE, &batch.at, message, None);
+    }
+    let batch = batch?.value;
+    Some(Pretrain {
+        model: model?.value,
+        tokens: tokens?.value,
+        batch,
+        // An ordinary context, unless a step is shorter.
+        sequence: sequence.map_or(Tokens(SEQUENCE.0.min(batch.0)), |sequence| sequence.value),
+        accelerators: accelerators.map(|count| count.value),
+        precision: precision.map_or(Precision::Bf16, |precision| precision.value),
+        mfu: mfu.map(|mfu| mfu.value),
+        deadline: deadline.map(|deadline| deadline.value),
+        checkpoint_blocks: blocks.map(|time| time.value),
+        restart: restart.map_or(RESTART, |time| time.value),
+        checkpoint_bytes: bytes.map_or(CHECKPOINT_BYTES, |bytes| bytes.value),
     })
 }
 
@@ -176,5 +431,53 @@ fn fits(section: &Section<'_>, ranks: Option<&Spot<u32>>, each: Option<&Spot<u32
             format!("the gang needs {needed} slots ({count} ranks x {per_rank} slots), the hall has {}", slots.total);
         let hint = Some("fewer ranks, or more nodes or slots in a pool".to_owned());
         section.problems.add(Code::GANG_TOO_LARGE, at, message, hint);
+    }
+}
+
+pub(crate) fn write(out: &mut Writer<'_>, workload: &Workload) {
+    let kind = match &workload.kind {
+        WorkloadKind::Train(_) => "train",
+        WorkloadKind::Command(_) => "command",
+        WorkloadKind::Pretrain(_) => "pretrain",
+    };
+    out.text("kind", kind);
+    out.integer("ranks", workload.ranks);
+    out.integer("slots_per_rank", workload.slots_per_rank);
+    out.integer("retries", workload.retries);
+    out.text("queue", &workload.queue);
+    out.text("store", &workload.store);
+    out.maybe_quantity("memory", workload.memory);
+    out.maybe_quantity("time_limit", workload.time_limit);
+    match &workload.kind {
+        WorkloadKind::Train(train) => {
+            out.text("model", &train.model.to_string());
+            out.text("dataset", &train.dataset);
+            out.integer("epochs", train.epochs);
+            out.integer("batch", train.batch);
+            out.real("learning_rate", train.learning_rate);
+            out.integer("seed", train.seed);
+            out.integer("checkpoint_every", train.checkpoint_every);
+        }
+        WorkloadKind::Command(command) => {
+            out.texts("command", &command.command);
+            let entries = command.env.iter().map(|(name, value)| format!("{} = {}", key(name), toml(value)));
+            let entries: Vec<String> = entries.collect();
+            if !entries.is_empty() {
+                out.raw("env", &format!("{{ {} }}", entries.join(", ")));
+            }
+        }
+        WorkloadKind::Pretrain(pretrain) => {
+            out.text("model", &pretrain.model);
+            out.quantity("tokens", pretrain.tokens);
+            out.quantity("batch_tokens", pretrain.batch);
+            out.quantity("sequence", pretrain.sequence);
+            out.maybe_integer("accelerators", pretrain.accelerators);
+            out.text("precision", pretrain.precision.word());
+            out.maybe_real("mfu", pretrain.mfu);
+            out.maybe_quantity("deadline", pretrain.deadline);
+            out.maybe_quantity("checkpoint_blocks", pretrain.checkpoint_blocks);
+            out.quantity("restart", pretrain.restart);
+            out.real("checkpoint_bytes", pretrain.checkpoint_bytes);
+        }
     }
 }

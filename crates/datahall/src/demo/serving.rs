@@ -110,9 +110,19 @@ fn language_model(api: &Api, service: &str, model: &str, supply: &Supply) -> Res
     let store = store_client::open(&api.endpoint, api.admin_key())?;
     let mut request =
         ServiceRequest { service: service.to_owned(), model: None, source: None, protocol: None, replicas: None };
-    let item = Catalog::builtin().model(model);
-    if let Some(item) = item.filter(|_| !supply.offline) {
-        match fetch::model(&item.name, &item.package) {
+    let item = Catalog::builtin().model(model).filter(|_| !supply.offline);
+    let package = item.and_then(|item| item.package.as_ref());
+    if let Some(item) = item
+        && package.is_none()
+    {
+        output::note(format!(
+            "{} {} has no package in the catalogue, so the built-in engine cannot fetch it; going on with made-up weights",
+            output::yellow("note:"),
+            item.name
+        ));
+    }
+    if let Some(package) = package {
+        match fetch::model(model, &package.value) {
             Ok(file) => {
                 store_client::put_file(&store, MODELS, &format!("{model}.gguf"), &file)?;
                 return Ok((request, false));
