@@ -1,7 +1,7 @@
 //! Energy, money and carbon: of a job, and of a year.
 
 use dh_blueprint::{Catalog, Settings, Site};
-use dh_units::{Based, Grams, Joules, Seconds, Usd, Watts, significant};
+use dh_units::{Based, Grams, Joules, Seconds, Usd, Watts, real, significant};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -110,11 +110,6 @@ fn bill(draws: &[Draw<'_>], duration: Seconds) -> Bill {
             Based::new(carbon, text(&line))
         }),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "slots of a hall are far below 2^53")]
-const fn real(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 //!
 //! Invariant: pure; settings and catalogue in, numbers out, every one with its basis. Sizes of breakers come from rated
 //! power, bills from expected power; the two are never mixed.
+//!
+//! `power` and `bill` read the blueprint. `chain`, `cost`, `failures` and `floor` take plain numbers and enter theirs into a
+//! ledger; `golden` holds them against published ones.
 #![warn(missing_docs)]
 #![cfg_attr(
     test,
@@ -16,10 +19,17 @@
 )]
 
 mod bill;
+pub mod chain;
+pub mod cost;
+pub mod failures;
+pub mod floor;
+pub mod golden;
 mod power;
+mod range;
 
 pub use bill::{Bill, job, year};
 pub use power::{HallPower, PoolPower, SitePower, hall};
+pub use range::OutOfRange;
 
 /// Why the hall cannot be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
