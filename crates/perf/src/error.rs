@@ -26,17 +26,34 @@ pub enum Error {
         /// What it may be.
         expected: &'static str,
     },
+    /// A run lacks something that it cannot be sized without.
+    #[error("{0}")]
+    Impossible(&'static str),
+    /// Weights, gradients and optimiser do not fit into the memory of all accelerators together.
+    #[error("one copy of the model's state needs {needed} accelerators, and there are {available}")]
+    DoesNotFit {
+        /// Accelerators for one copy.
+        needed: u64,
+        /// Accelerators there are.
+        available: u64,
+    },
 }
 
 impl HasKind for Error {
     fn kind(&self) -> Kind {
-        Kind::Invalid
+        match self {
+            Self::DoesNotFit { .. } => Kind::Infeasible,
+            Self::Profile { .. } | Self::NoRates | Self::Work { .. } | Self::Impossible(_) => Kind::Invalid,
+        }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
             Self::Profile { .. } | Self::NoRates => Some("measure the machine again: `datahall probe`".to_owned()),
-            Self::Work { .. } => None,
+            Self::DoesNotFit { .. } => {
+                Some("more accelerators, accelerators with more memory, or a smaller model".to_owned())
+            }
+            Self::Work { .. } | Self::Impossible(_) => None,
         }
     }
 }

@@ -15,12 +15,18 @@
     )
 )]
 
+pub mod architecture;
 mod collective;
+pub mod collectives;
 mod error;
 mod gemm;
 pub mod inference;
+pub mod layout;
+pub mod memory;
 mod profile;
+pub mod sizing;
 pub mod training;
+pub mod validation;
 
 pub use collective::{Collective, all_reduce};
 pub use error::Error;

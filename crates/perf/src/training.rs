@@ -9,7 +9,7 @@
 //! figures. The parts of a step are added, not overlapped: the built-in framework does one thing at a time.
 //! Invariant: more work, a slower figure, more ranks in the exchange never make the total smaller. O(products x rates).
 
-use dh_units::{Based, Bytes, Seconds, significant};
+use dh_units::{Based, Bytes, Seconds, real, significant};
 use serde::{Deserialize, Serialize};
 
 use crate::collective::{Collective, all_reduce, share};
@@ -376,11 +376,6 @@ fn check(work: &TrainingWork, machine: &MachineProfile) -> Result<(), Error> {
         above_zero("message_bandwidth", machine.message_bandwidth.0)?;
     }
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of steps and operations are far below 2^53")]
-const fn real(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]
