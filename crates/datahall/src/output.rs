@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::ui::rows;
 
 /// How to print what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -15,6 +16,17 @@ pub(crate) enum Format {
     Table,
     /// For programs.
     Json,
+    /// For programs that want it so.
+    Yaml,
+    /// For spreadsheets: the rows of what is asked for.
+    Csv,
+}
+
+impl Format {
+    /// Whether it is for programs.
+    pub(crate) const fn is_data(self) -> bool {
+        !matches!(self, Self::Table)
+    }
 }
 
 /// Whether to use colours.
@@ -26,6 +38,14 @@ pub(crate) enum Colour {
 }
 
 static COLOUR: AtomicBool = AtomicBool::new(false);
+
+/// In which format [`data`] and [`versioned`] print, chosen once.
+static DATA: std::sync::OnceLock<Format> = std::sync::OnceLock::new();
+
+/// Chooses the format of data once, from the flag.
+pub(crate) fn set_format(format: Format) {
+    DATA.get_or_init(|| format);
+}
 
 /// Decides once, from the flag and the environment.
 pub(crate) fn set_colour(wish: Colour) {
@@ -102,18 +122,36 @@ pub(crate) fn note(text: impl Display) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-/// A value as JSON, for programs.
-pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Failure::new(dh_core::Kind::Internal, format!("cannot write JSON: {error}")))?;
-    line(text);
+/// A value for programs, in the format that was asked for.
+pub(crate) fn data(value: &impl Serialize) -> Result<(), Failure> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error: &dyn Display| Failure::new(dh_core::Kind::Internal, format!("cannot write {what}: {error}"))
+    };
+    match DATA.get().copied().unwrap_or(Format::Json) {
+        Format::Table | Format::Json => {
+            line(serde_json::to_string_pretty(value).map_err(|error| failed("JSON")(&error))?);
+        }
+        Format::Yaml => {
+            let text = serde_saphyr::to_string(value).map_err(|error| failed("YAML")(&error))?;
+            line(text.trim_end());
+        }
+        Format::Csv => {
+            let value = serde_json::to_value(value).map_err(|error| failed("CSV")(&error))?;
+            let rows = rows::of(&value).ok_or_else(|| {
+                Failure::new(dh_core::Kind::Invalid, "what was asked for has no rows, so there is no CSV of it")
+                    .hint("-o json and -o yaml print everything")
+            })?;
+            line(rows::csv(&rows)?.trim_end());
+        }
+    }
     Ok(())
 }
 
 /// The version of what `-o json` prints. It changes when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
 
-/// A value that does not say its version by itself, as JSON, for programs.
+/// A value that does not say its version by itself, for programs.
 pub(crate) fn versioned(value: &impl Serialize) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Versioned<'a, T> {
@@ -121,7 +159,7 @@ pub(crate) fn versioned(value: &impl Serialize) -> Result<(), Failure> {
         #[serde(flatten)]
         value: &'a T,
     }
-    json(&Versioned { schema_version: SCHEMA_VERSION, value })
+    data(&Versioned { schema_version: SCHEMA_VERSION, value })
 }
 
 /// What went wrong, and what to do.

@@ -14,6 +14,8 @@ mod doors;
 mod jobs;
 #[path = "commands/newcomer.rs"]
 mod newcomer;
+#[path = "commands/plan.rs"]
+mod plan;
 #[path = "commands/restart.rs"]
 mod restart;
 #[path = "commands/secrets.rs"]

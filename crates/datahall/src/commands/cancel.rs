@@ -7,7 +7,7 @@ use dh_server::wire::JobView;
 use super::{Globals, Verb};
 use crate::api::Api;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {
@@ -24,7 +24,7 @@ impl Verb for Cancel {
         let api = Api::connect(globals)?;
         for job in self.jobs {
             let view: JobView = api.post(&format!("/v1/jobs/{}/cancel", job.0), &serde_json::json!({}))?;
-            if globals.output == Format::Json {
+            if globals.output.is_data() {
                 output::versioned(&view)?;
             } else if !globals.quiet {
                 output::note(format!("{job} is {}", view.state));

@@ -9,7 +9,7 @@ use dh_core::{Kind, limits};
 use super::{Globals, Verb};
 use crate::blueprint_file;
 use crate::failure::{Failure, OrFail};
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
@@ -24,7 +24,7 @@ impl Verb for Check {
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let path = blueprint_file::path(globals, self.file.as_deref());
         let from_input = path.as_os_str() == "-";
-        if globals.output == Format::Json || from_input {
+        if globals.output.is_data() || from_input {
             let text = if from_input {
                 let most = u64::try_from(limits::BLUEPRINT_BYTES_MAX).unwrap_or(u64::MAX);
                 std::io::read_to_string(std::io::Read::take(std::io::stdin(), most + 1))
@@ -33,9 +33,9 @@ impl Verb for Check {
                 std::fs::read_to_string(&path).or_fail_as(Kind::NotFound, format!("read {}", path.display()))?
             };
             let name = path.display().to_string();
-            if globals.output == Format::Json {
-                return match Blueprint::parse(&name, &text) {
-                    Ok(_) => output::json(&serde_json::json!({ "schema_version": 1, "problems": [] })).map(|()| 0),
+            if globals.output.is_data() {
+                return match Blueprint::parse_with(&name, &text, blueprint_file::base) {
+                    Ok(_) => output::data(&serde_json::json!({ "schema_version": 1, "problems": [] })).map(|()| 0),
                     Err(report) => {
                         output::versioned(&report)?;
                         Ok(Kind::Blueprint.exit_code())

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Globals, Verb};
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::place;
 use crate::ui::table::{Side, Table};
 
@@ -32,7 +32,7 @@ impl Verb for Doctor {
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let findings = examine(globals);
-        if globals.output == Format::Json {
+        if globals.output.is_data() {
             output::versioned(&serde_json::json!({ "findings": findings }))?;
         } else {
             let mut table =

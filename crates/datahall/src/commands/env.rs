@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Globals, Verb};
 use crate::api::Api;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::store_client::REGION;
 
 #[derive(Debug, Args)]
@@ -28,9 +28,9 @@ impl Verb for Env {
             ("OPENAI_BASE_URL", format!("{}/v1", listeners.gateway)),
             ("OPENAI_API_KEY", model_key.secret.expose().clone()),
         ];
-        if globals.output == Format::Json {
+        if globals.output.is_data() {
             let map: std::collections::BTreeMap<&str, String> = variables.into_iter().collect();
-            output::json(&map)?;
+            output::data(&map)?;
         } else {
             for (name, value) in variables {
                 output::line(format!("export {name}='{value}'"));

@@ -7,7 +7,7 @@ use dh_server::wire::JobView;
 use super::{Globals, Verb};
 use crate::api::Api;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Fault {
@@ -26,7 +26,7 @@ impl Verb for Fault {
         let api = Api::connect(globals)?;
         let path = format!("/v1/jobs/{}/ranks/{}/kill", self.job.0, self.rank);
         let view: JobView = api.post(&path, &serde_json::json!({}))?;
-        if globals.output == Format::Json {
+        if globals.output.is_data() {
             output::versioned(&view)?;
         } else if !globals.quiet {
             output::note(format!("rank {} of {} was killed; `datahall jobs` shows what follows", self.rank, self.job));

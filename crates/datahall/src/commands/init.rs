@@ -13,7 +13,8 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Which one: `laptop` is a few lines, `first-hall` is the whole of the demo
+    /// Which one: `laptop` is a few lines, `first-hall` the demo, `lab` one rack, `su32` and `su127` scalable units, `pod16k`
+    /// 16,384 accelerators, `tpu-pod` a torus, `edge` small sites, `reference` every key there is
     #[arg(long, default_value = "laptop")]
     template: String,
     /// The file to write

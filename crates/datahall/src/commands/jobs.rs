@@ -9,7 +9,7 @@ use dh_server::wire::{JobList, JobView};
 use super::{Globals, Verb};
 use crate::api::Api;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::ui::table::{Side, Table};
 
 #[derive(Debug, Args)]
@@ -28,8 +28,8 @@ impl Verb for Jobs {
         if self.open {
             list.jobs.retain(|job| !job.over());
         }
-        if globals.output == Format::Json {
-            output::json(&list)?;
+        if globals.output.is_data() {
+            output::data(&list)?;
             return Ok(0);
         }
         let mut table = Table::new(&[

@@ -7,7 +7,7 @@ use dh_server::wire::LogLine;
 use super::{Globals, Verb};
 use crate::api::{Api, Flow};
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
@@ -43,7 +43,7 @@ impl Verb for Logs {
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let api = Api::connect(globals)?;
         let until = if self.follow { Until::JobEnds } else { Until::Now };
-        let show = if globals.output == Format::Json { Show::Json } else { Show::Lines };
+        let show = if globals.output.is_data() { Show::Json } else { Show::Lines };
         stream(&api, self.job, self.rank, until, show)?;
         Ok(0)
     }

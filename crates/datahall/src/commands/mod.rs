@@ -1,21 +1,29 @@
 //! The commands: one file each, one line in [`COMMANDS`]. Help, parsing and dispatch follow from the table.
 
 mod cancel;
+mod catalog;
 pub(crate) mod chat;
 mod check;
+mod completion;
+mod cost;
 mod demo;
+mod diff;
 mod doctor;
 mod down;
 mod engine;
 mod env;
 mod explain;
 mod fault;
+mod graph;
 mod init;
 mod jobs;
 mod logs;
+mod man;
 pub(crate) mod plan;
+mod power;
 pub(crate) mod probe;
 mod replay;
+mod schema;
 pub(crate) mod serve;
 mod status;
 mod submit;
@@ -39,6 +47,11 @@ const COMMANDS: &[Entry] = &[
     entry::<init::Init>(),
     entry::<check::Check>(),
     entry::<plan::Plan>(),
+    entry::<diff::Diff>(),
+    entry::<power::Power>(),
+    entry::<cost::Cost>(),
+    entry::<graph::Graph>(),
+    entry::<catalog::Catalog>(),
     entry::<up::Up>(),
     entry::<down::Down>(),
     entry::<status::Status>(),
@@ -54,6 +67,9 @@ const COMMANDS: &[Entry] = &[
     entry::<probe::Probe>(),
     entry::<replay::Replay>(),
     entry::<explain::Explain>(),
+    entry::<schema::Schema>(),
+    entry::<completion::Completion>(),
+    entry::<man::Man>(),
     entry::<fault::Fault>(),
     entry::<train::Train>(),
     entry::<engine::Engine>(),
@@ -110,17 +126,19 @@ const fn entry<V: Verb>() -> Entry {
     }
 }
 
+const ABOUT: &str = "Your AI data center, as code. One blueprint: plan it, simulate it, run it.";
+
 /// The whole command line.
 fn command_line() -> clap::Command {
     let root = clap::Command::new("datahall")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Your AI data center, as code. One blueprint: plan it, simulate it, run it.")
         .after_help(
-            "Start here: `datahall demo`\nExit codes: 0 ok, 1 failure, 2 usage, 3 blueprint invalid, 4 infeasible, 6 not authorised,\n            7 not found, 8 unreachable, 9 timeout, 130 interrupted",
+            "Start here: `datahall demo`\nExit codes: 0 ok, 1 failure, 2 usage, 3 blueprint invalid, 4 infeasible, 5 different,\n            6 not authorised, 7 not found, 8 unreachable, 9 timeout, 130 interrupted",
         )
         .subcommand_required(true)
         .arg_required_else_help(true);
-    let root = Globals::augment_args(root);
+    // The words on the flags' type are not the program's.
+    let root = Globals::augment_args(root).about(ABOUT);
     COMMANDS.iter().fold(root, |root, entry| root.subcommand((entry.build)()))
 }
 
@@ -141,6 +159,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .map_err(|error| Failure::new(dh_core::Kind::Invalid, error))
         .and_then(|globals| {
             output::set_colour(globals.color);
+            output::set_format(globals.output);
             dispatch(&matches, &globals)
         });
     match outcome {

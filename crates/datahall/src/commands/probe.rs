@@ -13,7 +13,7 @@ use dh_perf::MachineProfile;
 
 use super::{Globals, Verb, up};
 use crate::failure::{Failure, OrFail};
-use crate::output::{self, Format};
+use crate::output;
 use crate::ui::table::{Side, Table};
 
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ impl Verb for Probe {
         } else {
             measure(&config, self.ranks)?
         };
-        if globals.output == Format::Json {
+        if globals.output.is_data() {
             output::versioned(&profile)?;
         } else {
             print(&profile);

@@ -7,7 +7,7 @@ use dh_core::Kind;
 
 use super::{Globals, Verb};
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::place;
 
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ impl Verb for Replay {
             return Err(Failure::new(Kind::NotFound, format!("there is no event log {}", path.display())));
         }
         let (_, replay) = dh_server::replay(&path)?;
-        if globals.output == Format::Json {
+        if globals.output.is_data() {
             output::versioned(&replay)?;
         } else {
             output::line(format!("{} events, {} marks compared", replay.events, replay.marks));

@@ -7,7 +7,7 @@ use dh_units::Bytes;
 use super::{Globals, Verb};
 use crate::api::Api;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::ui::table::{Side, Table};
 
 #[derive(Debug, Args)]
@@ -19,8 +19,8 @@ impl Verb for Status {
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let status: wire::Status = Api::connect(globals)?.get("/v1/status")?;
-        if globals.output == Format::Json {
-            output::json(&status)?;
+        if globals.output.is_data() {
+            output::data(&status)?;
         } else {
             print(&status);
         }

@@ -9,7 +9,7 @@ use dh_server::wire::{Accepted, JobRequest, JobView};
 use super::{Globals, Verb, logs};
 use crate::api::Api;
 use crate::failure::{Failure, OrFail};
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
@@ -69,8 +69,8 @@ impl Verb for Submit {
         let accepted: Accepted = api.post_with_key("/v1/jobs", &request, key.as_deref())?;
         let job = *accepted.jobs.first().ok_or_else(|| Failure::new(Kind::Internal, "the hall named no job"))?;
         if !(wait || follow) {
-            if globals.output == Format::Json {
-                output::json(&accepted)?;
+            if globals.output.is_data() {
+                output::data(&accepted)?;
             } else {
                 output::line(job);
             }
@@ -87,7 +87,7 @@ impl Verb for Submit {
             if follow { logs::Show::Lines } else { logs::Show::Nothing },
         )?;
         let view: JobView = api.get(&format!("/v1/jobs/{}", job.0))?;
-        if globals.output == Format::Json {
+        if globals.output.is_data() {
             output::versioned(&view)?;
         }
         Ok(own_exit_code(&view, globals))

@@ -6,7 +6,7 @@ use dh_core::JobId;
 use super::{Globals, Verb};
 use crate::api::Api;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Why {
@@ -20,7 +20,7 @@ impl Verb for Why {
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let why: serde_json::Value = Api::connect(globals)?.get(&format!("/v1/jobs/{}/why", self.job.0))?;
-        if globals.output == Format::Json {
+        if globals.output.is_data() {
             output::versioned(&why)?;
             return Ok(0);
         }

@@ -93,8 +93,8 @@ fn use_hall(
     let serving = serving::run(&api, &supply, settings, globals)?;
 
     let outcome = Outcome::new(plan, &supply, &training, &serving, hall, &api, begin.elapsed())?;
-    if globals.output == Format::Json {
-        return output::json(&outcome);
+    if globals.output.is_data() {
+        return output::data(&outcome);
     }
     stage.begin("predicted | measured", "");
     outcome.print();

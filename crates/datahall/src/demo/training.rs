@@ -10,7 +10,7 @@ use dh_server::wire::{Accepted, JobRequest, JobView, LogLine, Status};
 use crate::api::{Api, Flow};
 use crate::commands::{Globals, plan};
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::ui::chart;
 use crate::ui::progress::Progress;
 
@@ -208,7 +208,7 @@ impl Training {
 
     /// The loss curve and what the fault cost.
     pub(super) fn show(&self, globals: &Globals) {
-        if globals.quiet || globals.output == Format::Json {
+        if globals.quiet || globals.output.is_data() {
             return;
         }
         output::note(output::dim("    loss, mean of 9 steps that were reported"));

@@ -2,4 +2,5 @@
 
 pub(crate) mod chart;
 pub(crate) mod progress;
+pub(crate) mod rows;
 pub(crate) mod table;

@@ -1,9 +1,6 @@
-//! `datahall plan`: what the blueprint's hall is, draws and costs, and how long its training takes on this machine.
+//! How long built-in training takes on this machine, from a measurement of it; and the bill of a year.
 
-use std::path::PathBuf;
-
-use clap::Args;
-use dh_blueprint::{Catalog, Settings, Train, WorkloadKind};
+use dh_blueprint::{Settings, Train, WorkloadKind};
 use dh_core::Kind;
 use dh_facility::{Bill, HallPower};
 use dh_learn::train::{Gemm as CountedGemm, Product};
@@ -13,47 +10,17 @@ use dh_perf::{Collective, Gemm, MachineProfile};
 use dh_units::{Based, Bytes, Seconds};
 use serde::Serialize;
 
-use super::{Globals, Verb, probe};
-use crate::blueprint_file;
+use crate::commands::{Globals, probe};
 use crate::failure::{Failure, OrFail};
-use crate::output::{self, Format};
+use crate::output;
 use crate::ui::table::{Side, Table};
 
 /// How long a gang takes from the loss of a rank until it steps again: back-off of half a second, the start of the
 /// processes, the reading of the checkpoint. Measured with the demo; see `docs/performance.md`.
 const RESTART: Seconds = Seconds(0.7);
 
-#[derive(Debug, Args)]
-pub(crate) struct Plan {
-    /// The blueprint
-    blueprint: Option<PathBuf>,
-    /// Do not measure this machine: counts and power only
-    #[arg(long)]
-    no_probe: bool,
-    /// Show what each number rests on
-    #[arg(long)]
-    basis: bool,
-}
-
-impl Verb for Plan {
-    const NAME: &'static str = "plan";
-    const ABOUT: &'static str = "Count, power, cost and predicted times of a blueprint's hall";
-
-    fn run(self, globals: &Globals) -> Result<u8, Failure> {
-        let settings = blueprint_file::load(&blueprint_file::path(globals, self.blueprint.as_deref()))?;
-        let profile = if self.no_probe { None } else { probe_for(&settings, globals)? };
-        let report = Report::of(&settings, profile.as_ref(), 0)?;
-        if globals.output == Format::Json {
-            output::json(&report)?;
-        } else {
-            report.print(self.basis);
-        }
-        Ok(0)
-    }
-}
-
 /// Measures this machine if a workload of the blueprint can be predicted from it.
-fn probe_for(settings: &Settings, globals: &Globals) -> Result<Option<MachineProfile>, Failure> {
+pub(super) fn probe_for(settings: &Settings, globals: &Globals) -> Result<Option<MachineProfile>, Failure> {
     let Some((_, workload, train)) = trainings(settings).next() else { return Ok(None) };
     if !globals.quiet {
         output::note("measuring this machine for about 5 seconds (products, memory, messages, disk)");
@@ -65,7 +32,7 @@ fn probe_for(settings: &Settings, globals: &Globals) -> Result<Option<MachinePro
 pub(crate) fn trainings(settings: &Settings) -> impl Iterator<Item = (&str, &dh_blueprint::Workload, &Train)> {
     settings.workloads.iter().filter_map(|(name, workload)| match &workload.kind {
         WorkloadKind::Train(train) => Some((name.as_str(), workload, train)),
-        WorkloadKind::Command(_) => None,
+        WorkloadKind::Command(_) | WorkloadKind::Pretrain(_) => None,
     })
 }
 
@@ -109,7 +76,7 @@ pub(crate) struct WorkloadPlan {
 impl Report {
     /// The plan, with `losses` ranks expected to be lost in each training.
     pub(crate) fn of(settings: &Settings, profile: Option<&MachineProfile>, losses: u32) -> Result<Self, Failure> {
-        let catalog = Catalog::builtin();
+        let catalog = &settings.catalog;
         let mut workloads = Vec::new();
         for (name, workload, train) in trainings(settings) {
             let shape = train_shape(&config(name, train), DataSize::MNIST, workload.ranks)?;
@@ -145,20 +112,17 @@ impl Report {
         })
     }
 
-    /// One screen for people.
+    /// What was predicted for this machine, for people; nothing if nothing was.
     pub(crate) fn print(&self, basis: bool) {
-        let mut table = Table::new(&[(&self.name, Side::Left), ("", Side::Right), ("", Side::Left)]);
+        let predicted = self.workloads.iter().filter(|workload| workload.prediction.is_some());
+        if predicted.count() == 0 {
+            return;
+        }
+        let mut table = Table::new(&[("ON THIS MACHINE", Side::Left), ("", Side::Right), ("", Side::Left)]);
         let mut row = |what: &str, value: String, because: &str| {
             let because = if basis { output::dim(because) } else { String::new() };
             table.row([what.to_owned(), value, because]);
         };
-        let power = &self.power;
-        row("nodes", power.nodes.value.to_string(), &power.nodes.basis);
-        row("accelerator slots", power.slots.value.to_string(), &power.slots.basis);
-        row("power, rated", power.rated.value.to_string(), &power.rated.basis);
-        row("power, expected at work", power.expected.value.to_string(), &power.expected.basis);
-        row("energy of a full year", kwh(&self.year), &self.year.energy.basis);
-        row("its cost", self.year.cost.value.to_string(), &self.year.cost.basis);
         for workload in &self.workloads {
             let Some(prediction) = &workload.prediction else { continue };
             let (low, high) = prediction.interval();
@@ -177,10 +141,8 @@ impl Report {
                 row("  energy", kwh(bill), &bill.energy.basis);
             }
         }
+        output::line("");
         table.lines().iter().for_each(output::line);
-        if !basis {
-            output::note(output::dim("`datahall plan --basis` shows what each number rests on"));
-        }
     }
 }
 
