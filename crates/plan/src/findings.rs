@@ -67,13 +67,13 @@ pub(crate) fn findings(facts: Facts<'_>) -> Vec<Finding> {
     let mut say = |weight, text: String, number: String| found.push(Finding { weight, text, number });
     sites(facts, &mut say);
     if let Some(cap) = facts.settings.policy.power_cap {
-        let drawn = crate::power::totals(facts.powers);
+        let drawn: dh_units::Watts = facts.powers.iter().map(|site| site.power.expected).sum();
         let it: dh_units::Watts = facts.powers.iter().map(|site| site.power.it_expected).sum();
         if it > cap {
             let text = format!(
                 "computers draw {it} at work, the policy caps them at {cap}: {} of the hall stands still ({} with the buildings)",
                 percent(1.0 - cap / it),
-                drawn.expected
+                drawn
             );
             say(Weight::Warning, text, "power.it.expected".to_owned());
         }

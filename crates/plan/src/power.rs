@@ -2,7 +2,7 @@
 
 use dh_blueprint::Site;
 use dh_facility::chain::{Beside, Chain, Computers, Group, Overhead};
-use dh_units::{Based, Grams, Joules, Usd, Watts};
+use dh_units::{Based, Grams, Watts};
 
 use crate::book::Book;
 use crate::error::Error;
@@ -171,23 +171,5 @@ fn overhead(book: &Book<'_>, name: &str, site: &Site) -> Overhead {
             basis: book.origin(&format!("site.{name}.pue_split")),
         },
         None => Overhead::split(&Based::new(site.pue, book.origin(&format!("site.{name}.pue")))),
-    }
-}
-
-/// Sums over sites, for other parts of a plan.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Totals {
-    pub(crate) expected: Watts,
-    pub(crate) rated: Watts,
-    pub(crate) energy: Joules,
-    pub(crate) cost: Usd,
-}
-
-pub(crate) fn totals(sites: &[SitePower]) -> Totals {
-    Totals {
-        expected: sites.iter().map(|site| site.power.expected).sum(),
-        rated: sites.iter().map(|site| site.power.rated).sum(),
-        energy: sites.iter().map(|site| site.power.energy).sum(),
-        cost: sites.iter().map(|site| site.power.cost).sum(),
     }
 }
