@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// Folders, which are the plurals of the kinds in `src/catalog/kind.rs`; a test there compares the two.
-const FOLDERS: [&str; 8] = ["accelerators", "nics", "switches", "cables", "links", "nodes", "drives", "models"];
+const FOLDERS: [&str; 9] =
+    ["accelerators", "nics", "switches", "cables", "links", "nodes", "drives", "models", "efficiency"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");

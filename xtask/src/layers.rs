@@ -17,7 +17,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("dh-fabric", 1),
     ("dh-policy", 2),
     ("dh-plan", 2),
+    ("dh-accuracy", 2),
     ("dh-hall", 3),
+    ("dh-twin", 3),
     ("dh-store", 4),
     ("dh-gateway", 4),
     ("dh-learn", 4),
@@ -29,7 +31,8 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// The arrows inside one layer that are meant.
-const SAME_LAYER: &[(&str, &str)] = &[("dh-facility", "dh-blueprint"), ("datahall", "dh-server")];
+const SAME_LAYER: &[(&str, &str)] =
+    &[("dh-facility", "dh-blueprint"), ("dh-perf", "dh-blueprint"), ("datahall", "dh-server")];
 
 /// What must not be in the tree of layers 0 to 3.
 const NO_RUNTIME: &[&str] = &["tokio", "mio", "hyper", "async-std", "smol", "reqwest", "ureq"];

@@ -1,6 +1,7 @@
 //! The gate and the longer proofs: `cargo xtask test`, `cargo xtask prove`.
 #![expect(clippy::print_stderr, reason = "a command-line tool talks to people on stderr")]
 
+mod accuracy;
 mod clients;
 mod gate;
 mod layers;
@@ -15,7 +16,8 @@ usage: cargo xtask COMMAND
   test     the whole gate: format, tidy, clippy, tests, documentation (what CI runs)
   tidy     only the style and layer checks; takes a second
   clients  only installs the real clients that the tests use, into target/clients
-  prove    the long suites: many more crashes of the server under load
+  accuracy writes docs/accuracy.md and its pictures from data/published; --held-out also fits again without each source
+  prove    the long suites: many more crashes of the server under load, every model fitted again without each source
 ";
 
 fn main() -> ExitCode {
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         "test" => gate::run(),
         "tidy" => tidy::run().and_then(|()| layers::run()),
         "clients" => clients::install().map(|_| ()),
+        "accuracy" => accuracy::run(std::env::args().nth(2).as_deref()),
         "prove" => prove::run(),
         _ => {
             eprint!("{USAGE}");

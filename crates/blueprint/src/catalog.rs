@@ -11,6 +11,7 @@
 //! ```
 
 mod compute;
+mod efficiency;
 mod fact;
 mod item;
 mod kind;
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use compute::{AcceleratorClass, AcceleratorItem, DriveItem, NodeItem};
+pub use efficiency::{EfficiencyItem, Numbers, Subject};
 pub use fact::{Field, Sourced};
 pub use kind::Kind;
 pub use model::{Aliases, Attention, Mlp, ModelItem, Package};
@@ -57,6 +59,8 @@ pub struct Catalog {
     nodes: BTreeMap<String, NodeItem>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     models: BTreeMap<String, ModelItem>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    efficiencies: BTreeMap<String, EfficiencyItem>,
 }
 
 static BUILTIN: Catalog = Catalog {
@@ -68,6 +72,7 @@ static BUILTIN: Catalog = Catalog {
     drives: BTreeMap::new(),
     nodes: BTreeMap::new(),
     models: BTreeMap::new(),
+    efficiencies: BTreeMap::new(),
 };
 
 /// A few columns of every item of one kind.
@@ -115,6 +120,10 @@ macro_rules! of_kind {
                 type $item = ModelItem;
                 $body
             }
+            Kind::Efficiency => {
+                type $item = EfficiencyItem;
+                $body
+            }
         }
     };
 }
@@ -160,6 +169,7 @@ impl Catalog {
         self.drives.extend(own.drives);
         self.nodes.extend(own.nodes);
         self.models.extend(own.models);
+        self.efficiencies.extend(own.efficiencies);
         self
     }
 
@@ -172,6 +182,7 @@ impl Catalog {
         drive, drives, DriveItem, "drive";
         node, nodes, NodeItem, "node";
         model, models, ModelItem, "model";
+        efficiency, efficiencies, EfficiencyItem, "efficiency profile";
     );
 
     fn get<T: Item>(&self, name: &str) -> Option<&T> {

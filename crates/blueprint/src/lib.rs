@@ -36,17 +36,18 @@ mod value;
 mod write;
 
 pub use catalog::{
-    AcceleratorClass, AcceleratorItem, Aliases, Attention, CableItem, CableKind, Catalog, DriveItem, Field, Kind,
-    LinkItem, LinkKind, Mlp, ModelItem, NicItem, NodeItem, Package, Sourced, Summary, SwitchItem, SwitchKind,
+    AcceleratorClass, AcceleratorItem, Aliases, Attention, CableItem, CableKind, Catalog, DriveItem, EfficiencyItem,
+    Field, Kind, LinkItem, LinkKind, Mlp, ModelItem, NicItem, NodeItem, Numbers, Package, Sourced, Subject, Summary,
+    SwitchItem, SwitchKind,
 };
 pub use codes::{Code, codes, explain};
 pub use dense::{DenseModel, NotDense};
 pub use problem::{Problem, Report, Span};
 pub use schema::{KeyDoc, explain_path, paths, schema};
 pub use settings::{
-    Allow, Command, Compression, Edge, ErasureCode, Executor, Fabric, Member, OwnNode, Policy, Pool, Precision,
-    Pretrain, PueSplit, Queue, Role, Service, ServiceSource, Settings, Site, Store, Target, Topology, Train, Workload,
-    WorkloadKind, Zone,
+    Allow, CacheFormat, Command, Compression, Edge, ErasureCode, Executor, Fabric, Member, Optimise, OwnNode,
+    PinnedLayout, Policy, Pool, Precision, Pretrain, PueSplit, Queue, Role, Service, ServiceLayout, ServiceSource,
+    ServingEngine, Settings, Site, Store, Target, Topology, Train, WeightFormat, Workload, WorkloadKind, Zone,
 };
 pub use template::{TEMPLATES, template};
 pub use write::Origins;

@@ -30,6 +30,8 @@ pub(crate) enum Shape {
     Texts,
     /// A table of texts whose keys are free.
     TextTable,
+    /// A table of numbers whose keys are free.
+    NumberTable,
     /// A table with keys of its own, documented under this key's path.
     Table,
     /// A list of such tables.

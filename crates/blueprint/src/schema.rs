@@ -133,6 +133,7 @@ fn shape(patterns: &Patterns, pattern: &str, key: &str, shape: &Shape) -> Value 
         Shape::Word(words) => json!({ "enum": words }),
         Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Shape::TextTable => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::NumberTable => json!({ "type": "object", "additionalProperties": { "type": "number" } }),
         Shape::Table => table(patterns, &below(key)),
         Shape::List => json!({ "type": "array", "items": table(patterns, &below(key)) }),
         Shape::Group => json!({
@@ -247,6 +248,7 @@ fn takes(shape: &Shape) -> String {
         Shape::Word(words) => crate::names::either(&words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>()),
         Shape::Texts => "a list of texts".to_owned(),
         Shape::TextTable => "a table of texts".to_owned(),
+        Shape::NumberTable => "a table of numbers".to_owned(),
         Shape::Table => "a table".to_owned(),
         Shape::List => "a list of tables".to_owned(),
         Shape::Group => "sections with names".to_owned(),

@@ -373,6 +373,25 @@ impl<'a> Section<'a> {
         Some(found.collect())
     }
 
+    /// A table of finite numbers whose keys are free, by key.
+    pub(crate) fn number_table(&self, key: &'a str) -> Option<std::collections::BTreeMap<String, f64>> {
+        self.note(key, || Shape::NumberTable);
+        let section = self.inside_of(key, None)?;
+        let mut numbers = std::collections::BTreeMap::new();
+        for key in section.keys() {
+            let Some((item, at)) = section.item(key) else { continue };
+            #[expect(clippy::cast_precision_loss, reason = "a whole number stands for the real one nearest to it")]
+            let number = item.as_float().or_else(|| item.as_integer().map(|number| number as f64));
+            match number.filter(|number| number.is_finite()) {
+                Some(number) => {
+                    numbers.insert(key.to_owned(), number);
+                }
+                None => section.wrong_type(key, item, &at, "a number", None),
+            }
+        }
+        Some(numbers)
+    }
+
     /// The text behind a key that is not one of the schema's.
     fn plain_text(&self, key: &str) -> Option<String> {
         let (item, at) = self.item(key)?;

@@ -13,11 +13,11 @@ pub use crate::read::fabric::{Fabric, Role, Topology};
 pub use crate::read::policy::Policy;
 pub use crate::read::pool::{OwnNode, Pool};
 pub use crate::read::queue::Queue;
-pub use crate::read::service::{Service, ServiceSource};
+pub use crate::read::service::{CacheFormat, Service, ServiceLayout, ServiceSource, ServingEngine, WeightFormat};
 pub use crate::read::site::{PueSplit, Site};
 pub use crate::read::store::{Code as ErasureCode, Compression, Store};
 pub use crate::read::target::{Executor, Target};
-pub use crate::read::workload::{Command, Precision, Pretrain, Train, Workload, WorkloadKind};
+pub use crate::read::workload::{Command, Optimise, PinnedLayout, Precision, Pretrain, Train, Workload, WorkloadKind};
 pub use crate::read::zone::{Allow, Member, Zone};
 
 /// A whole hall.

@@ -41,7 +41,8 @@ fn words(text: &str) -> Vec<Word> {
         } else if !line.starts_with('#') {
             for (end, _) in line.match_indices(" = ") {
                 let from = line.get(..end).unwrap().rfind([' ', '{']).map_or(0, |at| at + 1);
-                if !line.starts_with("env") || from == 0 {
+                let free = line.starts_with("env") || line.starts_with("numbers");
+                if !free || from == 0 {
                     words.push(Word { at: start + from, length: end - from, section: false });
                 }
             }

@@ -3,6 +3,12 @@
 /// A blueprint file. A 16,384-accelerator hall is one page; a megabyte is a mistake or an attack.
 pub const BLUEPRINT_BYTES_MAX: usize = 1 << 20;
 
+/// A file of measurements. The largest that ships has a megabyte; a spreadsheet of a million rows fits.
+pub const MEASUREMENTS_BYTES_MAX: u64 = 64 << 20;
+
+/// Rows of such a file. Each takes some hundred bytes of memory and is predicted, so this bounds the time to seconds.
+pub const MEASUREMENTS_ROWS_MAX: usize = 1_000_000;
+
 /// A job, as JSON. Environment and command together; the kernel's own `ARG_MAX` is 2 MiB.
 pub const JOB_BYTES_MAX: usize = 256 << 10;
 

@@ -36,12 +36,23 @@ pub enum Kind {
     Node,
     /// A language model.
     Model,
+    /// What a model of performance has learned of hardware under a software stack.
+    Efficiency,
 }
 
 impl Kind {
     /// Every kind, parts before the whole that may name them.
-    pub const ALL: [Self; 8] =
-        [Self::Accelerator, Self::Nic, Self::Switch, Self::Cable, Self::Link, Self::Drive, Self::Node, Self::Model];
+    pub const ALL: [Self; 9] = [
+        Self::Accelerator,
+        Self::Nic,
+        Self::Switch,
+        Self::Cable,
+        Self::Link,
+        Self::Drive,
+        Self::Node,
+        Self::Model,
+        Self::Efficiency,
+    ];
 
     /// As in `[catalog.WORD.NAME]`.
     pub const fn word(self) -> &'static str {
@@ -54,6 +65,7 @@ impl Kind {
             Self::Drive => "drive",
             Self::Node => "node",
             Self::Model => "model",
+            Self::Efficiency => "efficiency",
         }
     }
 
@@ -68,6 +80,7 @@ impl Kind {
             Self::Drive => "drives",
             Self::Node => "nodes",
             Self::Model => "models",
+            Self::Efficiency => "efficiency",
         }
     }
 

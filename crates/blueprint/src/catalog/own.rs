@@ -6,8 +6,8 @@
 use crate::catalog::fact::quoted as in_quotes;
 use crate::catalog::item::{Item, Origin};
 use crate::catalog::{
-    AcceleratorItem, CableItem, Catalog, DriveItem, Field, Kind, LinkItem, ModelItem, NicItem, NodeItem, SwitchItem,
-    of_kind,
+    AcceleratorItem, CableItem, Catalog, DriveItem, EfficiencyItem, Field, Kind, LinkItem, ModelItem, NicItem,
+    NodeItem, SwitchItem, of_kind,
 };
 use crate::codes::Code;
 use crate::names::suggestion;

@@ -3,7 +3,7 @@
 use dh_units::{Seconds, Tokens};
 use serde::{Deserialize, Serialize};
 
-use super::Facts;
+use super::{Facts, existing};
 use crate::catalog::Kind;
 use crate::codes::Code;
 use crate::docs::Doc;
@@ -31,6 +31,113 @@ pub struct Service {
     pub ttft_p99: Option<Seconds>,
     /// The time for each further token that 99 of 100 requests must keep.
     pub tpot_p99: Option<Seconds>,
+    /// The pool it runs on; that with the most accelerators if not given.
+    pub pool: Option<String>,
+    /// What weights and products are kept and computed in; 16 bits if not given.
+    pub precision: Option<WeightFormat>,
+    /// What keys and values are kept in; 16 bits if not given.
+    pub cache_precision: Option<CacheFormat>,
+    /// Share of a prompt's tokens whose keys and values are cached from before, 0 to below 1.
+    pub prefix_hit: f64,
+    /// Tokens that a step of speculative decoding yields on average; 1 without it.
+    pub accepted_tokens: f64,
+    /// Whether prompts are read on replicas of their own; where that needs fewer accelerators if not given.
+    pub disaggregated: Option<bool>,
+    /// The engine whose measured efficiency is planned with; that of any if not given.
+    pub engine: Option<ServingEngine>,
+    /// How one replica is laid out; searched if not given.
+    pub layout: Option<ServiceLayout>,
+    /// The most accelerators of all replicas; those of the pool if not given.
+    pub max_accelerators: Option<u32>,
+}
+
+/// What the weights of a served model are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightFormat {
+    /// Brain floating point of 16 bits.
+    Bf16,
+    /// Floating point of 8 bits.
+    Fp8,
+    /// Floating point of 4 bits with shared scales.
+    Fp4,
+    /// Whole numbers of 8 bits.
+    Int8,
+}
+
+impl WeightFormat {
+    /// All of them with their words in blueprints, the widest first.
+    pub const ALL: [(&str, Self); 4] =
+        [("bf16", Self::Bf16), ("fp8", Self::Fp8), ("int8", Self::Int8), ("fp4", Self::Fp4)];
+
+    /// The word in blueprints.
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, format)| *format == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// What keys and values of a served model are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheFormat {
+    /// Brain floating point of 16 bits.
+    Bf16,
+    /// Floating point of 8 bits.
+    Fp8,
+}
+
+impl CacheFormat {
+    /// All of them with their words in blueprints.
+    pub const ALL: [(&str, Self); 2] = [("bf16", Self::Bf16), ("fp8", Self::Fp8)];
+
+    /// The word in blueprints.
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, format)| *format == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// The engine that a service is planned with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServingEngine {
+    /// vLLM.
+    Vllm,
+    /// `SGLang`.
+    Sglang,
+    /// TensorRT-LLM.
+    Trtllm,
+    /// The built-in engine.
+    Builtin,
+}
+
+impl ServingEngine {
+    /// All of them with their words in blueprints.
+    pub const ALL: [(&str, Self); 4] =
+        [("vllm", Self::Vllm), ("sglang", Self::Sglang), ("trtllm", Self::Trtllm), ("builtin", Self::Builtin)];
+
+    /// The word in blueprints.
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, engine)| *engine == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// How one replica of a service is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceLayout {
+    /// Tensor parallelism.
+    pub tp: u32,
+    /// Pipeline stages.
+    pub pp: u32,
+    /// Accelerators of a stage that experts are dealt to; 1 splits each expert as attention is. Above `tp` it is a multiple
+    /// of that, and attention is there `ep / tp` times.
+    pub ep: u32,
+}
+
+impl ServiceLayout {
+    /// Accelerators of a replica.
+    pub fn accelerators(self) -> u32 {
+        self.pp.saturating_mul(self.tp.max(self.ep))
+    }
 }
 
 /// Where a service's answers come from.
@@ -56,17 +163,57 @@ pub(crate) const DOC: Doc = Doc {
         ("model", "A model of the catalogue, or \"workload:NAME\" for the newest checkpoint of a training workload."),
         ("url", "The address of an engine that runs already and speaks the OpenAI protocol."),
         ("replicas", "Copies that run at once."),
-        ("slots_per_replica", "Slots that one replica holds."),
+        ("slots_per_replica", "Slots that one replica holds; those of its `layout`, or 1, if left out."),
         ("requests_per_second", "Requests that arrive in a second, above 0 and at most 1e9."),
         ("input_tokens", "Tokens of an ordinary prompt."),
         ("output_tokens", "Tokens of an ordinary answer."),
         ("ttft_p99", "The time to the first token that 99 of 100 requests must keep."),
         ("tpot_p99", "The time for each further token that 99 of 100 requests must keep."),
+        ("pool", "The pool it runs on; the one with the most accelerators if left out."),
+        (
+            "precision",
+            "What weights are kept in, where the accelerator computes in it; bf16 if left out, and the plan says what a smaller one would save.",
+        ),
+        ("cache_precision", "What keys and values are kept in; bf16 if left out."),
+        (
+            "prefix_hit",
+            "Share of a prompt's tokens whose keys and values are cached from before, from 0 to below 1; 0 if left out.",
+        ),
+        (
+            "accepted_tokens",
+            "Tokens that a step of speculative decoding yields on average, 1 to 16; 1, which is none, if left out.",
+        ),
+        (
+            "disaggregated",
+            "Whether prompts are read on replicas of their own; if left out, where that needs fewer accelerators.",
+        ),
+        ("engine", "The engine whose measured efficiency is planned with; that of any if left out."),
+        ("layout", "How one replica is laid out; the plan searches if left out."),
+        ("max_accelerators", "The most accelerators of all replicas together; those of the pool if left out."),
+    ],
+};
+
+pub(crate) const LAYOUT_DOC: Doc = Doc {
+    pattern: "service.*.layout",
+    about: "How one replica of a service is laid out over accelerators.",
+    keys: &[
+        ("tp", "Tensor parallelism: accelerators that share each layer; 1 if left out."),
+        ("pp", "Pipeline stages; 1 if left out."),
+        (
+            "ep",
+            "Accelerators of a stage that whole experts are dealt to; 1, which splits each expert instead, if left out. Above `tp` a multiple of it: attention is then there `ep / tp` times.",
+        ),
     ],
 };
 
 /// Replicas of one service; more than a hall of this version can run.
 const REPLICAS_MAX: u32 = 65_536;
+
+/// Degrees of one replica: as many as the accelerators of the largest scale-up domain, several times over.
+const DEGREE_MAX: u32 = 1_024;
+
+/// Accelerators of one service; as many as the largest halls have.
+const ACCELERATORS_MAX: u32 = 1 << 20;
 
 const URL_MAX: usize = 2_048;
 
@@ -106,17 +253,83 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Service> 
         let message = "an engine at a URL holds no slots of the hall";
         section.problems.add(Code::OUT_OF_RANGE, &slots.at, message, Some("remove `slots_per_replica`".to_owned()));
     }
+    let pool = section.text("pool").and_then(|found| existing(section, "pool", found, &facts.pools));
+    let precision = section.word("precision", &WeightFormat::ALL);
+    let cache_precision = section.word("cache_precision", &CacheFormat::ALL);
+    let prefix_hit = section.real("prefix_hit", "a share from 0 to below 1", |share| (0.0..1.0).contains(&share));
+    let accepted = section.real("accepted_tokens", "a number from 1 to 16", |tokens| (1.0..=16.0).contains(&tokens));
+    let disaggregated = section.boolean("disaggregated");
+    let engine = section.word("engine", &ServingEngine::ALL);
+    let layout = section.table("layout").and_then(|table| layout(&table));
+    let most = section.integer("max_accelerators", 1..=ACCELERATORS_MAX);
+    if matches!(source, Some(ServiceSource::Url(_))) {
+        not_at_url(section);
+    }
+    if let (Some(layout), Some(slots)) = (layout, &slots)
+        && layout.accelerators() != slots.value
+    {
+        let message = format!(
+            "`slots_per_replica` is {}, but the `layout` of a replica takes {} accelerators",
+            slots.value,
+            layout.accelerators()
+        );
+        section.problems.add(Code::OUT_OF_RANGE, &slots.at, message, Some("leave one of them out".to_owned()));
+    }
     section.finish();
     Some(Service {
         source: source?,
         replicas: replicas.map_or(1, |replicas| replicas.value),
-        slots_per_replica: slots.map_or(1, |slots| slots.value),
+        // A layout says how many accelerators a replica has, and each is a slot.
+        slots_per_replica: slots.map_or_else(|| layout.map_or(1, ServiceLayout::accelerators), |slots| slots.value),
         requests_per_second: rate.map(|rate| rate.value),
         input: input.map_or(INPUT, |tokens| tokens.value),
         output: output.map_or(OUTPUT, |tokens| tokens.value),
         ttft_p99: ttft.map(|time| time.value),
         tpot_p99: tpot.map(|time| time.value),
+        pool,
+        precision: precision.map(|format| format.value),
+        cache_precision: cache_precision.map(|format| format.value),
+        prefix_hit: prefix_hit.map_or(0.0, |share| share.value),
+        accepted_tokens: accepted.map_or(1.0, |tokens| tokens.value),
+        disaggregated: disaggregated.map(|answer| answer.value),
+        engine: engine.map(|engine| engine.value),
+        layout,
+        max_accelerators: most.map(|most| most.value),
     })
+}
+
+/// Reports keys that say how the hall runs an engine, where it does not run it.
+fn not_at_url(section: &Section<'_>) {
+    for key in ["pool", "precision", "cache_precision", "disaggregated", "engine", "layout", "max_accelerators"] {
+        if section.has(key) {
+            let message = format!("`{key}` says how the hall runs an engine, and the one at a URL runs already");
+            section.problems.add(Code::OUT_OF_RANGE, &section.key_at(key), message, Some(format!("remove `{key}`")));
+        }
+    }
+}
+
+/// The degrees of a replica, if each is one and the experts' is a multiple of attention's.
+fn layout(section: &Section<'_>) -> Option<ServiceLayout> {
+    let degrees = ["tp", "pp", "ep"].map(|key| (key, section.integer(key, 1..=DEGREE_MAX)));
+    section.finish();
+    let mut found = ServiceLayout { tp: 1, pp: 1, ep: 1 };
+    for (key, degree) in degrees {
+        match (degree, key) {
+            (Some(degree), "tp") => found.tp = degree.value,
+            (Some(degree), "pp") => found.pp = degree.value,
+            (Some(degree), _) => found.ep = degree.value,
+            // Written and wrong: reported already.
+            (None, key) if section.has(key) => return None,
+            (None, _) => {}
+        }
+    }
+    if found.ep > 1 && !found.ep.is_multiple_of(found.tp) {
+        let message = format!("`ep` is {}, expected 1 or a multiple of `tp`, which is {}", found.ep, found.tp);
+        let hint = Some(format!("for example ep = {}", found.ep.next_multiple_of(found.tp)));
+        section.problems.add(Code::OUT_OF_RANGE, &section.value_at("ep"), message, hint);
+        return None;
+    }
+    Some(found)
 }
 
 pub(crate) fn write(out: &mut Writer<'_>, service: &Service) {
@@ -132,6 +345,19 @@ pub(crate) fn write(out: &mut Writer<'_>, service: &Service) {
     out.quantity("output_tokens", service.output);
     out.maybe_quantity("ttft_p99", service.ttft_p99);
     out.maybe_quantity("tpot_p99", service.tpot_p99);
+    out.maybe_text("pool", service.pool.as_deref());
+    out.maybe_text("precision", service.precision.map(WeightFormat::word));
+    out.maybe_text("cache_precision", service.cache_precision.map(CacheFormat::word));
+    out.real("prefix_hit", service.prefix_hit);
+    out.real("accepted_tokens", service.accepted_tokens);
+    if let Some(disaggregated) = service.disaggregated {
+        out.boolean("disaggregated", disaggregated);
+    }
+    out.maybe_text("engine", service.engine.map(ServingEngine::word));
+    if let Some(ServiceLayout { tp, pp, ep }) = service.layout {
+        out.raw("layout", &format!("{{ tp = {tp}, pp = {pp}, ep = {ep} }}"));
+    }
+    out.maybe_integer("max_accelerators", service.max_accelerators);
 }
 
 fn model_source(section: &Section<'_>, model: &Spot<String>, facts: &Facts<'_>) -> Option<ServiceSource> {

@@ -1,10 +1,12 @@
 //! `[workload.NAME]`: a job that can be submitted by name (built-in training or any program), or the pretraining of a large
 //! model that is planned.
 
+pub(crate) mod layout;
+
 use std::collections::BTreeMap;
 
 use dh_core::limits::{ATTEMPTS_MAX, GANG_RANKS_MAX};
-use dh_units::{Bytes, Seconds, Tokens};
+use dh_units::{Bytes, Seconds, Tokens, Usd};
 use serde::{Deserialize, Serialize};
 
 use super::{DEFAULT_QUEUE, DEFAULT_STORE, Facts, in_catalog, reference};
@@ -15,6 +17,8 @@ use crate::docs::Doc;
 use crate::problem::quoted;
 use crate::section::{Section, Spot};
 use crate::write::{Writer, key, quoted as toml};
+
+pub use layout::{Optimise, PinnedLayout};
 
 /// A job that can be submitted by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,8 +119,14 @@ pub struct Pretrain {
     pub accelerators: Option<u32>,
     /// What products are computed in.
     pub precision: Precision,
-    /// Model FLOP utilisation to plan with, above 0 and at most 1; an assumption of the model if not given.
+    /// Model FLOP utilisation to plan with, above 0 and at most 1; predicted from the layout if not given.
     pub mfu: Option<f64>,
+    /// Degrees of parallelism that are decided.
+    pub layout: PinnedLayout,
+    /// What the layout is chosen for.
+    pub optimise: Optimise,
+    /// The most it may cost.
+    pub budget: Option<Usd>,
     /// When it must be done.
     pub deadline: Option<Seconds>,
     /// How long training stands still for one checkpoint; from size and the store's bandwidth if not given.
@@ -144,7 +154,7 @@ enum Kind {
 }
 
 /// Keys that only some kinds have.
-const SPECIAL: [(&str, &[&str]); 19] = [
+const SPECIAL: [(&str, &[&str]); 22] = [
     ("model", &["train", "pretrain"]),
     ("dataset", &["train"]),
     ("epochs", &["train"]),
@@ -160,6 +170,9 @@ const SPECIAL: [(&str, &[&str]); 19] = [
     ("accelerators", &["pretrain"]),
     ("precision", &["pretrain"]),
     ("mfu", &["pretrain"]),
+    ("layout", &["pretrain"]),
+    ("optimise", &["pretrain"]),
+    ("budget", &["pretrain"]),
     ("deadline", &["pretrain"]),
     ("checkpoint_blocks", &["pretrain"]),
     ("restart", &["pretrain"]),
@@ -198,7 +211,13 @@ pub(crate) const DOC: Doc = Doc {
         ("sequence", "Tokens of one sequence."),
         ("accelerators", "Accelerators it runs on; all of the hall if left out."),
         ("precision", "What products are computed in: \"bf16\", \"fp8\" or \"tf32\"."),
-        ("mfu", "Model FLOP utilisation to plan with, above 0 and at most 1; an assumption of the model if left out."),
+        (
+            "mfu",
+            "Model FLOP utilisation to plan with, above 0 and at most 1; predicted from the best layout if left out.",
+        ),
+        ("layout", "Degrees of parallelism that are decided; the best of the others is searched for."),
+        ("optimise", "What the layout is chosen for: \"time\", \"cost\" or \"energy\"."),
+        ("budget", "The most that the training may cost; the fastest way within it is chosen."),
         ("deadline", "When it must be done, counted from its start."),
         (
             "checkpoint_blocks",
@@ -287,6 +306,9 @@ fn pretrain(section: &Section<'_>, facts: &Facts<'_>) -> Option<Pretrain> {
     let accelerators = section.integer("accelerators", 1..=1 << 30);
     let precision = section.word("precision", &PRECISIONS);
     let mfu = section.real("mfu", "a ratio above 0, at most 1", |mfu| mfu > 0.0 && mfu <= 1.0);
+    let pinned = section.table("layout").map(|table| layout::read(&table));
+    let optimise = section.word("optimise", &layout::OPTIMISE);
+    let budget = section.bound("budget", Usd(0.0));
     let deadline = section.bound("deadline", Seconds(0.0));
     let blocks = section.quantity("checkpoint_blocks");
     let restart = section.quantity("restart");
@@ -314,6 +336,9 @@ fn pretrain(section: &Section<'_>, facts: &Facts<'_>) -> Option<Pretrain> {
         accelerators: accelerators.map(|count| count.value),
         precision: precision.map_or(Precision::Bf16, |precision| precision.value),
         mfu: mfu.map(|mfu| mfu.value),
+        layout: pinned.unwrap_or_default(),
+        optimise: optimise.map_or(Optimise::Time, |optimise| optimise.value),
+        budget: budget.map(|budget| budget.value),
         deadline: deadline.map(|deadline| deadline.value),
         checkpoint_blocks: blocks.map(|time| time.value),
         restart: restart.map_or(RESTART, |time| time.value),
@@ -474,6 +499,9 @@ pub(crate) fn write(out: &mut Writer<'_>, workload: &Workload) {
             out.maybe_integer("accelerators", pretrain.accelerators);
             out.text("precision", pretrain.precision.word());
             out.maybe_real("mfu", pretrain.mfu);
+            layout::write(out, &pretrain.layout);
+            out.text("optimise", pretrain.optimise.word());
+            out.maybe_quantity("budget", pretrain.budget);
             out.maybe_quantity("deadline", pretrain.deadline);
             out.maybe_quantity("checkpoint_blocks", pretrain.checkpoint_blocks);
             out.quantity("restart", pretrain.restart);

@@ -119,7 +119,7 @@ fn models_have_as_many_weights_as_their_shapes_say() {
     for (name, ..) in TOTALS_OFF.iter().chain(&ACTIVE_OFF) {
         assert!(catalog().model(name).is_some(), "{name}");
     }
-    assert_eq!(catalog().models().count(), 173);
+    assert_eq!(catalog().models().count(), 179);
 }
 
 #[test]
