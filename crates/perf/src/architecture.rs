@@ -4,6 +4,8 @@
 //! token types and poolers are not counted (under 0.1 % of a large model). Source: Vaswani et al. 2017; Korthikanti et al.
 //! 2022 section 3 for the GPT block; Shazeer 2020 for the gated block; DeepSeek-V2 (2024) section 2.1 for latent attention.
 
+mod of;
+
 use dh_units::real;
 
 /// The dimensions of latent attention, in elements.
@@ -37,6 +39,8 @@ pub enum Attention {
 pub enum Mlp {
     /// Two matrices with GELU between, with biases, as in GPT.
     Gelu2,
+    /// Two matrices with a squared `ReLU` between, without biases.
+    Relu2,
     /// Three matrices, gate and up before down, without biases, as in Llama.
     Swiglu3,
 }
@@ -45,7 +49,7 @@ impl Mlp {
     /// Matrices of `hidden x ffn`.
     pub const fn matrices(self) -> u64 {
         match self {
-            Self::Gelu2 => 2,
+            Self::Gelu2 | Self::Relu2 => 2,
             Self::Swiglu3 => 3,
         }
     }
@@ -64,6 +68,34 @@ pub struct Experts {
     pub shared_ffn: u64,
     /// Layers at the start that have a dense block instead.
     pub dense_layers: u64,
+}
+
+/// What the layers of a model that are not all alike are, by count. All zero: each layer has attention over everything and
+/// a feed-forward block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mix {
+    /// Layers with attention; 0 is every layer.
+    pub attention_layers: u64,
+    /// Of these, layers that see only `window` tokens back.
+    pub window_layers: u64,
+    /// Tokens that such a layer sees.
+    pub window: u64,
+    /// Layers with a state of fixed size in place of keys and values: linear attention, state spaces.
+    pub state_layers: u64,
+    /// Heads of such a layer.
+    pub state_heads: u64,
+    /// Width of one of them.
+    pub state_head_dim: u64,
+    /// Groups of heads that share keys and queries.
+    pub state_groups: u64,
+    /// Width of these keys and queries.
+    pub state_size: u64,
+    /// Layers with a feed-forward block; 0 is every layer.
+    pub feed_forward_layers: u64,
+    /// Layers that attend to an encoder's output as well.
+    pub cross_attention_layers: u64,
+    /// Width of what goes into a routed expert and comes out; 0 is the residual stream's.
+    pub expert_hidden: u64,
 }
 
 /// A transformer.
@@ -93,10 +125,38 @@ pub struct Architecture {
     pub tied_embeddings: bool,
     /// It reads in both directions and never decodes, so that it keeps no cache.
     pub encoder: bool,
+    /// What layers are, where they are not all alike.
+    pub mix: Mix,
 }
 
 impl Architecture {
-    /// Parameters of attention in one layer.
+    /// Layers with attention.
+    pub const fn attention_layers(&self) -> u64 {
+        if self.mix.attention_layers == 0 { self.layers } else { self.mix.attention_layers }
+    }
+
+    /// Layers with a feed-forward block.
+    pub const fn feed_forward_layers(&self) -> u64 {
+        if self.mix.feed_forward_layers == 0 { self.layers } else { self.mix.feed_forward_layers }
+    }
+
+    /// Width of what goes into a routed expert.
+    pub const fn expert_hidden(&self) -> u64 {
+        if self.mix.expert_hidden == 0 { self.hidden } else { self.mix.expert_hidden }
+    }
+
+    /// Parameters that mix tokens with each other in one layer; of layers of several kinds the mean.
+    pub fn mixer_parameters(&self) -> f64 {
+        let mix = self.mix;
+        let attention = real(self.attention_layers() + mix.cross_attention_layers) * self.attention_parameters();
+        // Linear attention: values, a gate and the output of each head, keys and queries of each group, two factors a head.
+        let width = 3.0 * real(mix.state_heads) * real(mix.state_head_dim)
+            + 2.0 * real(mix.state_groups) * real(mix.state_size)
+            + 2.0 * real(mix.state_heads);
+        (attention + real(mix.state_layers) * real(self.hidden) * width) / real(self.layers.max(1))
+    }
+
+    /// Parameters of attention in one layer that has it.
     pub fn attention_parameters(&self) -> f64 {
         let (h, heads) = (real(self.hidden), real(self.heads));
         match self.attention {
@@ -130,7 +190,7 @@ impl Architecture {
                     + real(self.ffn)
                     + h
             }
-            Mlp::Swiglu3 => 2.0 * h,
+            Mlp::Relu2 | Mlp::Swiglu3 => 2.0 * h,
         }
     }
 
@@ -145,21 +205,31 @@ impl Architecture {
         let matrices = real(self.mlp.matrices());
         let block = match self.experts {
             Some(experts) if self.has_experts(index) => {
-                matrices * h * real(experts.shared_ffn) + h * real(experts.count)
+                let narrowed = if self.mix.expert_hidden == 0 { 0.0 } else { 2.0 * h * real(self.mix.expert_hidden) };
+                matrices * h * real(experts.shared_ffn) + h * real(experts.count) + narrowed
             }
             Some(_) | None => matrices * h * real(self.ffn),
         };
-        self.attention_parameters() + self.vector_parameters() + block
+        self.mixer_parameters() + self.vector_parameters() + block * self.feed_forward_share()
     }
 
     /// Parameters of all routed experts of layer `index`.
     pub fn expert_parameters(&self, index: u64) -> f64 {
         match self.experts {
             Some(experts) if self.has_experts(index) => {
-                real(self.mlp.matrices()) * real(self.hidden) * real(experts.ffn) * real(experts.count)
+                real(self.mlp.matrices())
+                    * real(self.expert_hidden())
+                    * real(experts.ffn)
+                    * real(experts.count)
+                    * self.feed_forward_share()
             }
             Some(_) | None => 0.0,
         }
+    }
+
+    /// Layers with a feed-forward block over all layers.
+    fn feed_forward_share(&self) -> f64 {
+        real(self.feed_forward_layers()) / real(self.layers.max(1))
     }
 
     /// Parameters of one embedding matrix.
@@ -220,6 +290,7 @@ pub(crate) mod tests {
             experts: None,
             tied_embeddings: true,
             encoder: false,
+            mix: Mix::default(),
         }
     }
 
@@ -238,6 +309,7 @@ pub(crate) mod tests {
             experts: None,
             tied_embeddings: false,
             encoder: false,
+            mix: Mix::default(),
         }
     }
 
@@ -256,6 +328,7 @@ pub(crate) mod tests {
             experts: Some(Experts { count: 256, top_k: 8, ffn: 2048, shared_ffn: 2048, dense_layers: 3 }),
             tied_embeddings: false,
             encoder: false,
+            mix: Mix::default(),
         }
     }
 

@@ -24,6 +24,15 @@ pub enum Sharding {
     Weights,
 }
 
+/// Which weights learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trained {
+    /// All.
+    All,
+    /// Small matrices beside frozen ones (low-rank adaptation): frozen weights have no gradients.
+    Adapters,
+}
+
 /// What the forward pass throws away and the backward pass computes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recompute {
@@ -36,6 +45,34 @@ pub enum Recompute {
     Operators,
     /// All but each layer's input.
     Full,
+}
+
+/// Modules whose outputs are thrown away and computed again one by one, besides [`Recompute`]: Megatron-Core's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Released(u8);
+
+impl Released {
+    /// None.
+    pub const NOTHING: Self = Self(0);
+    /// What norms hand on to the next product.
+    pub const NORMS: Self = Self(1);
+    /// Queries, keys and values of latent attention, which its up-projections give.
+    pub const UP_PROJECTIONS: Self = Self(2);
+    /// What experts' activation functions hand on.
+    pub const ACTIVATIONS: Self = Self(4);
+    /// All of the block of experts but its input.
+    pub const EXPERTS: Self = Self(8);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `module` is thrown away.
+    pub const fn has(self, module: Self) -> bool {
+        self.0 & module.0 == module.0
+    }
 }
 
 /// Which of the model's states live in host memory.
@@ -56,6 +93,9 @@ pub enum Schedule {
     OneForwardOneBackward,
     /// All forwards, then all backwards: every micro-batch is in flight.
     AllForward,
+    /// One forward, one backward, the gradients of weights put off to fill the bubble (ZB-H1 of Qi et al. 2023): as many
+    /// micro-batches in flight as in the plain pipeline. Not interleaved.
+    ZeroBubble,
 }
 
 /// How attention is computed.
@@ -135,6 +175,10 @@ pub struct Layout {
     pub etp: u64,
     /// What replicas share out.
     pub sharding: Sharding,
+    /// Replicas that share out among themselves; 0 is all of them. With fewer, each group has a whole copy (hybrid sharding).
+    pub shard_group: u64,
+    /// What is trained.
+    pub trained: Trained,
     /// Sequences per micro-batch and replica.
     pub micro_batch: u64,
     /// Micro-batches per step; `None` is enough to fill the pipeline.
@@ -143,6 +187,8 @@ pub struct Layout {
     pub sequence: u64,
     /// What is computed again.
     pub recompute: Recompute,
+    /// Modules that are computed again one by one.
+    pub released: Released,
     /// Norms and dropouts are split along the sequence over `tp`.
     pub sequence_parallel: bool,
     /// Dropout masks are kept, a byte an element.
@@ -171,10 +217,13 @@ impl Default for Layout {
             ep: 1,
             etp: 1,
             sharding: Sharding::None,
+            shard_group: 0,
+            trained: Trained::All,
             micro_batch: 1,
             micro_batches: None,
             sequence: 2048,
             recompute: Recompute::None,
+            released: Released::NOTHING,
             sequence_parallel: false,
             dropout: false,
             kernel: AttentionKernel::Flash,
@@ -197,6 +246,11 @@ impl Layout {
         real(self.dp) * real(self.cp)
     }
 
+    /// Replicas that share out states among themselves.
+    pub fn shard_replicas(&self) -> f64 {
+        if self.shard_group == 0 { self.replicas() } else { real(self.shard_group).min(self.replicas()) }
+    }
+
     /// Replicas of one expert.
     pub fn expert_replicas(&self) -> f64 {
         (real(self.tp) * real(self.cp) * real(self.dp) / (real(self.ep) * real(self.etp))).max(1.0)
@@ -214,7 +268,7 @@ impl Layout {
         match self.schedule {
             Schedule::AllForward => self.micro_batches.map_or(pp, real),
             Schedule::OneForwardOneBackward if self.vpp > 1 => ((2.0 * later + (vpp - 1.0) * pp + 1.0) / vpp).min(most),
-            Schedule::OneForwardOneBackward => (later + 1.0).min(most),
+            Schedule::OneForwardOneBackward | Schedule::ZeroBubble => (later + 1.0).min(most),
         }
     }
 
@@ -265,6 +319,9 @@ impl Layout {
         }
         if self.pp.saturating_mul(self.vpp) > architecture.layers {
             return too_fine("pp * vpp", self.pp.saturating_mul(self.vpp), "at most the layers");
+        }
+        if self.schedule == Schedule::ZeroBubble && self.vpp > 1 {
+            return too_fine("vpp", self.vpp, "1 without a bubble");
         }
         if self.ep > architecture.experts.map_or(1, |experts| experts.count) {
             return too_fine("ep", self.ep, "at most the experts");

@@ -10,14 +10,18 @@ mod activations;
 mod entry;
 pub mod golden;
 
+mod needed;
 mod overheads;
 mod serving;
 mod states;
 mod training;
+mod tuning;
 
+pub use needed::needed;
 pub use overheads::Overheads;
 pub use serving::{Serving, ServingLayout, inference};
 pub use training::{Memory, StageMemory, training};
+pub use tuning::{Base, Gathered, Gradients, Kept, Kernels, Places, Trained, Tuning, Untied, tuning};
 
 use dh_units::Bytes;
 

@@ -87,7 +87,7 @@ pub struct Size {
 /// [`Error::Impossible`] if a number is zero or not finite, [`Error::DoesNotFit`] if the state does not fit into all accelerators.
 pub fn size(run: &Run, prefix: &str, inputs: [&str; 8], ledger: &mut Ledger) -> Result<Size, Error> {
     check(run)?;
-    let [parameters, active, tokens, batch, accelerators, peak, memory, mfu] = inputs;
+    let [_, active, tokens, batch, accelerators, peak, _, mfu] = inputs;
     let id = |name: &str| format!("{prefix}.{name}");
     let (work_id, speed_id, time_id) = (id("work"), id("speed"), id("time"));
     let work = Flop(FLOP_PER_PARAMETER_TOKEN * real(run.active) * run.tokens.as_f64());
@@ -117,7 +117,65 @@ pub fn size(run: &Run, prefix: &str, inputs: [&str; 8], ledger: &mut Ledger) -> 
     ledger.derived(&steps_id, "optimiser steps", steps, format!("{} / {}", run.tokens, run.batch), &[tokens, batch]);
     let step = time / real(steps);
     ledger.derived(&step_id, "time of one step", step, format!("{time} / {steps} steps"), &[&time_id, &steps_id]);
+    needs(run, &Paced { work, speed, time, steps, step, copy: None }, prefix, inputs, ledger)
+}
 
+/// What a layout of the run and a model of its step say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Time of one step.
+    pub step: Seconds,
+    /// Tokens of one step, which may differ a little from what was asked.
+    pub batch: Tokens,
+    /// Work of the model in one step, attention included.
+    pub work: Flop,
+    /// Accelerators of one copy.
+    pub copy: u64,
+}
+
+/// As [`size`], with the time of a step known: `PREFIX.step`, and `PREFIX.batch` for its tokens, are in the ledger already.
+/// # Errors
+/// [`Error::Impossible`] if a number is zero or not finite.
+pub fn paced(run: &Run, pace: &Pace, prefix: &str, inputs: [&str; 8], ledger: &mut Ledger) -> Result<Size, Error> {
+    check(run)?;
+    if pace.batch.0 == 0 || !pace.step.0.is_finite() || pace.step.0 <= 0.0 || pace.copy == 0 {
+        return Err(Error::Impossible("a step needs tokens, a time above zero and accelerators"));
+    }
+    let [_, active, tokens, ..] = inputs;
+    let id = |name: &str| format!("{prefix}.{name}");
+    let steps = run.tokens.0.div_ceil(pace.batch.0);
+    let [steps_id, step_id, time_id, work_id, batch_id] = ["steps", "step", "time", "work", "batch"].map(id);
+    let formula = format!("{} / {}", run.tokens, pace.batch);
+    ledger.derived(&steps_id, "optimiser steps", steps, formula, &[tokens, &batch_id]);
+    let time = pace.step * real(steps);
+    let formula = format!("{steps} steps x {}", pace.step);
+    ledger.derived(&time_id, "time without interruptions", time, formula, &[&steps_id, &step_id]);
+    let work = Flop(pace.work.0 * real(steps));
+    let formula = format!("{steps} steps x {} of parameters and attention", pace.work);
+    ledger.derived(&work_id, "work of the training", work, formula, &[active, &steps_id]);
+    let speed = FlopPerSec(work.0 / time.0);
+    let formula = format!("{work} / {time}");
+    ledger.derived(&id("speed"), "speed of the hall on it", speed, formula, &[&work_id, &time_id]);
+    needs(run, &Paced { work, speed, time, steps, step: pace.step, copy: Some(pace.copy) }, prefix, inputs, ledger)
+}
+
+/// How fast a run goes.
+struct Paced {
+    work: Flop,
+    speed: FlopPerSec,
+    time: Seconds,
+    steps: u64,
+    step: Seconds,
+    /// Accelerators of one copy, where a layout says.
+    copy: Option<u64>,
+}
+
+/// State, exchange and reading of a run that goes so fast.
+fn needs(run: &Run, paced: &Paced, prefix: &str, inputs: [&str; 8], ledger: &mut Ledger) -> Result<Size, Error> {
+    let [parameters, _, _, batch, accelerators, _, memory, _] = inputs;
+    let id = |name: &str| format!("{prefix}.{name}");
+    let step_id = id("step");
+    let Paced { work, speed, time, steps, step, copy } = *paced;
     let state = bytes(STATE_BYTES_PER_PARAMETER * real(run.parameters));
     let (state_id, spread_id) = (id("state"), id("spread"));
     ledger.derived(
@@ -128,14 +186,15 @@ pub fn size(run: &Run, prefix: &str, inputs: [&str; 8], ledger: &mut Ledger) -> 
         &[parameters],
     );
     let room = run.memory.as_f64() * STATE_SHARE;
-    let spread = whole((state.as_f64() / room).ceil()).max(1);
-    ledger.derived(
-        &spread_id,
-        "accelerators that hold one copy",
-        spread,
-        format!("{state} / ({} x {STATE_SHARE} left by activations and buffers, a stated assumption)", run.memory),
-        &[&state_id, memory],
-    );
+    let spread = copy.unwrap_or_else(|| whole((state.as_f64() / room).ceil()).max(1));
+    let title = "accelerators that hold one copy";
+    if copy.is_some() {
+        ledger.derived(&spread_id, title, spread, "TP x PP of the layout", &[&id("layout")]);
+    } else {
+        let formula =
+            format!("{state} / ({} x {STATE_SHARE} left by activations and buffers, a stated assumption)", run.memory);
+        ledger.derived(&spread_id, title, spread, formula, &[&state_id, memory]);
+    }
     if spread > run.accelerators {
         return Err(Error::DoesNotFit { needed: spread, available: run.accelerators });
     }

@@ -1,7 +1,7 @@
 //! What must hold of the memory of any model in any layout.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::allow_attributes, reason = "a test")]
 
-use dh_perf::architecture::{Architecture, Attention, Experts, Mlp};
+use dh_perf::architecture::{Architecture, Attention, Experts, Mix, Mlp};
 use dh_perf::layout::{AttentionKernel, Layout, Recompute, Sharding};
 use dh_perf::memory::{Memory, Overheads, ServingLayout, inference, training};
 use dh_units::Bytes;
@@ -31,6 +31,7 @@ fn shapes() -> impl Strategy<Value = Architecture> {
                 }),
                 tied_embeddings: gated,
                 encoder: false,
+                mix: Mix::default(),
             }
         },
     )

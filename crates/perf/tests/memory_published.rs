@@ -3,7 +3,7 @@
 //! Targets: states within 5 %, kept activations within 3 %, on every row. Source: `golden/README.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "a test")]
 
-use dh_perf::architecture::{Architecture, Attention, Mlp};
+use dh_perf::architecture::{Architecture, Attention, Mix, Mlp};
 use dh_perf::memory::golden::{Row, outcome};
 use dh_perf::validation::{Outcome, summarise, summarise_by};
 
@@ -29,6 +29,7 @@ fn shape(model: &str) -> Option<Architecture> {
         experts: None,
         tied_embeddings: true,
         encoder: false,
+        mix: Mix::default(),
     })
 }
 

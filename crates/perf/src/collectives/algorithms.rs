@@ -8,6 +8,12 @@ use dh_units::{Bytes, Seconds};
 
 use super::{Algorithm, Fabric, Group, Kind, Links, Terms};
 
+/// Ports by which the rings and trees of one domain leave it at most: `CoreWeave`'s 20 racks of 72 reach 433 GB/s of bus
+/// bandwidth, which is ten ports of 400 Gb/s. Nodes have fewer, so that nothing else says whether racks of others do.
+const PORTS: f64 = 10.0;
+/// The port that [`ScaleOutProfile::fill`](super::ScaleOutProfile) is stated for, bytes a second.
+const FILLED: f64 = 50e9;
+
 /// One exchange, its sizes as real numbers.
 struct Exchange<'a> {
     kind: Kind,
@@ -26,24 +32,31 @@ struct Exchange<'a> {
     fabric: &'a Fabric,
 }
 
-/// Every algorithm that does `kind` here, with its cost. `group` has two ranks or more, and `fabric` what it needs.
-pub(super) fn candidates(kind: Kind, bytes: Bytes, group: Group, fabric: &Fabric) -> Vec<(Algorithm, Terms)> {
+/// Hands every algorithm that does `kind` here to `offer`, with its cost. `group` has two ranks or more, and `fabric` what it
+/// needs. Nothing is allocated: a search over layouts asks for millions of times.
+pub(super) fn candidates(
+    kind: Kind,
+    bytes: Bytes,
+    group: Group,
+    fabric: &Fabric,
+    offer: &mut impl FnMut(Algorithm, Terms),
+) {
     let exchange = Exchange::new(kind, bytes, group, fabric);
-    let mut all = Vec::with_capacity(4);
     match kind {
-        Kind::AllToAll => all.push((Algorithm::Direct, exchange.direct())),
-        Kind::SendReceive => all.push((Algorithm::Direct, exchange.message())),
+        Kind::AllToAll => offer(Algorithm::Direct, exchange.direct()),
+        Kind::SendReceive => offer(Algorithm::Direct, exchange.message()),
         Kind::AllReduce | Kind::AllGather | Kind::ReduceScatter | Kind::Broadcast => {
-            all.push(match fabric.scale_up.links {
-                Links::Torus(dimensions) if exchange.is_whole_torus(dimensions) => {
-                    (Algorithm::TorusRings, exchange.torus_rings(dimensions))
+            match fabric.scale_up.links {
+                Links::Torus(sides) if exchange.domains < 1.5 => {
+                    offer(Algorithm::TorusRings, exchange.torus_rings(sides));
                 }
-                Links::Torus(_) | Links::Switched | Links::FullMesh | Links::Host => (Algorithm::Ring, exchange.ring()),
-            });
-            exchange.trees(&mut all);
+                Links::Torus(_) | Links::Switched | Links::FullMesh | Links::Host => {
+                    offer(Algorithm::Ring, exchange.ring());
+                }
+            }
+            exchange.trees(offer);
         }
     }
-    all
 }
 
 impl<'a> Exchange<'a> {
@@ -54,15 +67,13 @@ impl<'a> Exchange<'a> {
         let reach = match up.links {
             Links::FullMesh => f64::from(per_domain.max(2) - 1) / f64::from(up.accelerators.max(2) - 1),
             Links::Host => (inside.max(2.0) / 2.0).powf(-up.profile.contention),
-            // A part of a torus is taken as a ring along one dimension: stated assumption, the least it can have.
-            Links::Torus(size) if size.iter().map(|&d| f64::from(d.max(1))).product::<f64>() > inside => {
-                1.0 / f64::from(count(size).max(1))
-            }
-            Links::Torus(_) | Links::Switched => 1.0,
+            Links::Torus(sides) => used(sides, inside) / f64::from(count(sides).max(1)),
+            Links::Switched => 1.0,
         };
         let network = match fabric.scale_out {
             Some(network) if domains > 1 => {
-                inside * network.bandwidth.0 / network.oversubscription.max(1.0) * network.profile.share
+                let ports = if kind == Kind::AllToAll { inside } else { inside.min(PORTS) };
+                ports * network.bandwidth.0 / network.oversubscription.max(1.0) * network.profile.share
             }
             Some(_) | None => f64::INFINITY,
         };
@@ -82,9 +93,10 @@ impl<'a> Exchange<'a> {
     fn terms(&self, steps: f64, inside: f64, between: f64) -> Terms {
         let up = &self.fabric.scale_up.profile;
         let (mut start, mut pipeline) = (up.launch.0, fill(up.fill.0, up.crossover, self.bytes));
-        if let Some(out) = self.spanned() {
+        if let Some(network) = self.fabric.scale_out.filter(|_| self.domains > 1.5) {
+            let out = &network.profile;
             start += out.launch.0;
-            pipeline += fill(out.fill.0, out.crossover, self.bytes);
+            pipeline += fill(out.fill.0 * (FILLED / network.bandwidth.0), out.crossover, self.bytes);
         }
         Terms { latency: Seconds(start + steps), pipeline: Seconds(pipeline), bandwidth: Seconds(inside.max(between)) }
     }
@@ -116,7 +128,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Trees over the domains, with or without switches that add. Only sums and broadcasts go up and down trees.
-    fn trees(&self, all: &mut Vec<(Algorithm, Terms)>) {
+    fn trees(&self, offer: &mut impl FnMut(Algorithm, Terms)) {
         let up = &self.fabric.scale_up;
         let rounds = match self.kind {
             Kind::AllReduce => 2.0,
@@ -130,7 +142,7 @@ impl<'a> Exchange<'a> {
         if self.domains > 1.5 {
             let inside =
                 if self.shares_domain() { rounds * self.bytes / (self.link * up.profile.ring_share) } else { 0.0 };
-            all.push((Algorithm::Tree, self.terms(steps, inside, between)));
+            offer(Algorithm::Tree, self.terms(steps, inside, between));
         }
         // NCCL's tuner leaves four and fewer to the ring (ml-engineering's ramp of H200: NVLS from 5 ranks on).
         let adds = up.in_switch && up.links == Links::Switched && up.profile.switch_share > 0.0 && self.inside > 4.5;
@@ -140,7 +152,7 @@ impl<'a> Exchange<'a> {
         // Each accelerator gives its vector to be added, and reads and multicasts one part of it: S (1 + 1/n) on a link.
         let in_switch = (1.0 + 1.0 / self.inside) * self.bytes / (self.link * up.profile.switch_share);
         if adds {
-            all.push((Algorithm::InSwitch, self.terms(steps, in_switch, between)));
+            offer(Algorithm::InSwitch, self.terms(steps, in_switch, between));
         }
         if let Some(out) = self.fabric.scale_out.filter(|out| out.in_network && self.domains > 1.5) {
             let inside = match (self.shares_domain(), adds) {
@@ -150,7 +162,7 @@ impl<'a> Exchange<'a> {
             };
             // Once up and once down, whatever the number of domains. `network` has the share of plain sends in it.
             let between = self.bytes / (self.network / out.profile.share * out.profile.in_network_share);
-            all.push((Algorithm::InNetwork, self.terms(chain + 2.0 * self.hop(), inside, between)));
+            offer(Algorithm::InNetwork, self.terms(chain + 2.0 * self.hop(), inside, between));
         }
     }
 
@@ -160,7 +172,10 @@ impl<'a> Exchange<'a> {
         let part = self.bytes / self.ranks;
         let distance = match self.fabric.scale_up.links {
             // A message crosses a quarter of a ring of each dimension on average, and uses a link at every hop.
-            Links::Torus(size) => size.iter().filter(|&&d| d > 1).map(|&d| f64::from(d) / 4.0).sum::<f64>().max(1.0),
+            Links::Torus(sides) => {
+                let dimensions = used(sides, self.inside);
+                (dimensions * self.inside.powf(1.0 / dimensions) / 4.0).max(1.0)
+            }
             Links::Switched | Links::FullMesh | Links::Host => 1.0,
         };
         let inside = (self.inside - 1.0 + up.direct_copy) * part * distance / (self.link * up.direct_share);
@@ -172,24 +187,32 @@ impl<'a> Exchange<'a> {
     fn message(&self) -> Terms {
         let up = &self.fabric.scale_up.profile;
         if self.spanned().is_some() {
-            return self.terms(self.hop(), 0.0, self.bytes * self.inside / self.network);
+            return self.terms(self.hop(), 0.0, self.bytes * self.inside.min(PORTS) / self.network);
         }
         self.terms(up.peer.0, self.bytes / (self.link * up.direct_share), 0.0)
     }
 
-    fn is_whole_torus(&self, size: [u32; 3]) -> bool {
-        let all = size.iter().map(|&d| f64::from(d.max(1))).product::<f64>();
-        count(size) > 0 && self.domains < 1.5 && (self.ranks - all).abs() < 0.5
-    }
-
-    /// Rings along each dimension, a part of the vector starting on each, so that every link is used.
-    fn torus_rings(&self, size: [u32; 3]) -> Terms {
+    /// Rings along each dimension of the part of the torus that takes part, a part of the vector starting on each, so that
+    /// every link there is used.
+    fn torus_rings(&self, sides: [u32; 3]) -> Terms {
         let up = &self.fabric.scale_up.profile;
         let rounds = if self.kind == Kind::AllReduce { 2.0 } else { 1.0 };
         let part = if self.kind == Kind::Broadcast { 1.0 } else { rounds * (self.ranks - 1.0) / self.ranks };
-        let steps = size.iter().map(|&d| f64::from(d.max(1) - 1)).sum::<f64>() * rounds;
+        let dimensions = used(sides, self.ranks);
+        let steps = dimensions * (self.ranks.powf(1.0 / dimensions) - 1.0) * rounds;
         self.terms(up.step.0 * steps, part * self.bytes / (self.link * up.ring_share), 0.0)
     }
+}
+
+/// Dimensions of a torus that a group of `ranks` spans: stated assumption, parts are dealt out four along a dimension before
+/// they grow along the next, as slices of four by four and cubes of four by four by four are.
+fn used(sides: [u32; 3], ranks: f64) -> f64 {
+    let spanned = match ranks {
+        few if few < 15.5 => 1.0,
+        some if some < 63.5 => 2.0,
+        _ => 3.0,
+    };
+    f64::from(count(sides).max(1)).min(spanned)
 }
 
 /// Dimensions that exist.

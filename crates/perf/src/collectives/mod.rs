@@ -1,6 +1,6 @@
 //! How long ranks take to exchange, on links inside a scale-up domain and a network between domains.
 //!
-//! Pure; O(1) for each call. A time is `latency + pipeline + bandwidth`: the steps of the algorithm, what the library pays
+//! Pure; O(1) for each call, without allocation. A time is `latency + pipeline + bandwidth`: the steps of the algorithm, what the library pays
 //! until its pipeline is full, and the bytes over the slowest link. The library is taken to choose the fastest of the
 //! algorithms it has ([`Algorithm`]), as its tuner means to do.
 //!
@@ -12,11 +12,13 @@
 mod algorithms;
 pub mod golden;
 mod interval;
+mod one_sided;
 mod profile;
 
 use dh_units::{Bytes, BytesPerSec, Seconds, real};
 use serde::{Deserialize, Serialize};
 
+pub use one_sided::one_sided;
 pub use profile::{ScaleOutProfile, ScaleUpProfile};
 
 /// What the ranks do together.
@@ -254,12 +256,12 @@ fn predict(
         return Ok(alone());
     }
     let mut best: Option<(Algorithm, Terms)> = None;
-    for (algorithm, terms) in algorithms::candidates(kind, bytes, group, fabric) {
+    algorithms::candidates(kind, bytes, group, fabric, &mut |algorithm, terms| {
         let wanted = asked.is_none_or(|asked| asked == algorithm);
         if wanted && best.is_none_or(|(_, least)| terms.total() < least.total()) {
             best = Some((algorithm, terms));
         }
-    }
+    });
     // Every kind has a candidate everywhere, so only an algorithm that was asked for can be missing.
     let (algorithm, terms) = best.ok_or(Error::NoAlgorithm(asked.unwrap_or(Algorithm::Alone)))?;
     let seconds = terms.total();

@@ -7,7 +7,7 @@
 use dh_units::real;
 
 use crate::architecture::{Architecture, Attention, Mlp};
-use crate::layout::{AttentionKernel, Layout, Loss, Recompute};
+use crate::layout::{AttentionKernel, Layout, Loss, Recompute, Released};
 
 /// Bytes of an element outside of matrix products.
 const HALF: f64 = 2.0;
@@ -23,8 +23,8 @@ pub(super) fn kept(shape: &Architecture, layout: &Layout, index: u64) -> f64 {
     let around = if layout.sequence_parallel { tp } else { 1.0 };
     let h = real(shape.hidden);
     match layout.recompute {
-        Recompute::None => layer(shape, layout, index, layout.kernel),
-        Recompute::Selective => layer(shape, layout, index, AttentionKernel::Flash),
+        Recompute::None => layer(shape, layout, index, layout.kernel, layout.released),
+        Recompute::Selective => layer(shape, layout, index, AttentionKernel::Flash, layout.released),
         Recompute::Full => HALF * h / around,
         // Layer input, attention's output, and the products with odd numbers: queries, values, gate or up, down.
         Recompute::Operators => {
@@ -41,10 +41,11 @@ pub(super) fn at_work(shape: &Architecture, layout: &Layout, index: u64) -> f64 
     let tp = real(layout.tp);
     // The gradient of what enters the activation function: gate and up together, or up alone.
     let gradients = HALF * real(shape.mlp.matrices() - 1) * inner_width(shape, index) / tp;
+    let whole = || layer(shape, layout, index, layout.kernel, Released::NOTHING);
     let again = match layout.recompute {
-        Recompute::None => 0.0,
-        Recompute::Selective => layer(shape, layout, index, layout.kernel) - kept(shape, layout, index),
-        Recompute::Operators | Recompute::Full => layer(shape, layout, index, layout.kernel),
+        Recompute::None if layout.released == Released::NOTHING => 0.0,
+        Recompute::None | Recompute::Selective => whole() - kept(shape, layout, index),
+        Recompute::Operators | Recompute::Full => whole(),
     };
     gradients + again
 }
@@ -98,39 +99,61 @@ fn inner_width(shape: &Architecture, index: u64) -> f64 {
     }
 }
 
-/// Bytes that layer `index` keeps of one token when nothing is thrown away.
-fn layer(shape: &Architecture, layout: &Layout, index: u64, kernel: AttentionKernel) -> f64 {
+/// Bytes that layer `index` keeps of one token when no more is thrown away than `released`. Where layers are of several kinds,
+/// the mean of them.
+fn layer(shape: &Architecture, layout: &Layout, index: u64, kernel: AttentionKernel, released: Released) -> f64 {
     let (h, tp) = (real(shape.hidden), real(layout.tp));
     let around = if layout.sequence_parallel { tp } else { 1.0 };
     let product = layout.precision.product_input;
+    let share = |layers: u64| real(layers) / real(shape.layers.max(1));
+    let (with_attention, with_state) = (share(shape.attention_layers()), share(shape.mix.state_layers));
+    let with_block = share(shape.feed_forward_layers());
+    // Each norm keeps its input and hands on what the next product keeps. A plain layer has two.
+    let handed_on = if released.has(Released::NORMS) { 0.0 } else { product };
     let core = attention(shape);
-    // Each norm keeps its input and hands on what the next product keeps.
-    let mut outer = 2.0 * (HALF + product) * h + HALF * core.latent;
+    let mut outer =
+        (with_attention + with_state + with_block) * (HALF + handed_on) * h + HALF * core.latent * with_attention;
     if layout.dropout {
         outer += 2.0 * h;
     }
-    let mut inner = HALF * (core.queries + core.keys + core.values) + product * core.out;
+    let expanded = if released.has(Released::UP_PROJECTIONS) { 0.0 } else { core.queries + core.keys + core.values };
+    let mut mixed = HALF * expanded + product * core.out;
     if kernel == AttentionKernel::Unfused {
         // Softmax, its dropout's mask and output: 5 a s (4 a s without dropout, whose output then is the softmax).
         let scores = real(shape.heads) * real(layout.sequence);
-        inner += if layout.dropout { 5.0 } else { 2.0 } * scores;
+        mixed += if layout.dropout { 5.0 } else { 2.0 } * scores;
     }
+    let inner = mixed * with_attention + state(shape, product) * with_state;
+    let activated = |released: bool| if released { 0.0 } else { product };
     let between = match shape.mlp {
-        Mlp::Gelu2 => HALF + product,
-        Mlp::Swiglu3 => 2.0 * HALF + product,
+        Mlp::Gelu2 | Mlp::Relu2 => HALF,
+        Mlp::Swiglu3 => 2.0 * HALF,
     };
     match shape.experts {
+        Some(_) if shape.has_experts(index) && released.has(Released::EXPERTS) => outer / around + inner / tp,
         Some(experts) if shape.has_experts(index) => {
             let copies = real(experts.top_k);
             // With experts dealt out evenly each device works on as many copies as its tokens have. A device that splits the
             // sequence, or experts that are not split, hold a share of the tokens.
             let share = if layout.sequence_parallel || layout.etp > 1 { tp } else { 1.0 };
-            let routed = copies * (between * real(experts.ffn) + (product + HALF) * h) / share;
-            inner += between * real(experts.shared_ffn);
-            outer / around + inner / tp + routed
+            let of_expert = between + activated(released.has(Released::ACTIVATIONS));
+            let routed =
+                copies * (of_expert * real(experts.ffn) + (product + HALF) * real(shape.expert_hidden())) / share;
+            let shared = (between + product) * real(experts.shared_ffn) / tp;
+            outer / around + inner / tp + (routed + shared) * with_block
         }
-        Some(_) | None => outer / around + (inner + between * real(shape.ffn)) / tp,
+        Some(_) | None => outer / around + (inner + (between + product) * real(shape.ffn) * with_block) / tp,
     }
+}
+
+/// Bytes that a layer with a state of fixed size keeps of a token besides its norm: values, gate, keys, queries and factors as
+/// one product gives them, and the scan's output before and after its own norm. Source: Dao and Gu 2024, section 8.1; the
+/// fused scan computes the rest again.
+fn state(shape: &Architecture, product: f64) -> f64 {
+    let mix = shape.mix;
+    let width = real(mix.state_heads) * real(mix.state_head_dim);
+    let merged = 2.0 * width + 2.0 * real(mix.state_groups) * real(mix.state_size) + real(mix.state_heads);
+    HALF * (merged + width) + product * width
 }
 
 #[cfg(test)]
@@ -151,5 +174,39 @@ mod tests {
         assert!((with(Recompute::Selective, false) - (10.0 + 24.0 / t)).abs() < 1e-9);
         assert!((with(Recompute::Selective, true) - 34.0 / t).abs() < 1e-9);
         assert!((with(Recompute::Full, false) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn modules_that_are_computed_again_are_not_kept_and_come_back_at_work() {
+        let shape = crate::architecture::tests::deepseek_v3();
+        let plain = Layout::default();
+        let modules = [Released::NORMS, Released::UP_PROJECTIONS, Released::ACTIVATIONS, Released::EXPERTS];
+        for module in modules {
+            let released = Layout { released: module, ..plain };
+            let saved = kept(&shape, &plain, 10) - kept(&shape, &released, 10);
+            assert!(saved > 0.0, "{module:?}");
+            assert!((at_work(&shape, &released, 10) - at_work(&shape, &plain, 10) - saved).abs() < 1e-6, "{module:?}");
+        }
+        let both = Layout { released: Released::NORMS.and(Released::EXPERTS), ..plain };
+        let one = Layout { released: Released::EXPERTS, ..plain };
+        assert!(kept(&shape, &both, 10) < kept(&shape, &one, 10));
+    }
+
+    #[test]
+    fn a_hybrid_keeps_the_share_of_each_kind_of_layer() {
+        let plain = crate::architecture::tests::llama_8b();
+        let mut hybrid = plain;
+        hybrid.mix.attention_layers = 8;
+        hybrid.mix.feed_forward_layers = 8;
+        let layout = Layout::default();
+        // A quarter of the layers are plain and the rest empty: a quarter is kept of each on average.
+        let quarter = kept(&plain, &layout, 0) / 4.0;
+        assert!((kept(&hybrid, &layout, 0) - quarter).abs() < 1e-6 * quarter);
+        hybrid.mix.state_layers = 16;
+        (hybrid.mix.state_heads, hybrid.mix.state_head_dim) = (64, 64);
+        (hybrid.mix.state_groups, hybrid.mix.state_size) = (8, 128);
+        // Half of the layers have a state: a norm, 2 x 4096 + 2 x 1024 + 64 of one product, and the output twice.
+        let state = 0.5 * (4.0 * 4096.0 + 2.0 * (10_304.0 + 4096.0) + 2.0 * 4096.0);
+        assert!((kept(&hybrid, &layout, 0) - quarter - state).abs() < 1e-6 * quarter);
     }
 }

@@ -19,7 +19,7 @@ impl Memory {
         ledger.given(&parameters, "parameters of the model", whole(shape.parameters()), "shape of the model");
         ledger.given(&tp, "tensor parallelism", layout.tp, asked);
         ledger.given(&pp, "pipeline stages", layout.pp, asked);
-        ledger.given(&replicas, "replicas that share states out: dp x cp", whole(layout.replicas()), asked);
+        ledger.given(&replicas, "replicas that share states out: dp x cp", whole(layout.shard_replicas()), asked);
         let [batch, sequence] = ["micro_batch", "sequence"].map(id);
         ledger.given(&batch, "sequences of a micro-batch", layout.micro_batch, asked);
         ledger.given(&sequence, "tokens of a sequence", layout.sequence, asked);
@@ -47,6 +47,7 @@ impl Memory {
         let order = match layout.schedule {
             Schedule::OneForwardOneBackward => "1F1B",
             Schedule::AllForward => "all forwards first",
+            Schedule::ZeroBubble => "zero bubble",
         };
         let formula = format!(
             "{kept} x {} tokens x {} micro-batches in flight ({order}); Korthikanti et al. 2022",

@@ -111,7 +111,7 @@ pub fn inference(shape: &Architecture, layout: &ServingLayout, overheads: Overhe
     // A pass keeps the residual stream and the widest tensors of one layer, in half precision, and logits of one token per
     // sequence in single precision.
     let wide = match shape.mlp {
-        Mlp::Gelu2 => real(shape.ffn),
+        Mlp::Gelu2 | Mlp::Relu2 => real(shape.ffn),
         Mlp::Swiglu3 => 2.0 * real(shape.ffn),
     };
     let pass = real(layout.tokens_per_pass) * 2.0 * (2.0 * real(shape.hidden) + wide / real(layout.tp))

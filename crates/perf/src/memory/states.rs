@@ -70,7 +70,7 @@ pub(super) fn states(held: Held, layout: &Layout) -> States {
     let bytes = layout.precision;
     let shared = |from: Sharding| {
         if layout.sharding >= from {
-            held.dense / layout.replicas() + held.expert / layout.expert_replicas()
+            held.dense / layout.shard_replicas() + held.expert / layout.expert_replicas()
         } else {
             held.dense + held.expert
         }
@@ -81,9 +81,14 @@ pub(super) fn states(held: Held, layout: &Layout) -> States {
         optimizer: bytes.optimizer * shared(Sharding::Optimizer),
         gathered: 0.0,
     };
-    if layout.sharding == Sharding::Weights && layout.replicas() > 1.0 {
+    if layout.sharding == Sharding::Weights && layout.shard_replicas() > 1.0 {
         // Two bytes of weight and two of gradient for the unit at work: DeepSpeed's `4 * largest_layer`.
         states.gathered = 2.0 * bytes.gathered * held.largest_unit;
+        if layout.pp > 1 {
+            // Between a pipeline's micro-batches weights stay gathered and gradients whole: to share them out anew for each
+            // would send them as often (torchtitan's default; DeepSpeed refuses the combination).
+            states.gathered = (bytes.gathered + bytes.gradient) * (held.dense + held.expert);
+        }
     }
     match layout.offload {
         Offload::None => {}

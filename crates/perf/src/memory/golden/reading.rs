@@ -3,8 +3,8 @@
 //! Invariant: each default is named with its source; a row that needs another is refused.
 
 use super::{NONE, Refusal, Row, sharded};
-use crate::architecture::{Architecture, Attention, Mlp};
-use crate::layout::{AttentionKernel, Layout, Loss, Offload, Precision, Recompute, Sharding};
+use crate::architecture::{Architecture, Attention, Mix, Mlp};
+use crate::layout::{AttentionKernel, Layout, Loss, Offload, Precision, Recompute, Released, Sharding};
 use crate::memory::Overheads;
 
 /// A row, read.
@@ -15,6 +15,8 @@ pub(super) struct Reading {
     pub(super) overheads: Overheads,
     /// The stage whose memory was printed; `None` is the fullest.
     pub(super) stage: Option<usize>,
+    /// Whether a default of the source stands for something that was not published.
+    pub(super) assumed: bool,
     /// What the reading rests on.
     pub(super) note: String,
 }
@@ -52,6 +54,14 @@ fn convention(row: &Row) -> Option<Convention> {
             overheads: Overheads::RESERVED,
             note: "torchtitan: single-precision shards; selective checkpointing by operator; reserved memory",
         },
+        "InternLM/InternEvo" => Convention {
+            // A single-precision master, its gradient and two moments; the half-precision gradient beside its flat copy.
+            precision: Precision { gradient: 4.0, ..Precision::DEEPSPEED },
+            kernel: AttentionKernel::Flash,
+            dropout: false,
+            overheads: Overheads::DEVICE,
+            note: "InternEvo: single-precision gradients beside the moments; memory as the driver shows it",
+        },
         "stas00/ml-engineering" => Convention {
             precision: Precision::DEEPSPEED,
             kernel: AttentionKernel::Flash,
@@ -82,53 +92,57 @@ fn convention(row: &Row) -> Option<Convention> {
 pub(super) fn read(row: &Row, shape: Option<&Architecture>) -> Result<Reading, Refusal> {
     let notes = row.notes.to_lowercase();
     for (words, reason) in [
-        (
-            ["lora fine", "; lora;", "; qlora;", "lora (", "parameter-efficient"].as_slice(),
-            "fine-tuning of a part of the parameters is not modelled",
-        ),
-        (&["optimizer choice"], "the optimiser is not published"),
+        (["lora fine", "; lora;", "lora ("].as_slice(), "fine-tuning of a part of the parameters is not modelled"),
         (&["(unpacked)", "real batches"], "sequences are shorter than the maximum, by an unpublished amount"),
-        (&["fused into backward", "offloading; tech", "8-bit adamw"], "the technique is not modelled"),
         (&["micro batch printed as"], "the published micro-batch contradicts the published batch"),
         (&["deepspeed 3d"], "the sharding is not published"),
-        (
-            &[
-                "recompute modules: mla",
-                "recompute modules: moe",
-                "recompute modules: layernorm",
-                "recompute layernorm",
-            ],
-            "recomputation of single modules is not modelled",
-        ),
     ] {
         if words.iter().any(|word| notes.contains(word)) {
             return Err(reason.to_owned());
         }
     }
-    if row.model.starts_with("Nemotron_3") {
-        return Err("layers with a recurrent state are not modelled".to_owned());
-    }
+    let mut assumed = Vec::new();
     let shape = shape_of(row, shape)?;
     let published = |value: Option<u64>, what: &str| value.ok_or_else(|| format!("the {what} is not published"));
-    let sequence = published(row.seq_len, "sequence length")?;
     let convention = convention(row).ok_or("the source's conventions are not known")?;
-    let (tp, pp) = (published(row.tp, "tensor parallelism")?, published(row.pp, "number of stages")?);
-    let ep = row.ep.unwrap_or(1);
+    let defaults = defaults(row);
+    let mut or_default = |value: Option<u64>, default: Option<u64>, what: &'static str| {
+        if value.is_none() && default.is_some() {
+            assumed.push(what);
+        }
+        published(value.or(default), what)
+    };
+    let sequence = or_default(row.seq_len, defaults.sequence, "sequence length")?;
+    let tp = or_default(row.tp, defaults.tp, "tensor parallelism")?;
+    let pp = or_default(row.pp, defaults.pp, "number of stages")?;
+    let dp = or_default(
+        row.dp,
+        row.n_accel.filter(|_| defaults.rest_is_data_parallel).map(|n| n / (tp * pp * row.cp.unwrap_or(1)).max(1)),
+        "data parallelism",
+    )?;
+    let micro_batch = or_default(row.micro_batch, defaults.micro_batch, "micro-batch")?;
+    let ep = or_default(row.ep, Some(defaults.ep.unwrap_or(1)), "expert parallelism")?;
+    let zero = if row.zero.is_empty() { defaults.zero } else { &row.zero };
+    if row.recompute.is_empty() && defaults.recompute.is_some() {
+        assumed.push("recomputation");
+    }
+    assumed.retain(|what| *what != "expert parallelism" || defaults.ep.is_some());
     let float8 = row.precision.contains("fp8") || row.precision.contains("float8");
     let mut layout = Layout {
         tp,
         pp,
         vpp: interleaving(row),
-        dp: published(row.dp, "data parallelism")?,
+        dp,
         cp: row.cp.unwrap_or(1),
         ep,
         // Megatron-Core's default where experts are dealt out: each whole on one device.
         etp: if ep > 1 { 1 } else { tp },
-        sharding: sharding(&row.zero)?,
-        micro_batch: published(row.micro_batch, "micro-batch")?,
+        sharding: sharding(zero)?,
+        micro_batch,
         micro_batches: None,
         sequence,
-        recompute: recompute(row)?,
+        recompute: recompute(row, defaults.recompute)?,
+        released: released(&notes),
         sequence_parallel: row.sequence_parallel == Some(1),
         dropout: convention.dropout,
         kernel: convention.kernel,
@@ -137,13 +151,93 @@ pub(super) fn read(row: &Row, shape: Option<&Architecture>) -> Result<Reading, R
         offload: offload(&row.notes),
         ..Layout::default()
     };
+    // Stated assumption, from memory: recipes of models with latent attention keep moments in half precision.
+    if row.source.contains("Megatron-Bridge") && matches!(shape.attention, Attention::Mla(_)) {
+        layout.precision.optimizer = 8.0;
+    }
     if float8 {
         layout.precision = layout.precision.with_fp8_products();
     }
     // The 1.3B study prints 13 GB on 32 GB devices for a layout that overflows 16 GB ones, and its figures grow with the
     // micro-batch as the first stage's do and not as logits do: it printed the first stage.
     let stage = row.source.contains("tr3m-1B3").then_some(0);
-    Ok(Reading { shape, layout, overheads: convention.overheads, stage, note: convention.note.to_owned() })
+    let note = if assumed.is_empty() {
+        convention.note.to_owned()
+    } else {
+        format!("{}; {} from {}", convention.note, assumed.join(", "), defaults.source)
+    };
+    Ok(Reading { shape, layout, overheads: convention.overheads, stage, assumed: !assumed.is_empty(), note })
+}
+
+/// What a source's recipes set where a row does not say.
+#[derive(Default)]
+struct Defaults {
+    sequence: Option<u64>,
+    micro_batch: Option<u64>,
+    tp: Option<u64>,
+    pp: Option<u64>,
+    ep: Option<u64>,
+    /// Devices that no other parallelism takes are replicas.
+    rest_is_data_parallel: bool,
+    zero: &'static str,
+    recompute: Option<Recompute>,
+    source: &'static str,
+}
+
+fn defaults(row: &Row) -> Defaults {
+    match row.source.split(':').next().unwrap_or("") {
+        "InternLM/InternEvo" => Defaults {
+            sequence: Some(2048),
+            source: "the example that the table names, configs/7B_sft.py",
+            ..Defaults::default()
+        },
+        "pytorch/torchtune" => Defaults {
+            recompute: Some(Recompute::Full),
+            source: "recipes/configs/llama3_1/70B_full.yaml",
+            ..Defaults::default()
+        },
+        // The schedule has as many micro-batches as stages unless it is told otherwise.
+        "pytorch/torchtitan" => Defaults {
+            micro_batch: number_after(&row.notes, "local batch ")
+                .map(dh_units::whole)
+                .map(|batch| (batch / row.pp.unwrap_or(1).max(1)).max(1)),
+            source: "torchtitan's default of as many micro-batches as stages",
+            ..Defaults::default()
+        },
+        // Stated assumption, from memory: recipes of its expert models deal experts to eight devices of a node and leave the
+        // rest to data parallelism; pretraining has 4,096 tokens, Nemotron's recipes 8,192.
+        "NVIDIA-NeMo/Megatron-Bridge" => Defaults {
+            sequence: Some(if row.model.starts_with("Nemotron") { 8192 } else { 4096 }),
+            micro_batch: Some(1),
+            tp: Some(1),
+            pp: Some(1),
+            ep: (row.model.starts_with("Nemotron") || row.model.starts_with("Qwen3_30B")).then_some(8),
+            rest_is_data_parallel: true,
+            zero: "1",
+            recompute: Some(Recompute::Selective),
+            source: "its recipes, a stated assumption",
+        },
+        _ => Defaults::default(),
+    }
+}
+
+/// Modules that Megatron-Core's list of a row's notes names.
+fn released(notes: &str) -> Released {
+    let Some(list) = notes.split("recompute modules: ").nth(1).or_else(|| notes.split("recompute ").nth(1)) else {
+        return Released::NOTHING;
+    };
+    let list = list.split(';').next().unwrap_or(list);
+    let mut all = Released::NOTHING;
+    for name in list.split([',', '+', ' ']) {
+        all = all.and(match name {
+            "layernorm" => Released::NORMS,
+            "moe_act" => Released::ACTIVATIONS,
+            "moe" => Released::EXPERTS,
+            "mla_up_proj" => Released::UP_PROJECTIONS,
+            _ => Released::NOTHING,
+        });
+    }
+    all
 }
 
 /// A layout for figures of states alone: sharding and offload, no batch.
@@ -176,13 +270,13 @@ fn sharding(zero: &str) -> Result<Sharding, Refusal> {
     }
 }
 
-fn recompute(row: &Row) -> Result<Recompute, Refusal> {
+fn recompute(row: &Row, default: Option<Recompute>) -> Result<Recompute, Refusal> {
     match row.recompute.as_str() {
         "none" => Ok(Recompute::None),
         "full" => Ok(Recompute::Full),
         "selective" if row.source.contains("torchtitan") => Ok(Recompute::Operators),
         "selective" => Ok(Recompute::Selective),
-        _ => Err("recomputation is not published".to_owned()),
+        _ => default.ok_or_else(|| "recomputation is not published".to_owned()),
     }
 }
 
@@ -191,16 +285,23 @@ fn recompute(row: &Row) -> Result<Recompute, Refusal> {
 fn loss(row: &Row) -> Loss {
     let notes = row.notes.to_lowercase();
     let has = |words: &str| notes.contains(words);
-    if has("with liger") || has("; liger") || has("chunked") || has("+activation checkpointing") {
+    if has("with liger")
+        || has("; liger")
+        || has("chunked")
+        || has("+activation checkpointing")
+        || has("cpu offload with")
+    {
         return Loss::Chunked;
     }
-    let operations = row.source.contains("torchtitan") || has("without liger") || has("+packed");
+    // torchtitan's runs of 2025 compile the loss: from memory.
+    let operations =
+        row.source.contains("torchtitan") && !row.source.contains("_2025") || has("without liger") || has("+packed");
     if operations { Loss::Whole } else { Loss::Fused }
 }
 
 fn offload(notes: &str) -> Offload {
     let notes = notes.to_lowercase();
-    if notes.contains("offload_param=cpu") || notes.contains("all offloaded") {
+    if ["offload_param=cpu", "all offloaded", "cpu offload with"].iter().any(|words| notes.contains(words)) {
         Offload::Everything
     } else if ["offload_optimizer=cpu", "optimizer offloaded", "adamw offloaded", "optimizer offload,"]
         .iter()
@@ -213,6 +314,10 @@ fn offload(notes: &str) -> Offload {
 }
 
 fn interleaving(row: &Row) -> u64 {
+    if row.source.contains("torchtitan") && row.notes.contains("Interleaved") {
+        // Stated assumption: two parts of a stage, the least that interleaves.
+        return 2;
+    }
     // The study's table 3: its 175B and 530B runs are interleaved by 3; figure 7's rows do not repeat it.
     if row.source.contains("seqsel_fig7") && matches!(row.model.as_str(), "GPT-175B" | "GPT-530B") {
         return 3;
@@ -230,16 +335,10 @@ fn interleaving(row: &Row) -> u64 {
 fn shape_of(row: &Row, shape: Option<&Architecture>) -> Result<Architecture, Refusal> {
     let printed = |word: &str| number_after(&row.notes, word).map(dh_units::whole);
     let (layers, hidden, heads) = (printed("layers "), printed("hidden "), printed("heads "));
-    if row.notes.contains("layers  ") {
-        return Err("the number of layers is not published".to_owned());
-    }
     let mut answer = match shape {
         Some(shape) => *shape,
         None => gpt_of(row, hidden)?,
     };
-    if let Some(layers) = layers.filter(|_| hidden.is_some()) {
-        answer.layers = layers;
-    }
     if let Some(hidden) = hidden {
         let changed = hidden != answer.hidden;
         answer.hidden = hidden;
@@ -251,6 +350,14 @@ fn shape_of(row: &Row, shape: Option<&Architecture>) -> Result<Architecture, Ref
         answer.heads = heads;
         answer.kv_heads = heads;
         answer.head_dim = answer.hidden / heads;
+    }
+    if let Some(layers) = layers.filter(|_| hidden.is_some()) {
+        answer.layers = layers;
+    } else if row.notes.contains("layers  ") {
+        // Not printed: those that give the size in the model's name, at 12 h^2 a layer.
+        let size = row.model.rsplit('-').next().and_then(scaled).ok_or("the number of layers is not published")?;
+        let h = dh_units::real(answer.hidden);
+        answer.layers = dh_units::whole(((size - answer.embedding_parameters()) / (12.0 * h * h)).round().max(1.0));
     }
     Ok(answer)
 }
@@ -280,6 +387,7 @@ fn gpt_of(row: &Row, hidden: Option<u64>) -> Result<Architecture, Refusal> {
         experts: None,
         tied_embeddings: true,
         encoder: false,
+        mix: Mix::default(),
     })
 }
 
