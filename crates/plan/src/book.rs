@@ -24,6 +24,11 @@ impl<'a> Book<'a> {
         }
     }
 
+    /// Whether `path` is written in the blueprint.
+    pub(crate) fn written(&self, path: &str) -> bool {
+        self.origins.of(path).is_some()
+    }
+
     /// Enters what the blueprint says at `path`, under that path as its id; returns the id.
     pub(crate) fn says<T: Copy + Into<Value>>(&mut self, path: &str, title: &str, value: T) -> String {
         let source = self.origin(path);

@@ -1,14 +1,15 @@
 //! What a plan says aloud: what cannot be, what is tight, what breaks first.
 
-use dh_blueprint::{ServiceSource, Settings};
+use dh_blueprint::Settings;
 use dh_facility::failures::Outlook;
-use dh_units::{Bytes, significant};
+use dh_units::significant;
 use serde::Serialize;
 
 use crate::floors::Floors;
 use crate::pools::PoolPlan;
 use crate::power::SitePower;
 use crate::reliability;
+use crate::services::{PoolDemand, ServicePlan};
 use crate::storage::StorePlan;
 use crate::trainings::{TrainingPlan, Unfit};
 
@@ -54,6 +55,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) stores: &'a [StorePlan],
     pub(crate) trainings: &'a [TrainingPlan],
     pub(crate) unfit: &'a [Unfit],
+    pub(crate) services: &'a [ServicePlan],
+    pub(crate) demands: &'a [PoolDemand],
     pub(crate) hall: Option<&'a Outlook>,
     pub(crate) missing_prices: &'a [String],
     pub(crate) missing_powers: &'a [String],
@@ -96,6 +99,19 @@ pub(crate) fn findings(facts: Facts<'_>) -> Vec<Finding> {
                 significant(training.effective_time / deadline)
             );
             say(Weight::Infeasible, text, format!("training.{}.effective_time", training.name));
+        }
+        if let (Some(budget), Some(cost)) = (training.budget, training.cost)
+            && cost > budget
+        {
+            let text = format!("workload `{}` costs {cost} with interruptions and may cost {budget}", training.name);
+            say(Weight::Infeasible, text, format!("training.{}.cost", training.name));
+        }
+        if let Some(why) = &training.unpredicted {
+            let text = format!(
+                "the layout of workload `{}` is not predicted: {why}; its time is that of a usual utilisation",
+                training.name
+            );
+            say(Weight::Warning, text, format!("training.{}.time", training.name));
         }
         if let Some(least) = facts.settings.policy.ettr_min
             && training.ettr < least
@@ -217,25 +233,32 @@ fn nodes_for(facts: Facts<'_>, store: &StorePlan, times: f64) -> String {
     })
 }
 
-/// Bytes of a weight as it is served: 16 bits.
-const WEIGHT_BYTES: u64 = 2;
-
+/// Services that cannot be had, and pools of which more is wanted than there is.
 fn services(facts: Facts<'_>, say: &mut impl FnMut(Weight, String, String)) {
-    for (name, service) in &facts.settings.services {
-        let ServiceSource::Model(model) = &service.source else { continue };
-        let Some(model) = facts.settings.catalog.model(model) else { continue };
-        let largest = facts.pools.iter().filter_map(|pool| {
-            facts.settings.catalog.accelerator(pool.accelerator.as_deref()?)?.memory.as_ref().map(|memory| memory.value)
-        });
-        let Some(memory) = largest.max() else { continue };
-        let weights = Bytes(model.parameters.value.saturating_mul(WEIGHT_BYTES));
-        let has = memory * u64::from(service.slots_per_replica);
-        if weights > has {
+    for service in facts.services {
+        if let Some(missed) = &service.missed {
+            let number = match &service.best {
+                Some(_) => format!("service.{}.accelerators", service.name),
+                None => "count.accelerators".to_owned(),
+            };
+            say(Weight::Infeasible, format!("service `{}`: {missed}", service.name), number);
+        }
+    }
+    for PoolDemand { pool, accelerators, services, trainings } in facts.demands {
+        let alone = facts.services.iter().filter(|service| service.pool.as_ref() == Some(pool));
+        // One service that needs too many says so itself.
+        if services > accelerators && alone.count() > 1 {
             let text = format!(
-                "service `{name}`: the weights of {} take {weights} in 16 bits, the {} accelerators of a replica have {has}",
-                model.name, service.slots_per_replica
+                "services want {services} accelerators of pool `{pool}`, which has {accelerators}: {} more would do",
+                services - accelerators
             );
-            say(Weight::Infeasible, text, "count.accelerators".to_owned());
+            say(Weight::Infeasible, text, format!("demand.{pool}.services"));
+        } else if services <= accelerators && services + trainings > *accelerators {
+            let text = format!(
+                "services want {services} accelerators of pool `{pool}` and trainings {trainings}, {} more than its {accelerators}: trainings would have to wait, or to run on fewer",
+                services + trainings - accelerators
+            );
+            say(Weight::Warning, text, format!("demand.{pool}.accelerators"));
         }
     }
 }
@@ -271,11 +294,23 @@ pub(crate) fn bottlenecks(facts: Facts<'_>) -> Vec<Bottleneck> {
                 number("network_demand"),
             );
         }
-        add(
-            format!("accelerators that hold one copy of {} over those it runs on", training.name),
-            training.memory_demand,
-            number("spread"),
-        );
+        if training.prediction.is_some() {
+            let ids = ["memory_demand", "predicted.memory_demand"].map(number);
+            // Below `predicted` where the blueprint says the utilisation.
+            let [here, below] = ids;
+            let id = if facts.settings.workloads.get(&training.name).is_some_and(says_mfu) { below } else { here };
+            add(
+                format!("memory that {} needs of an accelerator over what it has", training.name),
+                training.memory_demand,
+                id,
+            );
+        } else {
+            add(
+                format!("accelerators that hold one copy of {} over those it runs on", training.name),
+                training.memory_demand,
+                number("spread"),
+            );
+        }
         add(
             format!("time of {} lost to interruptions and checkpoints", training.name),
             1.0 - training.ettr,
@@ -288,6 +323,10 @@ pub(crate) fn bottlenecks(facts: Facts<'_>) -> Vec<Bottleneck> {
                 number("effective_time"),
             );
         }
+    }
+    for PoolDemand { pool, accelerators, services, .. } in facts.demands {
+        let demand = dh_units::real(*services) / dh_units::real(*accelerators);
+        add(format!("accelerators that services want of pool `{pool}`"), demand, format!("demand.{pool}.services"));
     }
     for store in facts.stores {
         for (what, wanted, has) in
@@ -305,6 +344,11 @@ pub(crate) fn bottlenecks(facts: Facts<'_>) -> Vec<Bottleneck> {
     }
     found.sort_by(|a, b| b.demand.total_cmp(&a.demand).then_with(|| a.what.cmp(&b.what)));
     found
+}
+
+/// Whether the blueprint says the utilisation of a training.
+fn says_mfu(workload: &dh_blueprint::Workload) -> bool {
+    matches!(&workload.kind, dh_blueprint::WorkloadKind::Pretrain(training) if training.mfu.is_some())
 }
 
 /// `0.925` as `92.5 %`; with more digits where it is nearly all, so that 99.99 % is not told as 100.

@@ -18,8 +18,9 @@ use crate::networks::{NetworkPlan, networks};
 use crate::pools::{PoolPlan, pools};
 use crate::power;
 use crate::reliability;
+use crate::services::{self, PoolDemand, ServicePlan};
 use crate::storage::{StorePlan, stores};
-use crate::trainings::{Hall, TrainingPlan, Unfit, trainings};
+use crate::trainings::{Hall, Searcher, TrainingPlan, Unfit, trainings};
 
 /// A hall in numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +47,10 @@ pub struct Plan {
     pub trainings: Vec<TrainingPlan>,
     /// Pretrainings that cannot run.
     pub unfit: Vec<Unfit>,
+    /// Model services.
+    pub services: Vec<ServicePlan>,
+    /// What services and trainings together want of pools.
+    pub demands: Vec<PoolDemand>,
     /// What cannot be, then what somebody should know.
     pub findings: Vec<Finding>,
     /// Needs over supplies, the tightest first.
@@ -57,6 +62,14 @@ pub struct Plan {
 /// [`Error`] if a network cannot be built, a node fits no rack, a cable would be too long, or a number makes no sense.
 /// What can be built and does not do what is asked is a [`Finding`], not an error.
 pub fn plan(settings: &Settings, origins: &Origins) -> Result<Plan, Error> {
+    plan_with(settings, origins, &mut |_, search| search.run(&mut |_| {}))
+}
+
+/// As [`plan`], with `searcher` to carry out the search for the best layout of each training: what it answers must be what
+/// [`dh_perf::search::Search::run`] would.
+/// # Errors
+/// As [`plan`].
+pub fn plan_with(settings: &Settings, origins: &Origins, searcher: &mut Searcher<'_>) -> Result<Plan, Error> {
     let mut book = Book::new(settings, origins);
     let pools = pools(&mut book)?;
     let networks = networks(&mut book, &pools)?;
@@ -91,7 +104,9 @@ pub fn plan(settings: &Settings, origins: &Origins) -> Result<Plan, Error> {
     let costs = costs::sites(&mut book, bought, &powers)?;
     let failures = reliability::hall(&mut book, &pools, &stores)?;
     let hall = Hall { pools: &pools, networks: &networks, stores: &stores };
-    let (trainings, unfit) = trainings(&mut book, hall)?;
+    let (trainings, unfit) = trainings(&mut book, hall, searcher)?;
+    let hall = services::Hall { pools: &pools, networks: &networks, trainings: &trainings };
+    let (services, demands) = services::services(&mut book, hall);
     let mut missing: Vec<String> = costs.iter().flat_map(|site| site.cost.missing.clone()).collect();
     missing.sort();
     missing.dedup();
@@ -105,6 +120,8 @@ pub fn plan(settings: &Settings, origins: &Origins) -> Result<Plan, Error> {
         stores: &stores,
         trainings: &trainings,
         unfit: &unfit,
+        services: &services,
+        demands: &demands,
         hall: failures.as_ref(),
         missing_prices: &missing,
         missing_powers: &missing_powers,
@@ -123,6 +140,8 @@ pub fn plan(settings: &Settings, origins: &Origins) -> Result<Plan, Error> {
         failures,
         trainings,
         unfit,
+        services,
+        demands,
         findings,
         bottlenecks,
     })

@@ -9,6 +9,7 @@ use crate::findings::{Bottleneck, Finding};
 use crate::networks::NetworkPlan;
 use crate::plan::Plan;
 use crate::pools::PoolPlan;
+use crate::services::{PoolDemand, ServicePlan};
 use crate::storage::StorePlan;
 use crate::trainings::{TrainingPlan, Unfit};
 
@@ -23,6 +24,8 @@ struct Shown<'a> {
     failures: Option<&'a dh_facility::failures::Outlook>,
     trainings: &'a [TrainingPlan],
     unfit: &'a [Unfit],
+    services: &'a [ServicePlan],
+    demands: &'a [PoolDemand],
     findings: &'a [Finding],
     bottlenecks: &'a [Bottleneck],
     numbers: &'a [Number],
@@ -136,6 +139,8 @@ impl Serialize for Plan {
             failures: self.failures.as_ref(),
             trainings: &self.trainings,
             unfit: &self.unfit,
+            services: &self.services,
+            demands: &self.demands,
             findings: &self.findings,
             bottlenecks: &self.bottlenecks,
             numbers: self.ledger.numbers(),

@@ -1,9 +1,17 @@
 //! Pretraining of large models: how much work, how long, with what the hall and its failures leave.
+//!
+//! The time of a step is that of the best layout; where the blueprint says `mfu` it follows from that, and where the models do not
+//! know the hardware, from a usual utilisation.
+
+mod machine;
+mod predicted;
+mod ways;
 
 use dh_blueprint::{AcceleratorItem, Kind, Precision, Pretrain, Sourced, WorkloadKind};
 use dh_facility::failures::Outlook;
-use dh_perf::sizing::{self, Run, Size};
-use dh_units::{BitsPerSec, Bytes, BytesPerSec, FlopPerSec, Seconds, Usd, real};
+use dh_perf::search::{Found, Search};
+use dh_perf::sizing::{self, Pace, Run, Size};
+use dh_units::{BitsPerSec, Bytes, BytesPerSec, FlopPerSec, Joules, Seconds, Usd, real};
 use serde::Serialize;
 
 use crate::book::Book;
@@ -12,6 +20,12 @@ use crate::networks::{EndOf, NetworkPlan};
 use crate::pools::PoolPlan;
 use crate::reliability;
 use crate::storage::StorePlan;
+
+use predicted::{Asked, Predicted, Unpredicted, predict};
+pub use ways::{Degrees, Looked, Prediction, RunnerUp, StepPart, Way};
+
+/// Who carries a search out, told the training's name: with threads where there are some.
+pub type Searcher<'s> = dyn FnMut(&str, &Search) -> Found + 's;
 
 /// What the plan says of one training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,6 +62,16 @@ pub struct TrainingPlan {
     pub checkpoint: Seconds,
     /// Unexpected interruptions.
     pub interruptions: f64,
+    /// The most it may cost, if the blueprint says.
+    #[serde(rename = "budget_usd")]
+    pub budget: Option<Usd>,
+    /// What its accelerators draw in the time without interruptions, if it is known.
+    #[serde(rename = "energy_joules")]
+    pub energy: Option<Joules>,
+    /// The best layout and what the models say of it.
+    pub prediction: Option<Prediction>,
+    /// Why there is no prediction: the models do not know the hardware or the model, and a usual utilisation is taken.
+    pub unpredicted: Option<String>,
 }
 
 /// A training that cannot run on the hall.
@@ -68,12 +92,16 @@ pub(crate) struct Hall<'a> {
 }
 
 /// All trainings under `training.NAME`, and those that cannot run.
-pub(crate) fn trainings(book: &mut Book<'_>, hall: Hall<'_>) -> Result<(Vec<TrainingPlan>, Vec<Unfit>), Error> {
+pub(crate) fn trainings(
+    book: &mut Book<'_>,
+    hall: Hall<'_>,
+    searcher: &mut Searcher<'_>,
+) -> Result<(Vec<TrainingPlan>, Vec<Unfit>), Error> {
     let settings = book.settings;
     let (mut plans, mut unfit) = (Vec::new(), Vec::new());
     for (name, workload) in &settings.workloads {
         let WorkloadKind::Pretrain(training) = &workload.kind else { continue };
-        match one(book, name, training, hall)? {
+        match one(book, name, training, hall, searcher)? {
             Ok(plan) => plans.push(plan),
             Err(why) => unfit.push(Unfit { name: name.clone(), why }),
         }
@@ -82,12 +110,13 @@ pub(crate) fn trainings(book: &mut Book<'_>, hall: Hall<'_>) -> Result<(Vec<Trai
 }
 
 /// The pool of a training: that with the most accelerators.
-fn pool_of(pools: &[PoolPlan]) -> Option<&PoolPlan> {
+fn pool_of(pools: &[PoolPlan]) -> Option<(usize, &PoolPlan)> {
     // Of equal ones the first by name, so that no order of a map decides.
     pools
         .iter()
-        .filter(|pool| pool.accelerators > 0)
-        .reduce(|best, pool| if pool.accelerators > best.accelerators { pool } else { best })
+        .enumerate()
+        .filter(|(_, pool)| pool.accelerators > 0)
+        .reduce(|best, pool| if pool.1.accelerators > best.1.accelerators { pool } else { best })
 }
 
 fn one(
@@ -95,30 +124,90 @@ fn one(
     name: &str,
     training: &Pretrain,
     hall: Hall<'_>,
+    searcher: &mut Searcher<'_>,
 ) -> Result<Result<TrainingPlan, String>, Error> {
-    let Some(pool) = pool_of(hall.pools) else { return Ok(Err("no pool has accelerators".to_owned())) };
+    let Some((place, pool)) = pool_of(hall.pools) else { return Ok(Err("no pool has accelerators".to_owned())) };
     let Some(item) = pool.accelerator_item(book) else {
         return Ok(Err(format!("the catalogue does not know the accelerators of pool `{}`", pool.name)));
     };
-    let wanted = training.accelerators.map_or(pool.accelerators, u64::from);
-    if wanted > pool.accelerators {
-        let why = format!("it wants {wanted} accelerators, the largest pool `{}` has {}", pool.name, pool.accelerators);
+    let most = training.accelerators.map_or(pool.accelerators, u64::from);
+    if most > pool.accelerators {
+        let why = format!("it wants {most} accelerators, the largest pool `{}` has {}", pool.name, pool.accelerators);
         return Ok(Err(why));
     }
     let (peak_key, Some(peak)) = peak(item, training.precision) else {
         return Ok(Err(format!("the catalogue has no {} speed of {}", training.precision.word(), item.name)));
     };
     let Some(memory) = &item.memory else { return Ok(Err(format!("the catalogue has no memory of {}", item.name))) };
-    let (run, ids) = enter(book, name, training, pool, wanted, (item, peak_key, peak, memory))?;
-    let inputs: [&str; 8] = std::array::from_fn(|place| ids.get(place).map_or("", String::as_str));
-    let prefix = format!("training.{name}");
-    let size = match sizing::size(&run, &prefix, inputs, &mut book.ledger) {
+    let model = book.settings.catalog.model(&training.model).ok_or_else(|| {
+        Error::Inconsistent(format!("workload `{name}` trains `{}`, which the catalogue does not have", training.model))
+    })?;
+    let asked = Asked { name, training, model, item, pool: (place, pool), most };
+    let (predicted, unpredicted) = match predict(book, asked, hall, searcher) {
+        Ok(predicted) => (Some(predicted), None),
+        Err(Unpredicted::Unknown(why)) => (None, Some(why)),
+        Err(Unpredicted::Unfit(why)) => return Ok(Err(why)),
+    };
+    let wanted = predicted.as_ref().map_or(most, |predicted| predicted.candidate.accelerators);
+    let (run, ids) = enter(book, asked, wanted, (peak_key, peak, memory));
+    let size = match size(book, asked, predicted.as_ref(), run, &ids) {
         Ok(size) => size,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let nodes = wanted.div_ceil(u64::from(pool.accelerators_per_node.max(1)));
     let outlook = reliability::training(book, name, training, (wanted, nodes), size.time, run.parameters, hall.stores)?;
-    Ok(Ok(finish(book, name, training, hall, &size, &outlook, &run)))
+    let mut plan = finish(book, name, training, hall, &size, &outlook, &run);
+    if let Some(predicted) = predicted {
+        let prefix = format!("training.{name}");
+        predicted.enter_energy(book, &prefix, size.time, &format!("{prefix}.accelerators"));
+        plan.energy = predicted.candidate.power.map(|power| power * size.time * real(wanted));
+        plan.memory_demand = predicted.memory_demand();
+        plan.prediction = Some(predicted.prediction);
+    }
+    plan.unpredicted = unpredicted;
+    Ok(Ok(plan))
+}
+
+/// How long a step takes and what it needs: as the blueprint assumes, else as predicted, else at a usual utilisation.
+fn size(
+    book: &mut Book<'_>,
+    asked: Asked<'_>,
+    predicted: Option<&Predicted>,
+    mut run: Run,
+    ids: &[String; 7],
+) -> Result<Size, dh_perf::Error> {
+    let prefix = format!("training.{}", asked.name);
+    let mfu_id = format!("{prefix}.mfu");
+    let [parameters, _, _, batch, accelerators, peak, memory] = ids.each_ref().map(String::as_str);
+    let under = if asked.training.mfu.is_some() { format!("{prefix}.predicted") } else { prefix.clone() };
+    if let Some(predicted) = predicted {
+        predicted.enter(book, &under, [parameters, accelerators, peak, memory, batch]);
+    }
+    let assumed = match (asked.training.mfu, predicted) {
+        (Some(mfu), _) => {
+            run.mfu = mfu;
+            Some(book.says(&format!("workload.{}.mfu", asked.name), "model FLOP utilisation", mfu))
+        }
+        (None, Some(predicted)) => {
+            run.mfu = predicted.candidate.step.mfu;
+            None
+        }
+        (None, None) => {
+            book.ledger.given(&mfu_id, "model FLOP utilisation", sizing::MFU, sizing::MFU_SOURCE);
+            Some(mfu_id.clone())
+        }
+    };
+    let mfu = assumed.as_deref().unwrap_or(&mfu_id);
+    let inputs: [&str; 8] = std::array::from_fn(|place| ids.get(place).map_or(mfu, String::as_str));
+    match predicted.filter(|_| assumed.is_none()) {
+        Some(predicted) => {
+            let step = &predicted.candidate.step;
+            let pace =
+                Pace { step: step.time, batch: predicted.batch(), work: step.model_flop, copy: predicted.copy() };
+            sizing::paced(&run, &pace, &prefix, inputs, &mut book.ledger)
+        }
+        None => sizing::size(&run, &prefix, inputs, &mut book.ledger),
+    }
 }
 
 fn peak(item: &AcceleratorItem, precision: Precision) -> (&'static str, Option<&Sourced<FlopPerSec>>) {
@@ -132,20 +221,16 @@ fn peak(item: &AcceleratorItem, precision: Precision) -> (&'static str, Option<&
     }
 }
 
-/// Enters what the run starts from; the ids are those of [`sizing::size`], in its order.
+/// Enters what the run starts from; the ids are the first seven of [`sizing::size`], in its order. The utilisation is not known yet.
 fn enter(
     book: &mut Book<'_>,
-    name: &str,
-    training: &Pretrain,
-    pool: &PoolPlan,
+    asked: Asked<'_>,
     wanted: u64,
-    (item, peak_key, peak, memory): (&AcceleratorItem, &str, &Sourced<FlopPerSec>, &Sourced<Bytes>),
-) -> Result<(Run, [String; 8]), Error> {
+    (peak_key, peak, memory): (&str, &Sourced<FlopPerSec>, &Sourced<Bytes>),
+) -> (Run, [String; 7]) {
+    let Asked { name, training, model, item, pool: (_, pool), .. } = asked;
     let id = |key: &str| format!("training.{name}.{key}");
     let path = |key: &str| format!("workload.{name}.{key}");
-    let model = book.settings.catalog.model(&training.model).ok_or_else(|| {
-        Error::Inconsistent(format!("workload `{name}` trains `{}`, which the catalogue does not have", training.model))
-    })?;
     let all = book.fact(Kind::Model, &model.name, "parameters", "parameters of the model", &model.parameters);
     let active = match &model.active_parameters {
         Some(active) => (
@@ -162,18 +247,16 @@ fn enter(
         book.sum(&id("accelerators"), "accelerators", wanted, "as the blueprint says", &[said])
     } else {
         let of = format!("count.pool.{}.accelerators", pool.name);
-        book.sum(&id("accelerators"), "accelerators", wanted, format!("all of pool {}", pool.name), &[of])
+        let formula = if wanted == pool.accelerators {
+            format!("all of pool {}", pool.name)
+        } else {
+            format!("of pool {}, as many as take the least {}", pool.name, training.optimise.word())
+        };
+        book.sum(&id("accelerators"), "accelerators", wanted, formula, &[of])
     };
     let title = format!("peak speed of an accelerator in {}", training.precision.word());
     let peak_id = book.fact(Kind::Accelerator, &item.name, peak_key, &title, peak);
     let memory_id = book.fact(Kind::Accelerator, &item.name, "memory", "memory of an accelerator", memory);
-    let (mfu, mfu_id) = if let Some(mfu) = training.mfu {
-        (mfu, book.says(&path("mfu"), "model FLOP utilisation", mfu))
-    } else {
-        let id = id("mfu");
-        book.ledger.given(&id, "model FLOP utilisation", sizing::MFU, sizing::MFU_SOURCE);
-        (sizing::MFU, id)
-    };
     let run = Run {
         parameters: model.parameters.value,
         active: active.0,
@@ -182,9 +265,9 @@ fn enter(
         accelerators: wanted,
         peak: peak.value,
         memory: memory.value,
-        mfu,
+        mfu: sizing::MFU,
     };
-    Ok((run, [parameters, active.1, tokens, batch, accelerators, peak_id, memory_id, mfu_id]))
+    (run, [parameters, active.1, tokens, batch, accelerators, peak_id, memory_id])
 }
 
 fn finish(
@@ -238,6 +321,10 @@ fn finish(
         interval: outlook.interval,
         checkpoint: outlook.checkpoint,
         interruptions: outlook.expected.unexpected,
+        budget: training.budget,
+        energy: None,
+        prediction: None,
+        unpredicted: None,
     }
 }
 

@@ -49,6 +49,7 @@ kind = "pretrain"
 model = "llama-3-70b"
 tokens = "1 T tokens"
 batch_tokens = "4 M tokens"
+mfu = 0.4
 
 [policy]
 "#;
@@ -166,13 +167,13 @@ fn a_store_too_small_or_too_slow_is_infeasible_and_the_nodes_that_would_do_are_e
 
 #[test]
 fn a_training_that_does_not_fit_cannot_run() {
-    check(
-        &with("workload.llm", "accelerators = 16"),
-        &expect![
-            "Infeasible: workload `llm` cannot run: one copy of the model's state needs 20 accelerators, and there are 16"
-        ],
-    );
-    check(&with("workload.llm", "accelerators = 20"), &expect![[""]]);
+    // 70 billion parameters of 16 bytes and more are 1.1 TB; 8 accelerators have 640 GB.
+    let plan = planned(&with("workload.llm", "accelerators = 8"));
+    let [finding] = plan.findings.as_slice() else { panic!("{:?}", plan.findings) };
+    assert_eq!(finding.weight, Weight::Infeasible);
+    let start = "workload `llm` cannot run: no layout of llama-3-70b fits on 8 x h100-80gb-sxm: the closest (";
+    assert!(finding.text.starts_with(start) && finding.text.ends_with(" more than there is"), "{}", finding.text);
+    check(&with("workload.llm", "accelerators = 32"), &expect![[""]]);
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! Stores, trainings, services, and sites that go on alone.
 
-use dh_blueprint::ServiceSource;
-use dh_units::{Bytes, BytesPerSec, Seconds, significant};
+use dh_units::{Bytes, BytesPerSec, Seconds};
 
 use super::frame::{Column, Subject, amount, count, money, percent, table};
+use super::layouts::layouts;
 use super::svg::escape;
 
 pub(crate) fn section(subject: Subject<'_>) -> String {
     let mut text = stores(subject);
     text.push_str(&trainings(subject));
-    text.push_str(&services(subject));
+    text.push_str(&layouts(subject));
+    text.push_str(&super::services::services(subject));
     text.push_str(&edges(subject));
     if text.is_empty() {
         text.push_str("<p>No store on a pool of nodes, no training and no service is written.</p>");
@@ -17,7 +18,7 @@ pub(crate) fn section(subject: Subject<'_>) -> String {
     text
 }
 
-fn asked<T: std::fmt::Display>(value: Option<T>) -> String {
+pub(super) fn asked<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "–".to_owned(), escape)
 }
 
@@ -108,39 +109,6 @@ fn trainings(subject: Subject<'_>) -> String {
         put!(text, "<ul class=\"finds\">{}</ul>", plan.unfit.iter().map(entry).collect::<String>());
     }
     text
-}
-
-fn services(subject: Subject<'_>) -> String {
-    let rows: Vec<Vec<String>> = subject
-        .settings
-        .services
-        .iter()
-        .map(|(name, service)| {
-            let what = match &service.source {
-                ServiceSource::Model(model) => escape(model),
-                ServiceSource::Workload(_) | ServiceSource::Url(_) => "made elsewhere".to_owned(),
-            };
-            vec![
-                escape(name),
-                what,
-                service.replicas.to_string(),
-                service.slots_per_replica.to_string(),
-                asked(service.requests_per_second.map(significant)),
-                asked(service.ttft_p99),
-                asked(service.tpot_p99),
-            ]
-        })
-        .collect();
-    let columns = [
-        Column::Words("Service"),
-        Column::Words("Model"),
-        Column::Numbers("Replicas"),
-        Column::Numbers("Slots of each"),
-        Column::Numbers("Requests a second"),
-        Column::Numbers("First token, p99"),
-        Column::Numbers("Next token, p99"),
-    ];
-    table("Services, as the blueprint asks for them", &columns, &rows)
 }
 
 fn edges(subject: Subject<'_>) -> String {
