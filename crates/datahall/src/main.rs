@@ -9,6 +9,7 @@ mod fetch;
 mod output;
 mod place;
 mod store_client;
+mod trace_file;
 mod ui;
 
 use std::process::ExitCode;

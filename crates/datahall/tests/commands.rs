@@ -8,6 +8,8 @@
     reason = "tests fail by panicking"
 )]
 
+#[path = "commands/accuracy.rs"]
+mod accuracy;
 #[path = "commands/doors.rs"]
 mod doors;
 #[path = "commands/jobs.rs"]
@@ -20,6 +22,8 @@ mod plan;
 mod restart;
 #[path = "commands/secrets.rs"]
 mod secrets;
+#[path = "commands/simulate.rs"]
+mod simulate;
 #[path = "commands/sockets.rs"]
 mod sockets;
 mod support;

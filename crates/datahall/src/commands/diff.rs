@@ -53,7 +53,7 @@ impl Verb for Diff {
     const AFTER: &'static str = "Exit codes: 0 if the plans are the same, 5 if they differ";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
-        let (from, to) = (planned(&self.from)?, planned(&self.to)?);
+        let (from, to) = (planned(&self.from, globals)?, planned(&self.to, globals)?);
         let mut differences = changes(&from, &to);
         if let Some(part) = &self.only {
             differences.retain(|change| change.id.contains(part.as_str()));
@@ -72,9 +72,9 @@ impl Verb for Diff {
     }
 }
 
-fn planned(path: &std::path::Path) -> Result<Plan, Failure> {
+fn planned(path: &std::path::Path, globals: &Globals) -> Result<Plan, Failure> {
     let (settings, origins) = blueprint_file::load_with_origins(path)?;
-    Ok(dh_plan::plan(&settings, &origins)?)
+    super::plan::planned(&settings, &origins, globals)
 }
 
 /// What differs, in the order of the first plan; what only the second has comes last.

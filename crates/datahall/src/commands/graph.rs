@@ -35,7 +35,7 @@ impl Verb for Graph {
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let path = blueprint_file::path(globals, self.blueprint.as_deref());
         let (settings, origins) = blueprint_file::load_with_origins(&path)?;
-        let plan = dh_plan::plan(&settings, &origins)?;
+        let plan = super::plan::planned(&settings, &origins, globals)?;
         let names: Vec<&str> = plan.networks.iter().map(|network| network.name.as_str()).collect();
         let wanted = self.network.as_deref().or(names.first().copied()).ok_or_else(|| {
             Failure::new(Kind::NotFound, "the blueprint has no network")

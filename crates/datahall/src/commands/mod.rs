@@ -1,5 +1,6 @@
 //! The commands: one file each, one line in [`COMMANDS`]. Help, parsing and dispatch follow from the table.
 
+mod calibrate;
 mod cancel;
 mod catalog;
 pub(crate) mod chat;
@@ -25,10 +26,12 @@ pub(crate) mod probe;
 mod replay;
 mod schema;
 pub(crate) mod serve;
+mod simulate;
 mod status;
 mod submit;
 mod train;
 pub(crate) mod up;
+mod validate;
 mod warden;
 mod why;
 
@@ -52,6 +55,9 @@ const COMMANDS: &[Entry] = &[
     entry::<cost::Cost>(),
     entry::<graph::Graph>(),
     entry::<catalog::Catalog>(),
+    entry::<simulate::Simulate>(),
+    entry::<validate::Validate>(),
+    entry::<calibrate::Calibrate>(),
     entry::<up::Up>(),
     entry::<down::Down>(),
     entry::<status::Status>(),

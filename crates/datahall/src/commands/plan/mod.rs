@@ -1,8 +1,10 @@
 //! `datahall plan`: what a blueprint's hall is, needs, draws, costs and delivers; and what each number rests on.
 
 mod golden;
+mod layouts;
 mod machine;
 mod screen;
+mod services;
 mod why;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use dh_core::Kind;
 use dh_plan::{Plan as HallPlan, Weight};
 use serde::Serialize;
 
+pub(crate) use layouts::planned;
 pub(crate) use machine::{Report, config, trainings};
 
 use super::{Globals, Verb};
@@ -36,11 +39,14 @@ pub(crate) struct Plan {
     /// Write the plan as one page with pictures that needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Print more of the layouts that were searched: the parts of a step, all ways worth choosing between, why others lost
+    #[arg(long)]
+    layouts: bool,
     /// Do not measure this machine for workloads of built-in training
     #[arg(long)]
     no_probe: bool,
     /// Compare the models with a file of published numbers instead of planning
-    #[arg(long, value_name = "CSV", conflicts_with_all = ["blueprint", "why", "basis", "cables", "html"])]
+    #[arg(long, value_name = "CSV", conflicts_with_all = ["blueprint", "why", "basis", "cables", "html", "layouts"])]
     golden: Option<PathBuf>,
 }
 
@@ -59,7 +65,7 @@ struct Whole<'a> {
 impl Verb for Plan {
     const NAME: &'static str = "plan";
     const ABOUT: &'static str = "What a blueprint's hall is, needs, draws, costs and delivers";
-    const AFTER: &'static str = "Examples:\n  datahall plan hall.toml --why power.supply\n  datahall plan hall.toml --cables cables.csv --html plan.html\n  datahall plan hall.toml -o csv          every number as a row\nExit codes: 4 if something that the blueprint asks for cannot be had, 5 if a published number is not reproduced";
+    const AFTER: &'static str = "Examples:\n  datahall plan hall.toml --why power.supply\n  datahall plan hall.toml --cables cables.csv --html plan.html\n  datahall plan hall.toml --layouts       how each training is laid out, and why\n  datahall plan hall.toml -o csv          every number as a row\nExit codes: 4 if something that the blueprint asks for cannot be had, 5 if a published number is not reproduced";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         if let Some(golden) = &self.golden {
@@ -67,7 +73,7 @@ impl Verb for Plan {
         }
         let path = blueprint_file::path(globals, self.blueprint.as_deref());
         let (settings, origins) = blueprint_file::load_with_origins(&path)?;
-        let plan = dh_plan::plan(&settings, &origins)?;
+        let plan = planned(&settings, &origins, globals)?;
         if let Some(number) = &self.why {
             why::print(&plan, number, globals)?;
             return Ok(0);
@@ -94,7 +100,8 @@ impl Plan {
                 if self.basis {
                     screen::numbers(plan.ledger.numbers().iter());
                 } else {
-                    screen::print(plan, settings);
+                    let detail = if self.layouts { layouts::Detail::Full } else { layouts::Detail::Short };
+                    screen::print(plan, settings, detail);
                 }
                 report.print(self.basis);
                 if !globals.quiet {
@@ -124,7 +131,7 @@ pub(crate) fn numbers_below(blueprint: Option<&Path>, start: &str, globals: &Glo
         numbers: Vec<&'a dh_units::Number>,
     }
     let (settings, origins) = blueprint_file::load_with_origins(&blueprint_file::path(globals, blueprint))?;
-    let plan = dh_plan::plan(&settings, &origins)?;
+    let plan = planned(&settings, &origins, globals)?;
     let numbers: Vec<&dh_units::Number> =
         plan.ledger.numbers().iter().filter(|number| number.id.starts_with(start)).collect();
     if globals.output.is_data() {

@@ -4,6 +4,7 @@ use dh_blueprint::{Role, Settings, Topology};
 use dh_plan::{Counting, NetworkPlan, Plan, TrainingPlan, Weight};
 use dh_units::significant;
 
+use super::layouts::{self, Detail};
 use crate::output;
 use crate::ui::table::{Side, Table};
 
@@ -11,13 +12,15 @@ use crate::ui::table::{Side, Table};
 const TIGHTEST: usize = 3;
 
 /// One screen.
-pub(super) fn print(plan: &Plan, settings: &Settings) {
+pub(super) fn print(plan: &Plan, settings: &Settings, detail: Detail) {
     head(plan);
     power(plan, settings);
     networks(plan, settings);
     money(plan);
     failures(plan);
     trainings(plan);
+    layouts::print(plan, detail);
+    super::services::print(plan);
     stores(plan);
     tightest(plan);
     findings(plan);
