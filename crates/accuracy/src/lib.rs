@@ -1,7 +1,8 @@
 //! How far the models of performance are from what was published: row by row, held out, and fitted again.
 //!
 //! A [`Subject`] reads one format of published measurements, has the model predict each row, and fits the efficiency profiles
-//! that the model rests on. Invariant: pure, and nothing measured in a row enters that row's prediction.
+//! that the model rests on. Invariant: pure, and the quantity that is predicted never enters its own prediction; `energy` says
+//! which other measurements of a row it uses.
 #![warn(missing_docs)]
 #![cfg_attr(
     test,

@@ -61,8 +61,9 @@ pub fn document(parts: &[Part<'_>], words: &Words) -> String {
     put(&mut text, "## Predictions against published measurements\n\n");
     put(
         &mut text,
-        "`datahall validate SUBJECT FILE` predicts every row of a file of measurements; nothing measured in a row enters its\n\
-         prediction. *Fitted* is the model as it ships, whose profiles were fitted to these rows. *Held out* is each row as\n\
+        "`datahall validate SUBJECT FILE` predicts every row of a file of measurements; the quantity that is\n\
+         predicted never enters its own prediction. Other measurements of the row may: power and energy are predicted from its\n\
+         throughput and times, a slowdown under a cap from the job's power without one. *Fitted* is the model as it ships, whose profiles were fitted to these rows. *Held out* is each row as\n\
          predicted by a fit to the rows of all other sources: what a source that nobody has seen can expect. Errors are in percent\n\
          of the measured value. *Inside* is the share of rows whose 80 % interval holds the measured value. Rows without an answer\n\
          are counted and listed by reason. Figures of held-out sources are stored in `docs/accuracy/held-out.toml`.\n\n",

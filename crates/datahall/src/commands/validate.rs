@@ -38,7 +38,7 @@ pub(crate) struct Validate {
 impl Verb for Validate {
     const NAME: &'static str = "validate";
     const ABOUT: &'static str = "Hold the models of performance against published measurements";
-    const AFTER: &'static str = "Examples:\n  datahall validate collectives data/published/collectives.csv\n  datahall validate memory mine.csv --rows\n  datahall validate training runs.csv --held-out -o json\nNothing measured in a row enters its prediction. The columns of each format are those of data/published/.";
+    const AFTER: &'static str = "Examples:\n  datahall validate collectives data/published/collectives.csv\n  datahall validate memory mine.csv --rows\n  datahall validate training runs.csv --held-out -o json\nThe quantity that is predicted never enters its own prediction; power uses the row's throughput and times. The columns of each format are those of data/published/.";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let subject = subject(&self.subject)?;
