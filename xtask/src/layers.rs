@@ -32,7 +32,7 @@ const LAYERS: &[(&str, u8)] = &[
 
 /// The arrows inside one layer that are meant.
 const SAME_LAYER: &[(&str, &str)] =
-    &[("dh-facility", "dh-blueprint"), ("dh-perf", "dh-blueprint"), ("datahall", "dh-server")];
+    &[("dh-facility", "dh-blueprint"), ("dh-perf", "dh-blueprint"), ("dh-twin", "dh-hall"), ("datahall", "dh-server")];
 
 /// What must not be in the tree of layers 0 to 3.
 const NO_RUNTIME: &[&str] = &["tokio", "mio", "hyper", "async-std", "smol", "reqwest", "ureq"];

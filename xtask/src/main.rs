@@ -17,7 +17,8 @@ usage: cargo xtask COMMAND
   tidy     only the style and layer checks; takes a second
   clients  only installs the real clients that the tests use, into target/clients
   accuracy writes docs/accuracy.md and its pictures from data/published; --held-out also fits again without each source
-  prove    the long suites: many more crashes of the server under load, every model fitted again without each source
+  prove    the long suites: storms of events and small halls against the deciding core, its digests without optimisation,
+           many more crashes of the server under load, every model fitted again without each source; --events N storms longer
 ";
 
 fn main() -> ExitCode {
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run().and_then(|()| layers::run()),
         "clients" => clients::install().map(|_| ()),
         "accuracy" => accuracy::run(std::env::args().nth(2).as_deref()),
-        "prove" => prove::run(),
+        "prove" => prove::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(if command == "help" || command == "--help" { 0 } else { 2 });

@@ -1,11 +1,40 @@
 //! The long suites: the same tests as in the gate, with many more rounds.
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::accuracy::document;
 use crate::gate::{cargo, step};
 
-pub(crate) fn run() -> Result<()> {
+/// Events of the storms against the deciding core, unless told otherwise.
+const EVENTS: u64 = 20_000_000;
+
+/// Small halls that are played, and states of each.
+const WORLDS: &str = "20000";
+const STATES: &str = "1000000";
+
+/// `arguments` may be `--events N`.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let events = match arguments {
+        [] => EVENTS,
+        [name, number] if name == "--events" => {
+            number.replace('_', "").parse().with_context(|| format!("`{number}` is no number of events"))?
+        }
+        _ => bail!("prove takes `--events N` and nothing else"),
+    };
+    let events = events.to_string();
+    step("the same digests without optimisation", || {
+        let digests = ["--test", "scheduler_storm", "digest", "--", "--nocapture"];
+        cargo(&[&["test", "--locked", "-p", "dh-hall"], &digests[..]].concat(), &[])
+    })?;
+    step("storms against the deciding core", || {
+        let storms = ["--test", "scheduler_storm", "--", "--nocapture"];
+        cargo(&[&["test", "--release", "--locked", "-p", "dh-hall"], &storms[..]].concat(), &[("DH_EVENTS", &events)])
+    })?;
+    step("small halls", || {
+        let halls = ["--test", "scheduler_small", "--", "--nocapture"];
+        let bounds = [("DH_WORLDS", WORLDS), ("DH_STATES", STATES)];
+        cargo(&[&["test", "--release", "--locked", "-p", "dh-hall"], &halls[..]].concat(), &bounds)
+    })?;
     step("storms", || {
         cargo(&["test", "--release", "--locked", "-p", "dh-hall", "--test", "storm"], &[("DATAHALL_PROVE", "1")])
     })?;

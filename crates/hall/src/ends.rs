@@ -6,6 +6,7 @@ use dh_core::{JobId, SimTime, TaskId, limits};
 use crate::event::{Action, End, EndCause};
 use crate::job::{Attempt, Outcome, Phase, Record, Task, Verdict};
 use crate::machine::Hall;
+use crate::scheduler::{self, Scheduler};
 
 /// Ended attempts that a job remembers.
 const RECORDS_KEPT: usize = 16;
@@ -92,6 +93,14 @@ impl Hall {
                 Phase::Waiting { not_before: now.after(backoff(job.failures)) }
             }
         };
+        // One that waits out its back-off leaves the line, and comes back to its old place.
+        let event = match &job.phase {
+            Phase::Waiting { not_before } if *not_before <= now => {
+                scheduler::Event::Stopped { job: id, attained: Span(0) }
+            }
+            Phase::Waiting { .. } | Phase::Active { .. } | Phase::Done { .. } => scheduler::Event::Ended { job: id },
+        };
+        self.tell(&event, out);
     }
 
     pub(crate) fn enforce_time_limits(&mut self, out: &mut Vec<Action>) {
@@ -120,7 +129,7 @@ impl Hall {
             }
             Phase::Waiting { .. } | Phase::Active { .. } | Phase::Done { .. } => None,
         });
-        wakeups.min()
+        wakeups.chain(self.scheduler.as_ref().and_then(Scheduler::wakeup)).min()
     }
 }
 

@@ -27,6 +27,7 @@ mod job;
 mod machine;
 mod node;
 mod schedule;
+pub mod scheduler;
 mod spec;
 mod why;
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use dh_core::{AttemptId, HasKind, JobId, Kind, NodeId, SimTime, TaskId, limits};
-use dh_policy::placement::{self, Misfit, Need};
+use dh_policy::fleet::{Service, View};
+use dh_policy::placement::{self, Context, Misfit};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::event::{Action, Event};
 use crate::job::{Job, Outcome, Phase, Task, Verdict};
 use crate::node::{Health, Node, NodeSpec, Nodes, QueueSpec};
+use crate::schedule::gang;
+use crate::scheduler::{self, Scheduler};
 use crate::spec::JobSpec;
 
 /// Ended jobs that stay readable. Older ones are only in the log.
@@ -32,6 +35,8 @@ pub struct Hall {
     pub(crate) queues: BTreeMap<String, QueueSpec>,
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) by_key: BTreeMap<String, JobId>,
+    /// Who decides, once the hall is configured.
+    pub(crate) scheduler: Option<Scheduler>,
 }
 
 /// Why a job is not accepted.
@@ -82,7 +87,7 @@ impl Hall {
         self.now = self.now.max(now);
         self.steps += 1;
         match event {
-            Event::ServerStarted => self.open = false,
+            Event::ServerStarted => self.close(),
             Event::Configured { nodes, queues, order, placement } => {
                 self.configure(nodes, queues, order, placement, out);
             }
@@ -93,14 +98,19 @@ impl Hall {
             Event::ServiceReady { task } => self.service_ready(task, out),
             Event::TaskEnded { task, end } => self.task_ended(task, &end, out),
             Event::NodeDrained { node, drained } => {
-                if let Some(node) = self.nodes.get_mut(&node) {
-                    node.health = if drained { Health::Drained } else { Health::Up };
+                if let Some(known) = self.nodes.get_mut(&node) {
+                    known.health = if drained { Health::Drained } else { Health::Up };
+                    let service = if drained { Service::Drained } else { Service::Up };
+                    self.tell(&scheduler::Event::Node { node, service }, out);
                 }
             }
             Event::Tick => {}
         }
         self.enforce_time_limits(out);
-        self.schedule(out);
+        self.submit_due(out);
+        if self.scheduler.as_ref().and_then(Scheduler::wakeup).is_some_and(|due| due <= self.now) {
+            self.tell(&scheduler::Event::Tick, out);
+        }
         self.check_invariants();
     }
 
@@ -135,10 +145,10 @@ impl Hall {
             let known: Vec<String> = self.queues.keys().map(|name| format!("`{name}`")).collect();
             return Err(Rejection::NoQueue { queue: spec.queue.clone(), known: known.join(", ") });
         };
-        let need = Need { ranks: spec.ranks, slots_per_rank: spec.slots_per_rank };
-        match placement::feasible(&self.free_nodes(), need) {
-            Ok(()) | Err(Misfit::Occupied { .. }) => {}
-            Err(never) => return Err(Rejection::Infeasible(never)),
+        let misfit =
+            self.fleet().and_then(|fleet| placement::misfit(fleet, &gang(spec).need, &Context::plain(View::All)));
+        if let Some(never) = misfit.filter(Misfit::for_ever) {
+            return Err(Rejection::Infeasible(never));
         }
         let open = self.jobs.values().filter(|job| job.open()).count();
         if open >= limits::JOBS_OPEN_MAX {
@@ -194,6 +204,7 @@ impl Hall {
         self.order = order;
         self.placement = placement;
         self.open = true;
+        self.new_scheduler(out);
     }
 
     fn submit(&mut self, spec: JobSpec, by: String, key: Option<String>, out: &mut Vec<Action>) {
@@ -227,6 +238,7 @@ impl Hall {
         match &mut job.phase {
             Phase::Waiting { .. } => {
                 job.phase = Phase::Done { outcome: Outcome::Cancelled { by }, at: self.now };
+                self.tell(&scheduler::Event::Cancelled { job: id }, out);
             }
             Phase::Active { attempt } => {
                 // A success or failure that is already decided stands; only a retry is overruled.
@@ -239,8 +251,14 @@ impl Hall {
         }
     }
 
-    fn wind_down(&mut self, out: &mut Vec<Action>) {
+    /// Nothing starts until the next [`Event::Configured`], which brings a scheduler of its own.
+    fn close(&mut self) {
         self.open = false;
+        self.scheduler = None;
+    }
+
+    fn wind_down(&mut self, out: &mut Vec<Action>) {
+        self.close();
         for job in self.jobs.values_mut() {
             if let Phase::Active { attempt } = &mut job.phase
                 && attempt.verdict.is_none()

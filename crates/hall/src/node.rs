@@ -58,21 +58,6 @@ impl Node {
         }
     }
 
-    /// The lowest `count` free slots, or `None` if there are fewer.
-    pub(crate) fn take(&mut self, count: u32, owner: (AttemptId, Rank)) -> Option<Vec<u32>> {
-        let free: Vec<u32> = (0..self.spec.slots)
-            .filter(|slot| !self.busy.contains_key(slot))
-            .take(usize::try_from(count).unwrap_or(usize::MAX))
-            .collect();
-        if u32::try_from(free.len()) != Ok(count) {
-            return None;
-        }
-        for slot in &free {
-            self.busy.insert(*slot, owner);
-        }
-        Some(free)
-    }
-
     pub(crate) fn release(&mut self, attempt: AttemptId) {
         self.busy.retain(|_, owner| owner.0 != attempt);
     }

@@ -1,74 +1,210 @@
-//! Which gangs start now.
+//! Which gangs start now: the hall asks its scheduler, and carries out what that decides.
 
+use dh_core::time::Span;
 use dh_core::{AttemptId, JobId, NodeId, Rank};
-use dh_policy::order::{self, Waiting};
-use dh_policy::placement::{self, FreeNode, Misfit, Need};
+use dh_policy::fleet::{ACCELERATORS_MAX, Fleet, Holding, NodeFacts, Service, View};
+use dh_policy::order::{self, Candidate};
+use dh_policy::packing::{Request, WHOLE};
+use dh_policy::placement::{self, Context, Misfit, Need, Rails};
 
 use crate::event::Action;
-use crate::job::{Attempt, Phase, Placed, Task};
+use crate::job::{Attempt, Job, Phase, Placed, Task, Verdict};
 use crate::machine::Hall;
-use crate::node::Health;
+use crate::node::{Health, Node};
+use crate::scheduler::{self, Backfill, Cause, Gang, Grace, QueueRules, Scheduler, Settings, Submission};
+use crate::spec::JobSpec;
 
 impl Hall {
-    /// Starts whatever the policies allow. The head of the line blocks what is behind it, so a large gang is never
-    /// starved by small ones; jobs in back-off are not in the line.
-    pub(crate) fn schedule(&mut self, out: &mut Vec<Action>) {
-        if !self.open {
-            return;
+    /// A scheduler for the nodes and queues as they are, which takes over what runs and what waits.
+    pub(crate) fn new_scheduler(&mut self, out: &mut Vec<Action>) {
+        let facts = |node: &Node| NodeFacts {
+            class: 0,
+            accelerators: u8::try_from(node.spec.slots).unwrap_or(u8::MAX).min(ACCELERATORS_MAX),
+            cpu_milli: u32::MAX,
+            memory_mib: u32::MAX,
+            path: Vec::new(),
+        };
+        let rules = |queue: &crate::node::QueueSpec| QueueRules { priority: queue.priority, ..QueueRules::default() };
+        let settings = Settings {
+            nodes: self.nodes.values().map(facts).collect(),
+            queues: self.queues.values().map(rules).collect(),
+            order: self.order.clone(),
+            placement: self.placement.clone(),
+            backfill: Backfill::None,
+            ..Settings::default()
+        };
+        // Names that this version does not know are in the log of another: the defaults decide.
+        let fallback = || Settings { order: "fifo".to_owned(), placement: "best".to_owned(), ..settings.clone() };
+        let scheduler = Scheduler::new(settings.clone()).or_else(|_| Scheduler::new(fallback()));
+        let Ok(scheduler) = scheduler else { return };
+        self.scheduler = Some(scheduler);
+        let drained: Vec<NodeId> =
+            self.nodes.iter().filter(|(_, node)| node.health == Health::Drained).map(|(id, _)| *id).collect();
+        let running: Vec<(Submission, Vec<Holding>)> = self
+            .jobs
+            .values()
+            .filter_map(|job| {
+                let attempt = job.active()?;
+                let gang = gang(&job.spec);
+                let ranks = attempt.placement.iter().map(|placed| holding(placed, &gang.need.rank)).collect();
+                Some((self.submission(job)?, ranks))
+            })
+            .collect();
+        for (submission, ranks) in running {
+            self.tell(&scheduler::Event::Adopted { submission, ranks }, out);
         }
-        for id in self.line() {
-            let Ok(nodes) = self.find_place(id) else { break };
-            self.start(id, &nodes, out);
+        for node in drained {
+            self.tell(&scheduler::Event::Node { node, service: Service::Drained }, out);
+        }
+        self.submit_due(out);
+    }
+
+    /// Hands the scheduler the jobs that wait and whose back-off is over.
+    pub(crate) fn submit_due(&mut self, out: &mut Vec<Action>) {
+        let Some(scheduler) = self.scheduler.as_ref().filter(|_| self.open) else { return };
+        let due: Vec<Submission> = self
+            .jobs
+            .values()
+            .filter(|job| matches!(job.phase, Phase::Waiting { not_before } if not_before <= self.now))
+            .filter(|job| !scheduler.knows(job.id))
+            .filter_map(|job| self.submission(job))
+            .collect();
+        for submission in due {
+            self.tell(&scheduler::Event::Submitted(submission), out);
+        }
+    }
+
+    fn submission(&self, job: &Job) -> Option<Submission> {
+        let queue = self.queues.keys().position(|name| *name == job.spec.queue)?;
+        Some(Submission {
+            job: job.id,
+            gang: gang(&job.spec),
+            queue: u16::try_from(queue).ok()?,
+            priority: job.spec.priority,
+            length: job.spec.time_limit,
+            attained: Span(0),
+            since: job.submitted,
+            deadline: None,
+        })
+    }
+
+    /// Tells the scheduler an event and carries out what it decides.
+    pub(crate) fn tell(&mut self, event: &scheduler::Event, out: &mut Vec<Action>) {
+        let Some(scheduler) = &mut self.scheduler else { return };
+        let mut actions = Vec::new();
+        scheduler.step(self.now, event, &mut actions);
+        for action in actions {
+            match action {
+                scheduler::Action::Start { job, ranks } => self.start(job, &ranks, out),
+                scheduler::Action::Stop { job, cause } => {
+                    let because = match cause {
+                        Cause::Preempted { by } => format!("{by} goes first and needs its slots"),
+                        Cause::Broken => "it lost a node, and no other was found in time".to_owned(),
+                        Cause::Cancelled => "it was cancelled".to_owned(),
+                    };
+                    self.stop(job, because, out);
+                }
+                // A live gang cannot change its ranks while it runs: it is stopped, and starts again where there is room.
+                scheduler::Action::Repair { job, .. } | scheduler::Action::Resize { job, .. } => {
+                    self.stop(job, "it lost a node".to_owned(), out);
+                }
+                scheduler::Action::Wake { .. }
+                | scheduler::Action::Sleep { .. }
+                | scheduler::Action::Quarantined { .. }
+                | scheduler::Action::Refused { .. } => {}
+            }
+        }
+    }
+
+    fn stop(&mut self, job: JobId, because: String, out: &mut Vec<Action>) {
+        if let Some(Phase::Active { attempt }) = self.jobs.get_mut(&job).map(|job| &mut job.phase)
+            && attempt.verdict.is_none()
+        {
+            attempt.verdict = Some(Verdict::Again { because, counts: false });
+            out.push(Action::Stop { attempt: attempt.id });
         }
     }
 
     /// Waiting jobs whose back-off is over, in the order in which they are considered.
     pub(crate) fn line(&self) -> Vec<JobId> {
-        let mut waiting: Vec<Waiting> = self
+        let order = order::by_name(&self.order).unwrap_or(order::POLICIES[0]);
+        let mut waiting: Vec<(order::Key, JobId)> = self
             .jobs
             .values()
             .filter(|job| matches!(job.phase, Phase::Waiting { not_before } if not_before <= self.now))
-            .map(|job| Waiting {
-                job: job.id,
-                priority: i64::from(job.spec.priority)
-                    + self.queues.get(&job.spec.queue).map_or(0, |queue| i64::from(queue.priority)),
-                submitted: job.submitted,
-            })
+            .map(|job| (order.key(&self.candidate(job)), job.id))
             .collect();
-        order::by_name(&self.order).unwrap_or(order::POLICIES[0]).sort(&mut waiting);
-        waiting.into_iter().map(|one| one.job).collect()
+        waiting.sort_unstable();
+        waiting.into_iter().map(|(_, job)| job).collect()
     }
 
-    /// Where the gang of `id` would go at this moment.
-    pub(crate) fn find_place(&self, id: JobId) -> Result<Vec<NodeId>, Misfit> {
-        let Some(job) = self.jobs.get(&id) else { return Ok(Vec::new()) };
-        let need = Need { ranks: job.spec.ranks, slots_per_rank: job.spec.slots_per_rank };
-        placement::by_name(&self.placement).unwrap_or(placement::POLICIES[0]).place(&self.free_nodes(), need)
+    fn candidate(&self, job: &Job) -> Candidate {
+        Candidate {
+            job: job.id,
+            priority: i64::from(job.spec.priority)
+                + self.queues.get(&job.spec.queue).map_or(0, |queue| i64::from(queue.priority)),
+            submitted: job.submitted,
+            milli: u64::from(job.spec.ranks) * u64::from(job.spec.slots_per_rank) * 1000,
+            attained: Span(0),
+            length: job.spec.time_limit,
+            deadline: None,
+        }
     }
 
-    pub(crate) fn free_nodes(&self) -> Vec<FreeNode> {
-        self.nodes.iter().map(|(id, node)| FreeNode { node: *id, free: node.free(), slots: node.spec.slots }).collect()
+    /// Why the gang of `id` does not fit at this moment, by counting.
+    pub(crate) fn misfit(&self, id: JobId) -> Option<Misfit> {
+        let job = self.jobs.get(&id)?;
+        placement::misfit(self.fleet()?, &gang(&job.spec).need, &Context::plain(View::Open))
     }
 
-    fn start(&mut self, id: JobId, nodes: &[NodeId], out: &mut Vec<Action>) {
+    /// The nodes as the scheduler sees them.
+    pub(crate) fn fleet(&self) -> Option<&Fleet> {
+        self.scheduler.as_ref().map(Scheduler::fleet)
+    }
+
+    fn start(&mut self, id: JobId, ranks: &[Holding], out: &mut Vec<Action>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        // A gang that was taken over runs already.
+        if !matches!(job.phase, Phase::Waiting { .. }) {
+            return;
+        }
         job.attempts += 1;
         let attempt = AttemptId { job: id, attempt: job.attempts };
-        let mut placement = Vec::with_capacity(nodes.len());
-        for (number, node_id) in (0..).zip(nodes) {
+        let mut placement = Vec::with_capacity(ranks.len());
+        for (number, held) in (0..).zip(ranks) {
             let rank = Rank(number);
-            let slots = self
-                .nodes
-                .get_mut(node_id)
-                .filter(|node| node.health == Health::Up)
-                .and_then(|node| node.take(job.spec.slots_per_rank, (attempt, rank)));
-            assert!(slots.is_some(), "the placement policy chose {node_id}, which has no room for {attempt}");
-            placement.push(Placed { rank, node: *node_id, slots: slots.unwrap_or_default() });
+            let slots: Vec<u32> = (0..u128::BITS).filter(|slot| held.mask >> slot & 1 == 1).collect();
+            if let Some(node) = self.nodes.get_mut(&held.node) {
+                node.busy.extend(slots.iter().map(|slot| (*slot, (attempt, rank))));
+            }
+            placement.push(Placed { rank, node: held.node, slots });
         }
         let tasks = placement.iter().map(|_| Task::Starting).collect();
         out.push(Action::Start { attempt, placement: placement.clone() });
         job.phase = Phase::Active {
             attempt: Attempt { id: attempt, started: self.now, placement, tasks, ready: false, verdict: None },
         };
+    }
+}
+
+fn holding(placed: &Placed, rank: &Request) -> Holding {
+    let mask = placed.slots.iter().fold(0, |mask, slot| mask | 1_u128 << slot.min(&127));
+    Holding { node: placed.node, mask, milli: rank.milli, cpu_milli: rank.cpu_milli, memory_mib: rank.memory_mib }
+}
+
+/// What a job asks of the scheduler.
+pub(crate) fn gang(spec: &JobSpec) -> Gang {
+    let accelerators = u8::try_from(spec.slots_per_rank).unwrap_or(u8::MAX);
+    Gang {
+        need: Need {
+            ranks: spec.ranks,
+            rank: Request { cpu_milli: 0, memory_mib: 0, accelerators, milli: WHOLE, models: 0 },
+            within: 0,
+            rails: Rails::Any,
+        },
+        least_ranks: spec.ranks,
+        dataset: None,
+        rank_watts: 0,
+        grace: if spec.kind.is_service() { Grace::Protected } else { Grace::Preemptible },
     }
 }

@@ -68,7 +68,7 @@ impl Hall {
         }
         let line = self.line();
         let ahead: Vec<JobId> = line.iter().copied().take_while(|other| *other != id).collect();
-        let misfit = self.find_place(id).err();
+        let misfit = self.misfit(id);
         if let Some(misfit) = &misfit
             && let Some(job) = self.jobs.get(&id)
         {
@@ -100,7 +100,7 @@ impl Hall {
         }
         match ahead.first() {
             Some(first) => {
-                let why_first = self.find_place(*first).err().map(|misfit| format!(", because {misfit}"));
+                let why_first = self.misfit(*first).map(|misfit| format!(", because {misfit}"));
                 *hint = Some(format!("`datahall why {first}` tells more; a higher priority would go ahead of it"));
                 format!(
                     "{} jobs are ahead in the line, and the first, {first}, does not fit yet{}",

@@ -1,9 +1,29 @@
-//! Choices as pure functions: which job is next ([`order`]), where a gang goes ([`placement`]), and where a part of a node
-//! goes ([`packing`]).
+//! Choices as pure functions: which job is next ([`order`]), where a gang goes ([`placement`]) and from when on it fits
+//! ([`backfill`]), whom it displaces there ([`preemption`]), where a part of a node goes ([`packing`]), and which jobs share
+//! accelerators ([`sharing`]). Boxes on a 3-D torus have their own ([`torus`]).
 //!
 //! Invariant: a decision follows from the arguments alone: no clock, no hash order, no floating tie, no hidden state.
 #![warn(missing_docs)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::allow_attributes,
+        reason = "tests fail by panicking"
+    )
+)]
 
+pub mod backfill;
+pub mod fairness;
+pub mod fleet;
+pub mod health;
 pub mod order;
 pub mod packing;
 pub mod placement;
+pub mod prediction;
+pub mod preemption;
+pub mod sharing;
+pub mod torus;

@@ -10,7 +10,7 @@ fn request(cpu: u32, accelerators: u8, milli: u16) -> Request {
 /// What is allocated when `requests` come in order.
 fn allocated(policy: &str, nodes: &[Node], requests: &[Request]) -> u64 {
     let mix = Mix::of(requests.iter().copied());
-    let mut packer = Packer::new(by_name(policy).unwrap(), &mix);
+    let mut packer = Packer::new(by_name(policy).unwrap(), mix);
     for node in nodes {
         packer.add(*node);
     }
@@ -35,7 +35,7 @@ fn a_request_goes_to_nodes_of_its_models_only() {
     let only_second = Request { models: 0b10, ..request(1000, 1, 1000) };
     for policy in POLICIES {
         let mix = Mix::of([only_second, only_second]);
-        let mut packer = Packer::new(*policy, &mix);
+        let mut packer = Packer::new(*policy, mix);
         for node in nodes {
             packer.add(node);
         }
@@ -74,7 +74,7 @@ fn the_same_requests_get_the_same_places() {
     for policy in POLICIES {
         let run = || {
             let mix = Mix::of(requests.iter().copied());
-            let mut packer = Packer::new(*policy, &mix);
+            let mut packer = Packer::new(*policy, mix);
             for node in &nodes {
                 packer.add(*node);
             }

@@ -1,5 +1,6 @@
 //! The hall in virtual time: published traces and protocols, played by the policies that run a real hall.
 //!
+//! What a run gives is told to [`measure`] and [`timeline`], put side by side by [`comparison`], and shown by [`page`].
 //! Invariant: pure; the caller reads files and hands their text in, and a seed is the only source of chance.
 #![warn(missing_docs)]
 #![cfg_attr(
@@ -14,8 +15,19 @@
     )
 )]
 
+pub mod comparison;
+pub mod curve;
 mod error;
+pub mod generate;
+pub mod kernel;
+pub mod measure;
 pub mod openb;
+pub mod page;
+pub mod play;
 mod random;
+pub mod record;
+pub mod site;
+pub mod timeline;
+pub mod trace;
 
 pub use error::Error;

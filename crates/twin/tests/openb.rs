@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use dh_policy::packing::by_name;
-use dh_twin::openb::{MARKS, Protocol, Summary, Trace, read};
+use dh_twin::openb::{MARKS, Moves, Protocol, Run, Summary, Trace, read};
 
 /// Twenty nodes of eight and ten of two; pods in halves, ones, and eights, some that insist on a model.
 fn trace() -> Trace {
@@ -68,4 +68,20 @@ fn a_ratio_that_cannot_be_is_refused() {
     for ratio in [0.0, -1.0, f64::NAN, 11.0] {
         assert!(Protocol::new(&trace, by_name("best").unwrap(), ratio).is_err(), "{ratio}");
     }
+}
+
+#[test]
+fn moves_stay_within_their_share_and_let_more_in() {
+    let trace = trace();
+    let run = |per_million| {
+        let protocol = Protocol::new(&trace, by_name("best-fit").unwrap(), 1.3).unwrap();
+        let moving = protocol.moving(Moves { per_million, price: 200 });
+        (0..10).map(|seed| moving.run(seed)).collect::<Vec<_>>()
+    };
+    let (without, with) = (run(0), run(50_000));
+    assert!(without.iter().all(|run| run.moves == 0));
+    assert!(with.iter().all(|run| run.moves * 20 <= run.placed), "one in twenty at most");
+    assert!(with.iter().map(|run| run.moves).sum::<u64>() > 0);
+    let allocated = |runs: &[Run]| runs.iter().map(|run| run.allocation_pct[&100]).sum::<f64>();
+    assert!(allocated(&with) > allocated(&without), "{} against {}", allocated(&with), allocated(&without));
 }

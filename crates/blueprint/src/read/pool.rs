@@ -16,8 +16,8 @@ use crate::write::Writer;
 
 const NODES_MAX: u32 = 1 << 20;
 
-/// Slots of one node. The largest nodes have 72 accelerators; a laptop may stand in for a small cluster.
-const SLOTS_MAX: u32 = 1_024;
+/// Slots of one node: a bit each in the hall's masks. The largest nodes have 72 accelerators.
+const SLOTS_MAX: u32 = 128;
 
 /// The node that a pool has if it names none: the machine the program runs on.
 const NODE: &str = "this-machine";

@@ -17,34 +17,36 @@ const LENGTH: usize = 200;
 pub struct Mix {
     requests: Vec<(Request, u64)>,
     total: u64,
-    samples: Vec<Vec<Request>>,
-    /// Thousandths of a core that a request with accelerators needs at least.
-    least_cpu: u32,
+    /// Which of the requests come, in order.
+    samples: Vec<Vec<u32>>,
 }
 
 impl Mix {
     /// The mix in which each request comes as often as it is in `requests`.
     pub fn of(requests: impl IntoIterator<Item = Request>) -> Self {
+        Self::weighted(requests.into_iter().map(|request| (request, 1)))
+    }
+
+    /// The mix in which each request comes as often as its counts say, added.
+    pub fn weighted(requests: impl IntoIterator<Item = (Request, u64)>) -> Self {
         let mut counts: BTreeMap<Request, u64> = BTreeMap::new();
-        for request in requests {
-            *counts.entry(request).or_default() += 1;
+        for (request, count) in requests {
+            *counts.entry(request).or_default() += count;
         }
-        let requests: Vec<(Request, u64)> = counts.into_iter().collect();
-        let total = requests.iter().map(|(_, count)| count).sum();
+        let requests: Vec<(Request, u64)> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+        let mut ends = Vec::with_capacity(requests.len());
+        let mut total: u64 = 0;
+        for (_, count) in &requests {
+            total = total.saturating_add(*count);
+            ends.push(total);
+        }
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut draw = || {
-            let at = if total == 0 { 0 } else { splitmix(&mut state) % total };
-            let mut before = 0;
-            requests.iter().find(|(_, count)| {
-                before += count;
-                at < before
-            })
+        let mut draw = |_| {
+            let at = splitmix(&mut state).checked_rem(total)?;
+            u32::try_from(ends.partition_point(|end| *end <= at)).ok()
         };
-        let samples =
-            (0..SAMPLES).map(|_| (0..LENGTH).filter_map(|_| draw().map(|(request, _)| *request)).collect()).collect();
-        let with = requests.iter().filter(|(request, _)| request.accelerators > 0);
-        let least_cpu = with.map(|(request, _)| request.cpu_milli).min().unwrap_or(0);
-        Self { requests, total, samples, least_cpu }
+        let samples = (0..SAMPLES).map(|_| (0..LENGTH).filter_map(&mut draw).collect()).collect();
+        Self { requests, total, samples }
     }
 
     /// Each request with its count, in their order.
@@ -64,20 +66,31 @@ impl Mix {
 
     /// Thousandths of accelerators that would be used on `node` if what fits of each sample came to it, over all samples.
     pub fn filled(&self, node: &Node) -> u64 {
+        // What does not fit an emptier node does not fit a fuller one: each request is looked at once for all samples.
+        let fits: Vec<bool> = self.requests.iter().map(|(request, _)| node.fits(request)).collect();
+        let useful =
+            || self.requests.iter().zip(&fits).filter(|((request, _), fits)| **fits && request.accelerators > 0);
+        let least_cpu = useful().map(|((request, _), _)| request.cpu_milli).min();
+        let least_milli = useful().map(|((request, _), _)| request.milli).min();
+        let (Some(least_cpu), Some(least_milli)) = (least_cpu, least_milli) else { return 0 };
         let free = node.free_milli();
-        let fill = |sample: &Vec<Request>| {
+        let fill = |sample: &Vec<u32>| {
             let mut state = *node;
-            for request in sample {
+            for at in sample.iter().filter_map(|at| usize::try_from(*at).ok()) {
+                if !fits.get(at).is_some_and(|fits| *fits) {
+                    continue;
+                }
+                let Some((request, _)) = self.requests.get(at) else { continue };
                 if state.fits(request) {
                     state = state.tightest(request);
-                    if state.cpu_milli < self.least_cpu || state.free_milli() == 0 {
+                    if state.cpu_milli < least_cpu || state.most_free() < least_milli.max(1) {
                         break;
                     }
                 }
             }
             free - state.free_milli()
         };
-        if free == 0 || node.cpu_milli < self.least_cpu { 0 } else { self.samples.iter().map(fill).sum() }
+        self.samples.iter().map(fill).sum()
     }
 }
 

@@ -1,22 +1,40 @@
 //! Packing of requests that each need one node: processor, memory, and accelerators whole or in part.
 //!
 //! A policy gives every state of a node a [`Potential`]: what the node is still worth for the requests that are expected.
-//! A request goes where it costs least of that. Equal nodes share one state, so a decision looks at states and not at nodes,
-//! and each (state, request) is computed once.
+//! A request goes where it costs least of that. Equal nodes share one state, so a decision looks at states and not at nodes;
+//! each (state, request) is computed once, and kept in a heap for each request. What is old is dropped.
 //!
-//! Invariant: whole numbers only, and of equal scores the node that was added first wins: the same requests on the same nodes
-//! give the same places. Cost of a decision: one table entry for each state that some node is in.
+//! Requests end, nodes leave and return, the mix follows what arrives ([`Packer`]); what fits nowhere may be let in by a few
+//! moves that are worth their price ([`Packer::plan_moves`]); among equal nodes that of the fullest rack is taken.
+//!
+//! Invariant: whole numbers only, and ties are broken by what states and nodes are, never by when they were first seen: the
+//! same requests on the same nodes give the same places, after a restart too. Cost of a decision: the top of a heap.
 
 mod best_fit;
+mod choice;
+mod detail;
+mod fleet;
 mod fragmentation;
 mod future;
+mod hash;
+mod histogram;
 mod mix;
+mod moves;
 mod node;
 mod packer;
+mod prices;
+mod queue;
+mod racks;
+mod saved;
+mod table;
 
+pub use choice::{Choice, Place, Refused};
+pub use detail::Detail;
 pub use mix::Mix;
+pub use moves::{Move, Plan, Running};
 pub use node::{ACCELERATORS_MAX, Node, Request, WHOLE};
-pub use packer::{Packer, Place};
+pub use packer::Packer;
+pub use saved::Saved;
 
 /// A policy of packing.
 pub trait Potential: Sync + std::fmt::Debug {

@@ -2,8 +2,10 @@
 //!
 //! Invariant: accelerators are sorted by what is free on them, so that nodes that are equally useful are equal.
 
+use serde::{Deserialize, Serialize};
+
 /// Accelerators of one node, at most.
-pub const ACCELERATORS_MAX: usize = 8;
+pub const ACCELERATORS_MAX: usize = 16;
 
 /// A whole accelerator, in thousandths.
 pub const WHOLE: u16 = 1000;
@@ -22,7 +24,7 @@ pub struct Node {
 }
 
 /// What a request needs, all on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Request {
     /// Thousandths of a core.
     pub cpu_milli: u32,
@@ -56,6 +58,17 @@ impl Node {
         Self { cpu_milli, memory_mib, model, free }
     }
 
+    /// The same node with this free, in any order.
+    pub(super) fn with(&self, cpu_milli: u32, memory_mib: u32, mut free: [u16; ACCELERATORS_MAX]) -> Self {
+        free.sort_unstable();
+        Self { cpu_milli, memory_mib, free, ..*self }
+    }
+
+    /// The same accelerators with this processor and memory.
+    pub(super) fn holding(&self, cpu_milli: u32, memory_mib: u32) -> Self {
+        Self { cpu_milli, memory_mib, ..*self }
+    }
+
     /// Thousandths free, least first.
     pub fn free(&self) -> &[u16; ACCELERATORS_MAX] {
         &self.free
@@ -64,6 +77,11 @@ impl Node {
     /// Thousandths free, all together.
     pub fn free_milli(&self) -> u64 {
         self.free.iter().map(|free| u64::from(*free)).sum()
+    }
+
+    /// Thousandths free on the accelerator that has most.
+    pub fn most_free(&self) -> u16 {
+        self.free.last().copied().unwrap_or(0)
     }
 
     /// Whether `count` accelerators have at least `milli` free: they are sorted, so one of them says it.
@@ -81,53 +99,77 @@ impl Node {
             || (request.accepts(self.model) && self.has(request.accelerators, request.milli.max(1)))
     }
 
-    /// Every state that `request`, which fits, can leave this node in. A part of one accelerator can go to any that has it;
-    /// several accelerators are those with least free that will do.
-    pub fn after(&self, request: &Request, mut each: impl FnMut(Self)) {
-        let base = Self {
-            cpu_milli: self.cpu_milli.saturating_sub(request.cpu_milli),
-            memory_mib: self.memory_mib.saturating_sub(request.memory_mib),
-            ..*self
-        };
-        if request.accelerators == 0 {
-            return each(base);
+    /// Every state that `request`, which fits, can leave this node in, with what was free on the accelerator that a part of one
+    /// comes from. A part of one accelerator can go to any that has it; several accelerators are those with least free that
+    /// will do.
+    pub fn after(&self, request: &Request, mut each: impl FnMut(Self, u16)) {
+        if request.accelerators != 1 || request.milli >= WHOLE {
+            return each(self.tightest(request), request.milli);
         }
-        let count = if request.milli < WHOLE { usize::from(request.accelerators) } else { 0 };
-        if count == 1 {
-            let mut last = None;
-            for (at, free) in self.free.iter().enumerate() {
-                if *free >= request.milli && last != Some(*free) {
-                    last = Some(*free);
-                    each(base.less(at, request.milli));
-                }
+        let mut last = None;
+        for (at, free) in self.free.iter().enumerate() {
+            if *free >= request.milli.max(1) && last != Some(*free) {
+                last = Some(*free);
+                let mut after = self.beside(request);
+                after.lower(at, request.milli);
+                each(after, *free);
             }
-            return;
         }
-        each(base.less_each(request));
     }
 
     /// The state that leaves most room on the other accelerators.
     #[must_use]
     pub fn tightest(&self, request: &Request) -> Self {
-        let mut tightest = *self;
-        tightest.cpu_milli = tightest.cpu_milli.saturating_sub(request.cpu_milli);
-        tightest.memory_mib = tightest.memory_mib.saturating_sub(request.memory_mib);
-        tightest.less_each(request)
-    }
-
-    fn less_each(mut self, request: &Request) -> Self {
-        let enough = self.free.iter_mut().filter(|free| **free >= request.milli.max(1));
-        enough.take(usize::from(request.accelerators)).for_each(|free| *free -= request.milli);
-        self.free.sort_unstable();
-        self
-    }
-
-    fn less(mut self, at: usize, milli: u16) -> Self {
-        if let Some(free) = self.free.get_mut(at) {
-            *free = free.saturating_sub(milli);
+        let mut after = self.beside(request);
+        let first = self.free.partition_point(|free| *free < request.milli.max(1));
+        for at in (first..ACCELERATORS_MAX).take(usize::from(request.accelerators)) {
+            after.lower(at, request.milli);
         }
-        self.free.sort_unstable();
-        self
+        after
+    }
+
+    /// This node when `request`, which held accelerators that have `free` free now, has ended.
+    #[must_use]
+    pub(super) fn without(&self, request: &Request, free: impl Iterator<Item = u16>) -> Self {
+        let mut after = Self {
+            cpu_milli: self.cpu_milli.saturating_add(request.cpu_milli),
+            memory_mib: self.memory_mib.saturating_add(request.memory_mib),
+            ..*self
+        };
+        for free in free {
+            after.raise(free, request.milli);
+        }
+        after
+    }
+
+    /// Processor and memory that `request` leaves, and all accelerators.
+    fn beside(&self, request: &Request) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_sub(request.cpu_milli),
+            memory_mib: self.memory_mib.saturating_sub(request.memory_mib),
+            ..*self
+        }
+    }
+
+    /// Takes from the accelerator at `at`, and puts it where it belongs.
+    fn lower(&mut self, at: usize, milli: u16) {
+        let Some(left) = self.free.get(at).map(|free| free.saturating_sub(milli)) else { return };
+        let to = self.free.partition_point(|free| *free < left).min(at);
+        self.free.copy_within(to..at, to + 1);
+        if let Some(free) = self.free.get_mut(to) {
+            *free = left;
+        }
+    }
+
+    /// Gives to an accelerator that has `free` free.
+    fn raise(&mut self, free: u16, milli: u16) {
+        let Some(at) = self.free.iter().rposition(|other| *other == free) else { return };
+        let more = free.saturating_add(milli);
+        let to = self.free.partition_point(|other| *other < more).max(at + 1);
+        self.free.copy_within(at + 1..to, at);
+        if let Some(free) = self.free.get_mut(to - 1) {
+            *free = more;
+        }
     }
 }
 
@@ -141,12 +183,12 @@ mod tests {
     fn a_part_can_go_to_each_accelerator_that_differs() {
         let node = Node::empty(64_000, 65_536, 0, 4);
         let mut states = Vec::new();
-        node.after(&PART, |state| states.push(state));
+        node.after(&PART, |state, _| states.push(state));
         assert_eq!(states.len(), 1, "four equal accelerators are one choice");
         let mut second = Vec::new();
-        states[0].after(&PART, |state| second.push(*state.free()));
-        assert_eq!(second, [[0, 0, 0, 0, 200, 1000, 1000, 1000], [0, 0, 0, 0, 600, 600, 1000, 1000]]);
-        assert_eq!(states[0].tightest(&PART).free(), &second[0]);
+        states[0].after(&PART, |state, from| second.push((state.free()[12..].to_vec(), from)));
+        assert_eq!(second, [(vec![200, 1000, 1000, 1000], 600), (vec![600, 600, 1000, 1000], 1000)]);
+        assert_eq!(states[0].tightest(&PART).free()[12..], second[0].0);
     }
 
     #[test]
@@ -169,7 +211,17 @@ mod tests {
     fn whole_accelerators_are_taken_from_free_ones() {
         let node = Node::empty(64_000, 65_536, 0, 4).tightest(&PART);
         let pair = Request { accelerators: 2, milli: 1000, ..PART };
-        assert_eq!(node.tightest(&pair).free(), &[0, 0, 0, 0, 0, 0, 600, 1000]);
+        assert_eq!(node.tightest(&pair).free()[12..], [0, 0, 600, 1000]);
         assert!(!node.tightest(&pair).fits(&pair));
+    }
+
+    #[test]
+    fn what_ends_gives_back_what_it_took() {
+        let node = Node::empty(64_000, 65_536, 0, 16);
+        let pair = Request { accelerators: 2, milli: 300, ..PART };
+        let both = node.tightest(&PART).tightest(&pair);
+        assert_eq!(both.free()[..3], [300, 700, 1000], "a pair takes the tightest first");
+        assert_eq!(both.without(&pair, [300, 700].into_iter()), node.tightest(&PART));
+        assert_eq!(node.tightest(&PART).without(&PART, [600].into_iter()), node);
     }
 }

@@ -1,109 +1,130 @@
 //! Where the ranks of a gang go. One file per policy, one line in [`POLICIES`].
+//!
+//! Invariant: all ranks or none; the same fleet and need give the same nodes. A policy never fails where counting on the
+//! nodes themselves says that the gang fits.
 
 mod best_fit;
+mod misfit;
+mod rails;
+mod single;
+mod topology;
 
 use dh_core::NodeId;
 use serde::{Deserialize, Serialize};
 
-/// A node that may be used, with what is free on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FreeNode {
-    /// The node.
-    pub node: NodeId,
-    /// Free accelerator slots.
-    pub free: u32,
-    /// All accelerator slots.
-    pub slots: u32,
-}
+pub use misfit::{Misfit, misfit};
+pub use topology::within;
+
+use crate::fleet::{Fleet, Level, Mask, View};
+use crate::packing::Request;
 
 /// What a gang needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Need {
     /// Ranks of the gang.
     pub ranks: u32,
-    /// Slots for each rank, all on one node.
-    pub slots_per_rank: u32,
+    /// What each rank needs, all on one node.
+    pub rank: Request,
+    /// All ranks in one domain of this level; 0 leaves the choice.
+    pub within: Level,
+    /// Which accelerators of a node the ranks get.
+    pub rails: Rails,
 }
 
-/// Why a gang does not fit: the first condition that fails.
+/// Which accelerators of a node a rank gets. Accelerator `n` of every node hangs on rail `n`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rails {
+    /// Any.
+    #[default]
+    Any,
+    /// The same ones on every node, so that ranks talk within their rails.
+    Aligned,
+}
+
+/// What else a placement may look at. Node lists are sorted.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// What counts as free.
+    pub view: View,
+    /// Nodes where the job's data is warm.
+    pub warm: &'a [NodeId],
+    /// Nodes that must not be used.
+    pub never: &'a [NodeId],
+    /// Whether a node that sleeps costs more than spreading.
+    pub wake: Wake,
+}
+
+/// What a node that sleeps is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "misfit")]
-pub enum Misfit {
-    /// No node has `slots_per_rank` slots, busy or free.
-    NoNodeLargeEnough {
-        /// Slots of the largest node.
-        largest: u32,
-        /// Slots that one rank needs.
-        needed: u32,
-    },
-    /// The whole hall is too small.
-    TooFewSlots {
-        /// Ranks that an empty hall could hold.
-        places: u64,
-        /// Ranks of the gang.
-        ranks: u32,
-    },
-    /// It fits an empty hall, and not the present one.
-    Occupied {
-        /// Ranks that fit beside what is running.
-        places: u64,
-        /// Ranks of the gang.
-        ranks: u32,
-    },
+#[serde(rename_all = "snake_case")]
+pub enum Wake {
+    /// As much as any.
+    Freely,
+    /// It is used only if the gang fits nowhere else.
+    Last,
+}
+
+impl Context<'_> {
+    /// Everything in `view`, and no preference.
+    pub const fn plain(view: View) -> Self {
+        Self { view, warm: &[], never: &[], wake: Wake::Freely }
+    }
+}
+
+/// Ranks on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The node.
+    pub node: NodeId,
+    /// Ranks of the gang that go there; at least one.
+    pub ranks: u32,
+    /// Which accelerators, a bit each, for the ranks together; 0 leaves the choice.
+    pub accelerators: Mask,
+}
+
+impl Share {
+    /// The accelerators of rank `rank` of those here, `per` of them: the lowest for the first. 0 leaves the choice.
+    pub fn of_rank(&self, rank: u32, per: u8) -> Mask {
+        let mut rest = self.accelerators;
+        for _ in 0..rank.saturating_mul(u32::from(per)) {
+            rest &= rest.wrapping_sub(1);
+        }
+        let mut later = rest;
+        for _ in 0..per {
+            later &= later.wrapping_sub(1);
+        }
+        rest & !later
+    }
 }
 
 /// A placement policy.
-pub trait Placement: Sync {
+pub trait Placement: Sync + std::fmt::Debug {
     /// The name used in blueprints.
     fn name(&self) -> &'static str;
-    /// The node of each rank, in rank order.
+    /// What it does, in a sentence.
+    fn about(&self) -> &'static str;
+    /// The nodes of the gang's ranks, in rank order.
     /// # Errors
     /// The first condition that fails. Nothing is ever placed in part.
-    fn place(&self, nodes: &[FreeNode], need: Need) -> Result<Vec<NodeId>, Misfit>;
+    fn place(&self, fleet: &Fleet, need: &Need, context: &Context<'_>) -> Result<Vec<Share>, Misfit>;
 }
 
 /// Every placement policy there is, the default first.
-pub const POLICIES: &[&dyn Placement] = &[&best_fit::BestFit];
+pub const POLICIES: &[&dyn Placement] = &[&topology::Topology, &best_fit::BestFit];
 
-/// The placement policy called `name`.
+/// The placement policy called `name`; `best` is the one we recommend.
 pub fn by_name(name: &str) -> Option<&'static dyn Placement> {
+    if name == "best" {
+        return POLICIES.first().copied();
+    }
     POLICIES.iter().find(|policy| policy.name() == name).copied()
 }
 
-/// Whether `need` fits, by counting alone: first an empty hall, then the present one.
-/// # Errors
-/// The first condition that fails.
-pub fn feasible(nodes: &[FreeNode], need: Need) -> Result<(), Misfit> {
-    let largest = nodes.iter().map(|node| node.slots).max().unwrap_or(0);
-    if largest < need.slots_per_rank {
-        return Err(Misfit::NoNodeLargeEnough { largest, needed: need.slots_per_rank });
-    }
-    let places = |slots: fn(&FreeNode) -> u32| -> u64 {
-        nodes.iter().map(|node| u64::from(slots(node) / need.slots_per_rank.max(1))).sum()
-    };
-    let empty = places(|node| node.slots);
-    if empty < u64::from(need.ranks) {
-        return Err(Misfit::TooFewSlots { places: empty, ranks: need.ranks });
-    }
-    let present = places(|node| node.free);
-    if present < u64::from(need.ranks) {
-        return Err(Misfit::Occupied { places: present, ranks: need.ranks });
-    }
-    Ok(())
+/// Ranks of `need` that fit on `node` in `context`.
+fn ranks_on(fleet: &Fleet, node: NodeId, need: &Need, context: &Context<'_>) -> u32 {
+    if context.never.binary_search(&node).is_ok() { 0 } else { fleet.ranks(node, &need.rank, context.view) }
 }
 
-impl std::fmt::Display for Misfit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoNodeLargeEnough { largest, needed } => {
-                write!(f, "one rank needs {needed} slots on one node, and the largest node has {largest}")
-            }
-            Self::TooFewSlots { places, ranks } => {
-                write!(f, "the whole hall has room for {places} such ranks, and the gang has {ranks}")
-            }
-            Self::Occupied { places, ranks } => {
-                write!(f, "there is room for {places} of its {ranks} ranks beside what is running")
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //!
 //! Invariant: the same files, policy, ratio and seed give the same figures.
 
+mod moved;
 mod read;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::random::Stream;
+pub use moved::Moves;
+use moved::Pods;
 pub use read::{Trace, read};
 
 /// Load that has arrived, in percent of all accelerators, at which allocation is read.
@@ -31,6 +34,8 @@ pub struct Run {
     pub placed: u64,
     /// Pods that fitted nowhere.
     pub dropped: u64,
+    /// Moves of pods, to let others in.
+    pub moves: u64,
 }
 
 /// What several runs give.
@@ -52,8 +57,9 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Protocol<'a> {
     trace: &'a Trace,
-    policy: &'a dyn Potential,
+    policy: &'static dyn Potential,
     ratio: f64,
+    moves: Moves,
     /// The mix of the list, as the published policy knows it.
     mix: Mix,
     capacity: u64,
@@ -66,7 +72,7 @@ impl<'a> Protocol<'a> {
     /// The protocol on `trace`, until `ratio` times what there is has been asked for.
     /// # Errors
     /// [`Error::Nothing`] if there are no accelerators, no pod asks for any, or the ratio is not between 0 and 10.
-    pub fn new(trace: &'a Trace, policy: &'a dyn Potential, ratio: f64) -> Result<Self, Error> {
+    pub fn new(trace: &'a Trace, policy: &'static dyn Potential, ratio: f64) -> Result<Self, Error> {
         let capacity: u64 = trace.nodes.iter().map(Node::free_milli).sum();
         if capacity == 0 {
             return Err(Error::Nothing("the nodes have no accelerators"));
@@ -77,21 +83,28 @@ impl<'a> Protocol<'a> {
         if !(ratio > 0.0 && ratio <= RATIO_MAX) {
             return Err(Error::Nothing("the ratio of load to capacity must lie above 0 and at 10 at most"));
         }
-        Ok(Self { trace, policy, ratio, mix: Mix::of(trace.pods.iter().copied()), capacity })
+        Ok(Self { trace, policy, ratio, moves: Moves::NONE, mix: Mix::of(trace.pods.iter().copied()), capacity })
+    }
+
+    /// The same with pods moved.
+    #[must_use]
+    pub fn moving(self, moves: Moves) -> Self {
+        Self { moves, ..self }
     }
 
     /// One run.
     pub fn run(&self, seed: u64) -> Run {
-        let mut packer = Packer::new(self.policy, &self.mix);
+        let mut packer = Packer::new(self.policy, self.mix.clone());
         for node in &self.trace.nodes {
             packer.add(*node);
         }
+        let mut pods = Pods::new(self.trace.nodes.len(), self.moves);
         let (mut arrived, mut allocated, mut placed, mut dropped) = (0, 0, 0, 0);
         let mut allocation_pct = BTreeMap::new();
         let mut marks = MARKS.into_iter().peekable();
         for pod in arrivals(&self.trace.pods, self.capacity, self.ratio, seed) {
             arrived += pod.demand();
-            if packer.place(&pod).is_some() {
+            if pods.place(&mut packer, &pod) {
                 allocated += pod.demand();
                 placed += 1;
             } else {
@@ -102,7 +115,7 @@ impl<'a> Protocol<'a> {
                 allocation_pct.insert(mark, percent(allocated, self.capacity));
             }
         }
-        Run { seed, allocation_pct, placed, dropped }
+        Run { seed, allocation_pct, placed, dropped, moves: pods.moved() }
     }
 
     /// What `runs` give together.

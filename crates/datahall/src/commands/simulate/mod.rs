@@ -1,16 +1,25 @@
-//! `datahall simulate`: published traces and protocols, played in virtual time by the policies that run a hall.
+//! `datahall simulate`: a hall in virtual time, decided by the scheduler that runs a live one.
 
 mod openb;
+mod print;
+mod run;
+mod scene;
+pub(in crate::commands) mod show;
 
 use clap::{Args, Subcommand};
+
+pub(super) use scene::span;
 
 use super::{Globals, Verb};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Simulate {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    run: run::Run,
 }
 
 #[derive(Debug, Subcommand)]
@@ -21,12 +30,13 @@ enum What {
 
 impl Verb for Simulate {
     const NAME: &'static str = "simulate";
-    const ABOUT: &'static str = "Play a published trace with the policies that place a hall's jobs";
-    const AFTER: &'static str = "Example:\n  datahall simulate openb --nodes nodes.csv.gz --pods pods.csv.gz --policy best --ratio 1.3 --seeds 42..51 -o json";
+    const ABOUT: &'static str = "Play jobs, faults and policies on a hall in virtual time";
+    const AFTER: &'static str = "Examples:\n  datahall simulate hall.toml --html run.html\n  datahall simulate --trace philly.csv.gz --policy fifo\n  datahall simulate --trace jobs.swf --compare best,fifo+strict,fifo+any\n  datahall simulate --trace philly.csv.gz --mtbf '30 d' --seeds 1..10 --compare best,fifo -o json\n  datahall simulate --trace jobs.swf --log run.log; datahall replay run.log --policy fifo\n  datahall simulate openb --nodes nodes.csv.gz --pods pods.csv.gz --policy best --ratio 1.3 --seeds 42..51 -o json";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         match self.what {
-            What::Openb(openb) => openb.run(globals).map(|()| 0),
+            Some(What::Openb(openb)) => openb.run(globals).map(|()| 0),
+            None => self.run.run(globals),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Args;
 use dh_core::Kind;
 use dh_policy::packing::{POLICIES, Potential, by_name};
-use dh_twin::openb::{Protocol, Run, Summary, read};
+use dh_twin::openb::{Moves, Protocol, Run, Summary, read};
 
 use crate::commands::Globals;
 use crate::failure::Failure;
@@ -34,16 +34,35 @@ pub(super) struct Openb {
     /// One run for each: `42`, or `42..51` with both ends
     #[arg(long, default_value = "42..51", value_parser = seeds)]
     seeds: Seeds,
+    /// Pods that may be moved to let others in, as a share of the pods placed by then
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = moves)]
+    moves: Moves,
+}
+
+/// A share up to one, as moves for a million pods.
+fn moves(text: &str) -> Result<Moves, String> {
+    let share: f64 = text.trim().parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (0.0..=1.0).contains(&share) {
+        return Ok(Moves { per_million: dh_units::whole((share * 1e6).round()), price: Moves::PRICE });
+    }
+    Err("expected a share from 0 to 1, such as 0.01".to_owned())
 }
 
 /// Seeds, both ends played.
 #[derive(Debug, Clone, Copy)]
-struct Seeds {
+pub(super) struct Seeds {
     first: u64,
     last: u64,
 }
 
-fn seeds(text: &str) -> Result<Seeds, String> {
+impl Seeds {
+    /// Every one.
+    pub(super) fn all(self) -> Vec<u64> {
+        (self.first..=self.last).collect()
+    }
+}
+
+pub(super) fn seeds(text: &str) -> Result<Seeds, String> {
     let number = |text: &str| text.trim().parse::<u64>().map_err(|_| format!("`{text}` is no whole number"));
     let (first, last) = match text.split_once("..") {
         Some((first, last)) => (number(first)?, number(last.trim_start_matches('='))?),
@@ -60,8 +79,8 @@ impl Openb {
         let policy = policy(&self.policy)?;
         let text = |path: &Path| trace_file::read(path);
         let trace = read(&text(&self.nodes)?, &text(&self.pods)?)?;
-        let protocol = Protocol::new(&trace, policy, self.ratio)?;
-        let seeds: Vec<u64> = (self.seeds.first..=self.seeds.last).collect();
+        let protocol = Protocol::new(&trace, policy, self.ratio)?.moving(self.moves);
+        let seeds = self.seeds.all();
         let summary = protocol.summary(play(&protocol, &seeds, globals.quiet));
         if globals.output.is_data() {
             return output::versioned(&summary);
@@ -113,6 +132,10 @@ fn print(summary: &Summary, policy: &dyn Potential) {
         summary.accelerators,
         summary.runs.len()
     ));
+    let (moves, placed) = summary.runs.iter().fold((0, 0), |(m, p), run| (m + run.moves, p + run.placed));
+    if moves > 0 {
+        output::line(format!("{moves} moves of {placed} pods placed, in all runs"));
+    }
     let mut table = Table::new(&[
         ("asked for", Side::Right),
         ("allocated", Side::Right),
@@ -132,6 +155,15 @@ fn print(summary: &Summary, policy: &dyn Potential) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moves_are_a_share() {
+        assert_eq!(moves("0.01").map(|moves| moves.per_million), Ok(10_000));
+        assert_eq!(moves("0").map(|moves| moves.per_million), Ok(0));
+        for wrong in ["", "1.5", "-0.1", "NaN", "one"] {
+            assert!(moves(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn seeds_have_both_ends() {

@@ -1,0 +1,79 @@
+//! What runs came to, for people.
+
+use dh_twin::comparison::{Comparison, FIGURES, Table as Text};
+use dh_twin::play::Scene;
+
+use super::run::Report;
+use crate::output;
+use crate::ui::table::{Side, Table};
+
+/// Figures of one run, or policies side by side.
+pub(super) fn runs(scene: &Scene, reports: &[Report], comparison: Option<&Comparison>) {
+    output::line(format!(
+        "{}: {} jobs on {} nodes with {} accelerators",
+        output::bold(&scene.title),
+        scene.jobs.len(),
+        scene.base.nodes.len(),
+        scene.accelerators()
+    ));
+    for note in &scene.notes {
+        output::line(output::dim(format!("  {note}")));
+    }
+    match comparison {
+        Some(comparison) => {
+            text(&comparison.figures_table());
+            if comparison.policies.len() > 1 {
+                output::line("");
+                text(&comparison.differences_table());
+            }
+        }
+        None => reports.iter().for_each(one),
+    }
+    let stuck: usize = reports.iter().map(|report| report.ran.stuck).max().unwrap_or(0);
+    if stuck > 0 {
+        output::line(output::yellow(format!(
+            "{stuck} jobs never started, and nothing was to come that could have started them"
+        )));
+    }
+}
+
+fn one(report: &Report) {
+    let outcome = &report.ran.outcome;
+    let mut table = Table::new(&[("figure", Side::Left), (report.policy.as_str(), Side::Right)]);
+    for figure in FIGURES {
+        if let Some(value) = (figure.of)(outcome) {
+            table.row([figure.title.to_owned(), figure.unit.show(value)]);
+        }
+    }
+    for line in table.lines() {
+        output::line(line);
+    }
+    let jobs = &outcome.jobs;
+    let parts = [
+        (jobs.completed, "completed"),
+        (jobs.failed, "failed"),
+        (jobs.cancelled, "cancelled"),
+        (jobs.rejected, "can never run here"),
+        (jobs.unfinished, "not over"),
+    ];
+    let parts: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    output::line(format!("{} jobs: {}", jobs.submitted, parts.join(", ")));
+    output::line(output::dim(format!("{} events, digest {}", report.ran.events, report.ran.digest)));
+}
+
+fn text(text: &Text) {
+    let columns: Vec<(&str, Side)> = text
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(at, name)| (name.as_str(), if at == 0 { Side::Left } else { Side::Right }))
+        .collect();
+    let mut table = Table::new(&columns);
+    for row in &text.rows {
+        table.row(row.iter().cloned());
+    }
+    for line in table.lines() {
+        output::line(line);
+    }
+}

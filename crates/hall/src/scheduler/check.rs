@@ -1,0 +1,115 @@
+//! What must hold after every step.
+
+use std::collections::BTreeMap;
+
+use dh_core::NodeId;
+use dh_policy::fleet::Mask;
+
+use super::Scheduler;
+use super::job::Phase;
+
+impl Scheduler {
+    /// Goes through the whole state and panics if an invariant is broken: for tests and for a hall that is small.
+    ///
+    /// # Panics
+    /// If an invariant is broken, with the job or node.
+    pub fn check(&self) {
+        let mut whole: BTreeMap<NodeId, Mask> = BTreeMap::new();
+        let mut parts: BTreeMap<(NodeId, Mask), u32> = BTreeMap::new();
+        let mut used = vec![0_u64; self.state.queues.len()];
+        let (mut running, mut waiting, mut watts) = (0, 0, 0_u64);
+        for (slot, job) in self.state.jobs.iter() {
+            let Some(gang) = self.gang(slot) else { continue };
+            assert_eq!(self.state.jobs.slot(job.id), Some(slot), "{} is found elsewhere", job.id);
+            let (held, charged) = match &job.phase {
+                Phase::Waiting { group } => {
+                    waiting += 1;
+                    assert!(self.state.lines.members(*group).contains(&slot), "{} is in no line", job.id);
+                    continue;
+                }
+                Phase::Gone => continue,
+                Phase::Claiming(claim) => {
+                    assert!(self.state.claiming.contains(&slot), "{} claims in secret", job.id);
+                    (claim.held.clone(), u64::try_from(claim.ranks.len()).unwrap_or(0))
+                }
+                Phase::Running(run) => {
+                    running += 1;
+                    let ranks = u32::try_from(run.ranks.len()).unwrap_or(u32::MAX);
+                    assert!(
+                        ranks >= gang.least_ranks.min(gang.need.ranks) && ranks <= gang.need.ranks,
+                        "{} runs with {ranks} ranks",
+                        job.id
+                    );
+                    let lost = run.lost.as_ref().map(|lost| lost.ranks.as_slice()).unwrap_or_default();
+                    let alive = (0_u32..).zip(&run.ranks).filter(|(rank, _)| lost.binary_search(rank).is_err());
+                    let found = run.lost.iter().flat_map(|lost| lost.found.iter().map(|(_, held)| *held));
+                    (alive.map(|(_, held)| *held).chain(found).collect(), u64::from(ranks))
+                }
+            };
+            if let Some(used) = used.get_mut(usize::from(job.queue)) {
+                *used += charged * gang.need.rank.demand();
+            }
+            watts += charged * u64::from(gang.rank_watts);
+            for held in &held {
+                let taken = whole.entry(held.node).or_default();
+                if held.milli >= dh_policy::packing::WHOLE {
+                    assert_eq!(*taken & held.mask, 0, "{} and another job own accelerators of {}", job.id, held.node);
+                    *taken |= held.mask;
+                } else if held.mask != 0 {
+                    for number in 0..Mask::BITS {
+                        let bit = Mask::from(1_u8) << number;
+                        if held.mask & bit != 0 {
+                            let part = parts.entry((held.node, bit)).or_default();
+                            *part += u32::from(held.milli);
+                            assert!(*part <= 1000, "accelerator {number} of {} is given out twice", held.node);
+                        }
+                    }
+                }
+            }
+        }
+        for (node, bit) in parts.keys() {
+            assert_eq!(
+                whole.get(node).copied().unwrap_or(0) & bit,
+                0,
+                "an accelerator of {node} is given out whole and in part"
+            );
+        }
+        for number in 0..self.state.fleet.len() {
+            let node = NodeId(u32::try_from(number).unwrap_or(u32::MAX));
+            let busy = whole.get(&node).copied().unwrap_or(0)
+                | parts.keys().filter(|(at, _)| *at == node).fold(0, |mask, (_, bit)| mask | bit);
+            assert_eq!(busy & self.state.fleet.free_mask(node), 0, "{node} has free what somebody owns");
+            let all = u32::from(self.state.fleet.accelerators(node));
+            assert_eq!(
+                busy.count_ones() + self.state.fleet.free_mask(node).count_ones(),
+                all,
+                "{node} lost accelerators"
+            );
+        }
+        for (number, (queue, used)) in self.state.queues.iter().zip(&used).enumerate() {
+            assert_eq!(queue.used_milli, *used, "queue {number} is charged for what its jobs do not hold");
+        }
+        assert_eq!(
+            (self.state.running, self.state.lines.waiting()),
+            (running, waiting),
+            "jobs are not where they are counted"
+        );
+        self.check_displacing();
+        let kept = &self.state.reservations.kept;
+        assert!(kept.is_sorted_by(|a, b| a.node < b.node), "a node is kept for two");
+        if self.state.claiming.is_empty() && self.state.broken.is_empty() {
+            let mut kept = kept.iter().peekable();
+            for node in (0..self.state.fleet.len()).filter_map(|number| u32::try_from(number).ok()).map(NodeId) {
+                let wanted = kept.next_if(|kept| kept.node == node).map_or(0, |kept| self.to_keep(kept));
+                assert_eq!(self.state.fleet.reserved(node), wanted, "{node} is not kept as was promised");
+            }
+        }
+        assert!(
+            self.wakeup().is_none_or(|at| at > self.state.now),
+            "it is to be woken at {:?}, which is over at {:?}",
+            self.wakeup(),
+            self.state.now
+        );
+        assert_eq!(self.state.power.drawn, watts, "power is charged for what does not run");
+    }
+}

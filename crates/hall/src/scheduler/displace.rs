@@ -1,0 +1,490 @@
+//! Preemption: whom a job that goes first may displace, and the plan of a place for it.
+//!
+//! A job is displaced only if the whole gang that displaces it fits afterwards, and what comes free belongs to that gang
+//! ([`super::claim`]). A claim is never displaced itself: a job of still higher priority that comes meanwhile takes other
+//! victims, or waits until the claim has become a running job.
+//!
+//! There are no cycles, because every displacement raises a potential that displacements never lower. By priority it is the
+//! pair of (a) what queues hold of what they are guaranteed, summed, and (b) the priorities of what runs or claims, highest
+//! first. Victims are taken only out of what their queue holds beyond its guarantee, or brings by the job, so (a) never falls;
+//! a job that takes back what its queue is guaranteed raises (a); any other victim has strictly lower priority than the job
+//! it goes for, so (b) rises while (a) does not fall. By order alone, victims have strictly later keys than the job; keys
+//! rise as jobs run, so two jobs can take turns, but each runs for a quantum between: stops are bounded by time.
+//!
+//! Cost: a comparison where nobody can be displaced; a search of the victims that may go, where somebody can.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use dh_core::{JobId, NodeId, SimTime};
+use dh_policy::fleet::{Holding, View};
+use dh_policy::order::{Displaces, Key, class_of};
+use dh_policy::placement::Need;
+use dh_policy::preemption::{Found, Victim, search};
+use serde::{Deserialize, Serialize};
+
+use super::Scheduler;
+use super::event::{Action, Gang, QueueId};
+use super::job::{Phase, Slot};
+use super::line::GroupId;
+use super::run::milli;
+
+/// What a stop and a start cost, seconds of each accelerator.
+const RESTART: u64 = 60;
+
+/// What a victim costs that is one step of priority below, seconds of each accelerator; one of `n` steps costs an `n`th.
+const STEP: u64 = 3600;
+
+/// A running job, by where it stands.
+pub(super) type Standing = (Key, JobId, Slot);
+
+/// What preemption knows besides the jobs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Displacing {
+    /// Whom anybody may displace.
+    pub(super) whom: Whom,
+    /// Whether a queue may take back what it is guaranteed.
+    pub(super) reclaims: Reclaims,
+    /// Running jobs that may be displaced, by the key they had when they started or last rose; it may have fallen since.
+    pub(super) running: BTreeSet<Standing>,
+    /// When keys of running jobs rise.
+    pub(super) rises: BTreeSet<(SimTime, Slot)>,
+    pub(super) armed: BTreeMap<Slot, SimTime>,
+    /// Groups whose head may displace but could not, by its key.
+    pub(super) hopeful: BTreeSet<(Key, GroupId)>,
+    pub(super) hoping: BTreeMap<GroupId, Key>,
+    /// Groups that have a new head.
+    pub(super) fresh: Vec<GroupId>,
+    /// Whether heads that could not displace may be able to now.
+    pub(super) hope: Hope,
+    /// Victims that may still be looked at for them; it grows with every event.
+    pub(super) credit: u64,
+    /// When to try them again if nothing else happens.
+    pub(super) wake: Option<SimTime>,
+    /// Claims by the nodes of which they do not own all yet.
+    pub(super) wanted: BTreeSet<(NodeId, Slot)>,
+    /// Claims by when they give up.
+    pub(super) until: BTreeSet<(SimTime, Slot)>,
+    /// Claims that own all.
+    pub(super) whole: BTreeSet<Slot>,
+    /// Who claims what each stopped job gives back.
+    pub(super) serving: BTreeMap<JobId, Slot>,
+    /// Jobs whose claims failed: how often, and until when they do not try again.
+    pub(super) failed: BTreeMap<JobId, (u32, SimTime)>,
+}
+
+/// Whom anybody may displace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Whom {
+    #[default]
+    Nobody,
+    /// Jobs of lower priority.
+    Lower,
+    /// Jobs later in the order.
+    Later,
+}
+
+/// Whether a queue has a guarantee.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Reclaims {
+    #[default]
+    Never,
+    Perhaps,
+}
+
+/// Whether heads that could not displace anybody are tried again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Hope {
+    #[default]
+    None,
+    Some,
+}
+
+/// What a job may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Right {
+    /// Where it stands.
+    pub(super) key: Key,
+    /// Its queue.
+    queue: QueueId,
+    /// Whether jobs that stand later may go for it.
+    later: bool,
+    /// Whether jobs of queues that hold more than is theirs may go for it.
+    reclaim: bool,
+}
+
+/// On what ground somebody goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ground {
+    /// His queue holds more than is its own.
+    Reclaim,
+    /// He stands later.
+    Later,
+}
+
+/// A place for a gang.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) ranks: Vec<Holding>,
+    pub(super) victims: Vec<JobId>,
+}
+
+impl Displacing {
+    /// The job's failures are forgotten.
+    pub(super) fn forgive(&mut self, job: JobId) {
+        self.failed.remove(&job);
+    }
+
+    pub(super) fn wake_at(&mut self, at: SimTime) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    pub(super) fn give_hope(&mut self, group: GroupId, key: Key) {
+        if let Some(old) = self.hoping.insert(group, key) {
+            self.hopeful.remove(&(old, group));
+        }
+        self.hopeful.insert((key, group));
+    }
+
+    pub(super) fn take_hope(&mut self, group: GroupId) {
+        if let Some(old) = self.hoping.remove(&group) {
+            self.hopeful.remove(&(old, group));
+        }
+    }
+}
+
+impl Scheduler {
+    /// Clears a place for the waiting job at `slot`, the head of its group, if that is allowed and leads to a start.
+    pub(super) fn displace(&mut self, slot: Slot, gang: &Gang, actions: &mut Vec<Action>) -> bool {
+        let Some(right) = self.right(slot, gang) else { return false };
+        let Some((id, Phase::Waiting { group })) = self.state.jobs.get(slot).map(|job| (job.id, &job.phase)) else {
+            return false;
+        };
+        let group = *group;
+        self.state.displacing.fresh.retain(|fresh| *fresh != group);
+        self.state.displacing.give_hope(group, right.key);
+        if !self.anybody(&right) {
+            return false;
+        }
+        if let Some((_, until)) = self.state.displacing.failed.get(&id).copied()
+            && until > self.state.now
+        {
+            self.state.displacing.wake_at(until);
+            return false;
+        }
+        let view = self.view(slot);
+        let Some(plan) = self.plan(gang, &right, view, &[]) else { return false };
+        self.state.displacing.take_hope(group);
+        self.state.lines.pop(&mut self.state.jobs, group);
+        self.claim(slot, plan, actions);
+        true
+    }
+
+    /// What a waiting or claiming job may do; `None` if it may displace nobody.
+    pub(super) fn right(&self, slot: Slot, gang: &Gang) -> Option<Right> {
+        let job = self.state.jobs.get(slot)?;
+        let queue = self.state.queues.get(usize::from(job.queue))?;
+        let later = match self.state.displacing.whom {
+            Whom::Nobody => return None,
+            Whom::Lower => queue.rules.preempts,
+            Whom::Later => true,
+        };
+        let own = match &job.phase {
+            Phase::Claiming(claim) => gang.need.rank.demand() * u64::try_from(claim.ranks.len()).unwrap_or(0),
+            Phase::Waiting { .. } | Phase::Running(_) | Phase::Gone => 0,
+        };
+        let after = queue.used_milli.saturating_sub(own) + milli(gang);
+        let reclaim = after <= queue.rules.guarantee_milli;
+        (later || reclaim).then(|| Right { key: self.standing(slot), queue: job.queue, later, reclaim })
+    }
+
+    /// Where a job stands among those that displace each other.
+    pub(super) fn standing(&self, slot: Slot) -> Key {
+        let Some(job) = self.state.jobs.get(slot) else { return Key::default() };
+        match (self.state.displacing.whom, &job.phase) {
+            (Whom::Later, Phase::Running(_)) => self.key(slot),
+            (Whom::Later, Phase::Waiting { .. } | Phase::Claiming(_) | Phase::Gone) => job.key,
+            (Whom::Nobody | Whom::Lower, phase) => {
+                let queue = self.state.queues.get(usize::from(job.queue)).map_or(0, |queue| queue.rules.priority);
+                // Of equal priority, running jobs whose work was safe last come first; those that wait stand before none.
+                let value = match phase {
+                    Phase::Running(run) => u64::MAX - run.safe.0,
+                    Phase::Waiting { .. } | Phase::Claiming(_) | Phase::Gone => u64::MAX,
+                };
+                Key { class: class_of(i64::from(job.priority) + i64::from(queue)), value }
+            }
+        }
+    }
+
+    /// Whether there is anybody whom a job with this right may displace, as far as one look tells.
+    fn anybody(&mut self, right: &Right) -> bool {
+        if right.reclaim && !self.state.displacing.running.is_empty() {
+            return true;
+        }
+        right.later && self.stands_before_some(right.key)
+    }
+
+    /// Whether some running job stands after `key`.
+    pub(super) fn stands_before_some(&mut self, key: Key) -> bool {
+        // Keys of running jobs fall behind what is noted. The noted order is put right from the end, as far as it must be.
+        for _ in 0..64 {
+            let Some((noted, id, slot)) = self.state.displacing.running.last().copied() else { return false };
+            if noted <= key {
+                return false;
+            }
+            if self.state.displacing.whom != Whom::Later {
+                return true;
+            }
+            let present = self.standing(slot);
+            if present >= noted {
+                return true;
+            }
+            self.state.displacing.running.remove(&(noted, id, slot));
+            self.state.displacing.running.insert((present, id, slot));
+            if let Some(job) = self.state.jobs.get_mut(slot) {
+                job.key = present;
+            }
+        }
+        true
+    }
+
+    /// A place for a gang with what is free, what others hold for it already (`freed`), and victims.
+    pub(super) fn plan(&mut self, gang: &Gang, right: &Right, view: View, freed: &[Holding]) -> Option<Plan> {
+        for held in freed {
+            self.state.fleet.release(held);
+        }
+        let plan = self.plan_beside(gang, right, view, freed.is_empty());
+        for held in freed {
+            self.state.fleet.occupy(held);
+        }
+        plan
+    }
+
+    fn plan_beside(&mut self, gang: &Gang, right: &Right, view: View, full: bool) -> Option<Plan> {
+        if !full && let Some(ranks) = self.ranks_of(gang, view) {
+            return Some(Plan { ranks, victims: Vec::new() });
+        }
+        let least = gang.least_ranks.clamp(1, gang.need.ranks.max(1));
+        let tries = [Some(gang.need.ranks), (least < gang.need.ranks).then_some(least)];
+        let grounds = [right.reclaim.then_some(Ground::Reclaim), right.later.then_some(Ground::Later)];
+        let grounds: Vec<Ground> = grounds.into_iter().flatten().collect();
+        for (ranks, ground) in
+            tries.into_iter().flatten().flat_map(|ranks| grounds.iter().map(move |ground| (ranks, *ground)))
+        {
+            let need = Need { ranks, ..gang.need };
+            let Found { victims, looked } = match self.state.displacing.whom {
+                Whom::Nobody => return None,
+                Whom::Lower => self.lower(&need, right, ground, view),
+                Whom::Later => self.later(&need, right, ground, view),
+            };
+            self.state.displacing.credit = self.state.displacing.credit.saturating_sub(looked);
+            let Some(victims) = victims else { continue };
+            let slots: Vec<Slot> = victims.iter().filter_map(|job| self.state.jobs.slot(*job)).collect();
+            let held: Vec<Holding> = slots
+                .iter()
+                .filter_map(|slot| self.state.jobs.get(*slot)?.run())
+                .flat_map(|run| run.ranks.clone())
+                .collect();
+            for held in &held {
+                self.state.fleet.release(held);
+            }
+            let ranks = self.ranks_of(gang, view);
+            for held in &held {
+                self.state.fleet.occupy(held);
+            }
+            if let Some(ranks) = ranks {
+                return Some(Plan { ranks, victims });
+            }
+        }
+        None
+    }
+
+    /// What the ranks of a gang would hold if it started at this moment.
+    fn ranks_of(&mut self, gang: &Gang, view: View) -> Option<Vec<Holding>> {
+        let shares = self.find(gang, view).ok()?;
+        let mut ranks = Vec::new();
+        let mut complete = true;
+        for share in &shares {
+            for rank in 0..share.ranks {
+                let wanted = share.of_rank(rank, gang.need.rank.accelerators);
+                match self.state.fleet.take(share.node, &gang.need.rank, wanted) {
+                    Some(held) => ranks.push(held),
+                    None => complete = false,
+                }
+            }
+        }
+        for held in &ranks {
+            self.state.fleet.release(held);
+        }
+        complete.then_some(ranks)
+    }
+
+    /// Of jobs of lower priority, or of jobs beyond their queue's guarantee, those who cost least.
+    fn lower(&self, need: &Need, right: &Right, ground: Ground, view: View) -> Found {
+        let from = match ground {
+            Ground::Reclaim => i64::MIN,
+            Ground::Later => right.key.class.saturating_add(1),
+        };
+        let mut surplus = self.surplus(need, right, ground);
+        let offered = self.cheapest_first(from, right.key.class);
+        let offered = offered.filter(|(_, (_, _, slot))| self.may_go(*slot, right, ground));
+        let victims = offered.filter_map(|(cost, (_, id, slot))| {
+            let job = self.state.jobs.get(slot)?;
+            let held = &job.run()?.ranks;
+            let milli = demand(held);
+            surplus.take(job.queue, milli).then(|| Victim {
+                job: id,
+                price: cost.saturating_mul(milli.max(1000)),
+                held,
+            })
+        });
+        search(&self.state.fleet, need, view, victims)
+    }
+
+    /// Of jobs later in the order, or of jobs beyond their queue's guarantee, the last.
+    fn later(&mut self, need: &Need, right: &Right, ground: Ground, view: View) -> Found {
+        let (quantum, now) = (self.state.settings.quantum, self.state.now);
+        let mut young: Option<SimTime> = None;
+        let mut surplus = self.surplus(need, right, ground);
+        let running = self.state.displacing.running.iter().rev();
+        let later = running.take_while(|(noted, ..)| *noted > right.key || ground == Ground::Reclaim);
+        let victims = later.zip(1_u64..).filter_map(|((_, id, slot), place)| {
+            let job = self.state.jobs.get(*slot)?;
+            let run = job.run()?;
+            if !self.may_go(*slot, right, ground) || (ground == Ground::Later && self.standing(*slot) <= right.key) {
+                return None;
+            }
+            let ready = run.started.after(quantum);
+            if ready > now {
+                young = Some(young.map_or(ready, |young| young.min(ready)));
+                return None;
+            }
+            let milli = demand(&run.ranks);
+            let price = place.saturating_mul(milli.max(1000));
+            surplus.take(job.queue, milli).then_some(Victim { job: *id, price, held: &run.ranks })
+        });
+        let found = search(&self.state.fleet, need, view, victims);
+        if let (None, Some(young)) = (&found.victims, young) {
+            self.state.displacing.wake_at(young);
+        }
+        found
+    }
+
+    fn may_go(&self, slot: Slot, right: &Right, ground: Ground) -> bool {
+        self.state.jobs.get(slot).is_some_and(|job| {
+            (ground == Ground::Later || job.queue != right.queue)
+                && job.run().is_some_and(|run| !run.stopping && run.lost.is_none())
+        })
+    }
+
+    /// Running jobs of classes from `class` on, cheapest first for each accelerator, with what that costs. In a class those
+    /// whose work was safe last come first; so only the first of each class are compared.
+    fn cheapest_first(&self, class: i64, above: i64) -> impl Iterator<Item = (u64, Standing)> {
+        let running = &self.state.displacing.running;
+        let first = |class: i64| (Key { class, value: 0 }, JobId(0), Slot::MIN);
+        let price = move |standing: Standing| (self.cost(&standing, above), standing);
+        let mut heads: BTreeSet<(u64, Standing)> = BTreeSet::new();
+        let mut from = Some(class);
+        while let Some(standing) = from.and_then(|class| running.range(first(class)..).next()) {
+            heads.insert(price(*standing));
+            from = standing.0.class.checked_add(1);
+        }
+        std::iter::from_fn(move || {
+            let (cost, standing) = heads.pop_first()?;
+            let after = (Bound::Excluded(standing), Bound::Unbounded);
+            if let Some(next) = running.range(after).next().filter(|next| next.0.class == standing.0.class) {
+                heads.insert(price(*next));
+            }
+            Some((cost, standing))
+        })
+    }
+
+    /// What the stop of a job costs, seconds of each of its accelerators: work that is not safe, the restart, and how near it
+    /// stands to the job it goes for.
+    fn cost(&self, (key, ..): &Standing, above: i64) -> u64 {
+        let lost = self.since(SimTime(u64::MAX - key.value)).as_secs();
+        let near = match u64::try_from(key.class.saturating_sub(above)) {
+            Ok(0) => STEP,
+            Ok(steps) => STEP / steps,
+            Err(_) => STEP.saturating_mul(above.saturating_sub(key.class).unsigned_abs().saturating_add(1)),
+        };
+        lost.saturating_add(RESTART).saturating_add(near)
+    }
+
+    /// What each queue may lose: its own may lose what the job brings it, too.
+    fn surplus(&self, need: &Need, right: &Right, ground: Ground) -> Surplus {
+        if self.state.displacing.reclaims == Reclaims::Never {
+            return Surplus(None);
+        }
+        let beyond = |queue: &super::Queue| queue.used_milli.saturating_sub(queue.rules.guarantee_milli);
+        let mut surplus: Vec<u64> = self.state.queues.iter().map(beyond).collect();
+        if ground == Ground::Later
+            && let Some(own) = surplus.get_mut(usize::from(right.queue))
+        {
+            *own += u64::from(need.ranks) * need.rank.demand();
+        }
+        Surplus(Some(surplus))
+    }
+
+    /// Whom anybody may displace has changed, or where running jobs stand.
+    pub(super) fn track(&mut self) {
+        let rules = || self.state.queues.iter().map(|queue| queue.rules);
+        let reclaims = if rules().any(|rules| rules.guarantee_milli > 0) { Reclaims::Perhaps } else { Reclaims::Never };
+        let whom = match self.order.displaces() {
+            Displaces::LowerPriority if reclaims == Reclaims::Perhaps || rules().any(|rules| rules.preempts) => {
+                Whom::Lower
+            }
+            Displaces::Later => Whom::Later,
+            Displaces::LowerPriority | Displaces::Nobody => Whom::Nobody,
+        };
+        let displacing = &mut self.state.displacing;
+        if (displacing.whom, whom) == (Whom::Nobody, Whom::Nobody) {
+            return;
+        }
+        displacing.whom = whom;
+        displacing.reclaims = reclaims;
+        displacing.running.clear();
+        displacing.rises.clear();
+        displacing.armed.clear();
+        displacing.hopeful.clear();
+        displacing.hoping.clear();
+        displacing.wake = None;
+        if whom == Whom::Nobody {
+            return;
+        }
+        let running: Vec<Slot> = self
+            .state
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.run().is_some_and(|run| !run.stopping))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in running {
+            self.ran(slot);
+        }
+        let groups: Vec<GroupId> = self.state.lines.all().map(|(group, _)| group).collect();
+        self.state.displacing.fresh = groups;
+    }
+}
+
+/// What each queue holds beyond its guarantee, thousandths of accelerators; `None` where nobody has one.
+struct Surplus(Option<Vec<u64>>);
+
+impl Surplus {
+    /// Takes `milli` of what a queue may lose, if it has as much.
+    fn take(&mut self, queue: u16, milli: u64) -> bool {
+        let Some(surplus) = &mut self.0 else { return true };
+        match surplus.get_mut(usize::from(queue)) {
+            Some(left) if *left >= milli => {
+                *left -= milli;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+/// Accelerators that ranks hold together, thousandths.
+fn demand(held: &[Holding]) -> u64 {
+    held.iter().map(|held| u64::from(held.mask.count_ones()) * u64::from(held.milli)).sum()
+}

@@ -1,0 +1,250 @@
+//! What the scheduler is told, and what it decides. Both are plain values in whole numbers, so that a log of events is all
+//! that a replay needs.
+
+use dh_core::time::Span;
+use dh_core::{JobId, NodeId, SimTime};
+use dh_policy::fleet::{Holding, Service};
+use dh_policy::placement::{Misfit, Need};
+use serde::{Deserialize, Serialize};
+
+/// A queue, by its number in [`super::Settings::queues`].
+pub type QueueId = u16;
+
+/// A dataset, by a number of the caller's.
+pub type DatasetId = u32;
+
+/// What a gang asks for. Jobs that ask for the same share one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Gang {
+    /// Its ranks, what each needs, and where they may stand.
+    pub need: Need,
+    /// Ranks with which it can go on; as many as `need` has if it is rigid.
+    pub least_ranks: u32,
+    /// Where it would rather run: on nodes that have this dataset.
+    pub dataset: Option<DatasetId>,
+    /// What each rank draws while it runs, watts.
+    pub rank_watts: u32,
+    /// What may be done to it.
+    pub grace: Grace,
+}
+
+/// Whether a running gang may be stopped for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grace {
+    /// It may, and goes back to waiting.
+    Preemptible,
+    /// Never.
+    Protected,
+}
+
+/// A job that asks to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Submission {
+    /// The job; never used twice.
+    pub job: JobId,
+    /// What it asks for.
+    pub gang: Gang,
+    /// Its queue.
+    pub queue: QueueId,
+    /// Added to the queue's priority.
+    pub priority: i32,
+    /// How long it runs in all, if that is known or predicted; its limit counts as a prediction.
+    pub length: Option<Span>,
+    /// How much of that is done already.
+    pub attained: Span,
+    /// Since when it is in the line: its place does not change when it is tried again.
+    pub since: SimTime,
+    /// When it should have ended.
+    pub deadline: Option<SimTime>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// A job asks to run. One that is known already is not taken again.
+    Submitted(Submission),
+    /// A gang runs already: the scheduler takes over a hall that is at work.
+    Adopted {
+        /// The job.
+        submission: Submission,
+        /// What each rank holds, in rank order.
+        ranks: Vec<Holding>,
+    },
+    /// A job is not wanted any more. If it runs, it is stopped.
+    Cancelled {
+        /// The job.
+        job: JobId,
+    },
+    /// A gang is gone from its nodes, for good.
+    Ended {
+        /// The job.
+        job: JobId,
+    },
+    /// A gang is gone from its nodes and will be back: it was told to stop, or it failed and is tried again.
+    Stopped {
+        /// The job.
+        job: JobId,
+        /// How long it has run so far, counting only work that was kept.
+        attained: Span,
+    },
+    /// A gang's work up to now is safe.
+    Checkpointed {
+        /// The job.
+        job: JobId,
+    },
+    /// What is known about a job's length has changed.
+    Predicted {
+        /// The job.
+        job: JobId,
+        /// How long it runs in all.
+        length: Option<Span>,
+    },
+    /// A node takes work, or does so no more. Ranks on a node that is [`Service::Down`] are gone.
+    Node {
+        /// The node.
+        node: NodeId,
+        /// What it is from now on.
+        service: Service,
+    },
+    /// A node works, but something speaks against it: it is slow, or it counts errors.
+    Suspected {
+        /// The node.
+        node: NodeId,
+        /// How much; a failure is 1,000.
+        evidence: u32,
+    },
+    /// A queue's rules have changed.
+    Queue {
+        /// The queue.
+        queue: QueueId,
+        /// Its rules from now on.
+        rules: QueueRules,
+    },
+    /// A dataset is on a node, or is there no more.
+    Warm {
+        /// The dataset.
+        dataset: DatasetId,
+        /// The node.
+        node: NodeId,
+        /// Whether it is there.
+        held: Presence,
+    },
+    /// The most that running gangs may draw together, watts; `None` is no limit.
+    PowerCap {
+        /// The limit.
+        watts: Option<u64>,
+    },
+    /// A moment that [`super::Scheduler::wakeup`] asked for.
+    Tick,
+}
+
+/// Whether a dataset is on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// It is.
+    Present,
+    /// It is not.
+    Absent,
+}
+
+/// A queue's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct QueueRules {
+    /// Added to the priority of its jobs.
+    pub priority: i32,
+    /// Its weight beside other queues; 0 counts as 1.
+    pub share: u32,
+    /// The most its running jobs may hold, in thousandths of accelerators.
+    pub quota_milli: Option<u64>,
+    /// What its jobs may take back from queues that hold more than is theirs, in thousandths of accelerators.
+    #[serde(default)]
+    pub guarantee_milli: u64,
+    /// Whether its jobs may stop running jobs of lower priority.
+    pub preempts: bool,
+}
+
+/// Why a gang is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "cause")]
+pub enum Cause {
+    /// For a job that goes first.
+    Preempted {
+        /// That job.
+        by: JobId,
+    },
+    /// It lost ranks with a node, and no place was found for them in time.
+    Broken,
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+/// What the scheduler wants done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub enum Action {
+    /// Start all ranks of a gang.
+    Start {
+        /// The job.
+        job: JobId,
+        /// What each rank holds, in rank order.
+        ranks: Vec<Holding>,
+    },
+    /// Stop all ranks of a gang; the answer is [`Event::Stopped`] or [`Event::Ended`].
+    Stop {
+        /// The job.
+        job: JobId,
+        /// Why.
+        cause: Cause,
+    },
+    /// A gang that lost ranks goes on with these; the others stay where they are.
+    Repair {
+        /// The job.
+        job: JobId,
+        /// The ranks that are replaced, and what each holds from now on.
+        ranks: Vec<(u32, Holding)>,
+    },
+    /// An elastic gang goes on with other ranks.
+    Resize {
+        /// The job.
+        job: JobId,
+        /// What each rank holds from now on, in rank order.
+        ranks: Vec<Holding>,
+    },
+    /// A node that sleeps is needed.
+    Wake {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node has been idle long enough to sleep; the answer is [`Event::Node`].
+    Sleep {
+        /// The node.
+        node: NodeId,
+    },
+    /// Too much speaks against a node: it takes no new work for a while.
+    Quarantined {
+        /// The node.
+        node: NodeId,
+        /// When it is tried again.
+        until: SimTime,
+    },
+    /// A job can never run here; it is forgotten.
+    Refused {
+        /// The job.
+        job: JobId,
+        /// Why.
+        because: Refusal,
+    },
+}
+
+/// Why a job is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "refusal")]
+pub enum Refusal {
+    /// There is no such queue.
+    NoQueue,
+    /// It would not fit an empty hall.
+    Never(Misfit),
+}

@@ -1,0 +1,515 @@
+//! Waiting jobs: groups of jobs that ask for the same in the same queue, each sorted by key, and classes of groups that need
+//! the same room.
+//!
+//! When a head does not fit, its whole class is closed, and opens when a node that could matter gives something back. So a
+//! million jobs of a thousand kinds cost what some tens of classes cost.
+//!
+//! Invariant: a group with jobs is in one class or parked, and its head is its job of least key; a class is in its line's
+//! live ones if it is open and has a group, among the closed ones if it is not open.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dh_core::JobId;
+use dh_policy::fleet::{Level, View};
+use dh_policy::order::Key;
+use serde::{Deserialize, Serialize};
+
+use super::event::QueueId;
+use super::job::{Jobs, Phase, Slot};
+
+/// The number of a group.
+pub(super) type GroupId = u32;
+
+/// The number of a class.
+pub(super) type ClassId = u32;
+
+/// A head: key, job, group.
+pub(super) type Head = (Key, JobId, GroupId);
+
+/// What a parked group waits for; no room would help it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Lacks {
+    /// Its queue's quota.
+    Quota { queue: QueueId },
+    /// Power.
+    Power,
+    /// Nodes whose cores, memory or rails are free as well as their accelerators.
+    Nodes,
+}
+
+/// Room of one kind in domains of one level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct RoomKind {
+    pub(super) level: Level,
+    pub(super) models: u32,
+    pub(super) accelerators: u8,
+    pub(super) milli: u16,
+    pub(super) view: View,
+}
+
+/// Groups of one line that need the same room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct ClassKey {
+    pub(super) kind: RoomKind,
+    pub(super) ranks: u32,
+    pub(super) line: u16,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Class {
+    key: ClassKey,
+    heads: BTreeSet<Head>,
+    open: bool,
+}
+
+/// Where a group stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Stand {
+    Class(ClassId),
+    Parked(Lacks),
+}
+
+/// Jobs that ask for the same.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Group {
+    pub(super) queue: QueueId,
+    pub(super) shape: u32,
+    /// The class in which it stands unless something else is in its way.
+    home: ClassKey,
+    stand: Stand,
+    /// Slots, a binary heap by key and id; forgotten jobs are in it until they are on top.
+    heap: Vec<Slot>,
+    /// Its head, if it has jobs.
+    head: Option<(Key, JobId)>,
+}
+
+impl Group {
+    /// The number of its line.
+    pub(super) fn line(&self) -> usize {
+        usize::from(self.home.line)
+    }
+
+    /// Its head, named with the group's own number.
+    pub(super) fn head(&self, group: GroupId) -> Option<Head> {
+        self.head.map(|(key, job)| (key, job, group))
+    }
+}
+
+/// All groups.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Lines {
+    groups: Vec<Group>,
+    #[serde(with = "pairs")]
+    index: BTreeMap<(QueueId, u32), GroupId>,
+    classes: Vec<Class>,
+    #[serde(with = "pairs")]
+    class_index: BTreeMap<ClassKey, ClassId>,
+    /// Of each line: open classes with heads.
+    live: Vec<BTreeSet<ClassId>>,
+    /// Closed classes, by what opens them.
+    #[serde(with = "pairs")]
+    closed: BTreeMap<RoomKind, BTreeSet<(u32, ClassId)>>,
+    #[serde(with = "pairs")]
+    parked: BTreeMap<Lacks, BTreeSet<Head>>,
+    waiting: usize,
+}
+
+impl Lines {
+    pub(super) fn new(lines: usize) -> Self {
+        Self { live: vec![BTreeSet::new(); lines.max(1)], ..Self::default() }
+    }
+
+    /// Jobs that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn lines(&self) -> usize {
+        self.live.len()
+    }
+
+    pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(usize::try_from(id).ok()?)
+    }
+
+    fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.groups.get_mut(usize::try_from(id).ok()?)
+    }
+
+    fn class(&self, id: ClassId) -> Option<&Class> {
+        self.classes.get(usize::try_from(id).ok()?)
+    }
+
+    /// The first head of a line that may fit.
+    pub(super) fn next(&self, line: usize) -> Option<Head> {
+        let live = self.live.get(line)?.iter();
+        live.filter_map(|class| self.class(*class)?.heads.first().copied()).min()
+    }
+
+    /// Whether a head is left that may fit.
+    pub(super) fn any_live(&self) -> bool {
+        self.live.iter().any(|live| !live.is_empty())
+    }
+
+    /// The first head of a line that does not fit.
+    pub(super) fn first_blocked(&self, line: usize) -> Option<Head> {
+        let of_line = |head: &&Head| self.group(head.2).is_some_and(|group| usize::from(group.home.line) == line);
+        let closed = self.closed.values().flatten().filter_map(|(_, class)| self.class(*class)?.heads.first());
+        let parked = self.parked.values().flatten();
+        closed.chain(parked).filter(of_line).min().copied()
+    }
+
+    /// The first head of a line that lacks room, of the groups that are not left out.
+    pub(super) fn first_without_room(&self, line: usize, left_out: impl Fn(GroupId) -> bool) -> Option<Head> {
+        let fits = |head: &&Head| !left_out(head.2) && self.group(head.2).is_some_and(|group| group.line() == line);
+        let closed =
+            self.closed.values().flatten().filter_map(|(_, class)| self.class(*class)?.heads.iter().find(fits));
+        let parked = self.parked.get(&Lacks::Nodes).into_iter().flatten().find(fits);
+        closed.chain(parked).min().copied()
+    }
+
+    /// The line of a job.
+    pub(super) fn line_of(&self, job: &super::job::Job) -> usize {
+        if self.live.len() > 1 { usize::from(job.queue) } else { 0 }
+    }
+
+    /// The group of jobs of `queue` that ask for `shape`, which needs the room of `kind` for `ranks`.
+    pub(super) fn group_of(&mut self, queue: QueueId, shape: u32, kind: RoomKind, ranks: u32) -> GroupId {
+        if let Some(group) = self.index.get(&(queue, shape)) {
+            return *group;
+        }
+        let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
+        let home = ClassKey { kind, ranks, line: if self.live.len() > 1 { queue } else { 0 } };
+        let stand = Stand::Class(self.class_of(home));
+        self.groups.push(Group { queue, shape, home, stand, heap: Vec::new(), head: None });
+        self.index.insert((queue, shape), id);
+        id
+    }
+
+    fn class_of(&mut self, key: ClassKey) -> ClassId {
+        if let Some(class) = self.class_index.get(&key) {
+            return *class;
+        }
+        let id = u32::try_from(self.classes.len()).unwrap_or(u32::MAX);
+        self.classes.push(Class { key, heads: BTreeSet::new(), open: true });
+        self.class_index.insert(key, id);
+        id
+    }
+
+    /// Adds a job whose phase names `group`.
+    pub(super) fn push(&mut self, jobs: &Jobs, group: GroupId, slot: Slot) {
+        self.waiting += 1;
+        let Some(entered) = self.group_mut(group) else { return };
+        entered.heap.push(slot);
+        up(&mut entered.heap, jobs);
+        if entered.heap.first() == Some(&slot) {
+            self.show(jobs, group);
+        }
+    }
+
+    /// The job of least key of a group.
+    pub(super) fn top(&self, group: GroupId) -> Option<Slot> {
+        self.group(group)?.heap.first().copied()
+    }
+
+    /// Takes the head of a group out: it starts, or is placed elsewhere.
+    pub(super) fn pop(&mut self, jobs: &mut Jobs, group: GroupId) -> Option<Slot> {
+        let from = self.group_mut(group)?;
+        let slot = take_top(&mut from.heap, jobs)?;
+        self.waiting -= 1;
+        self.tidy(jobs, group);
+        self.show(jobs, group);
+        Some(slot)
+    }
+
+    /// A job of the group was buried.
+    pub(super) fn forget(&mut self, jobs: &mut Jobs, group: GroupId) {
+        self.waiting -= 1;
+        self.tidy(jobs, group);
+        self.show(jobs, group);
+    }
+
+    /// Frees the slots of buried jobs on top.
+    fn tidy(&mut self, jobs: &mut Jobs, group: GroupId) {
+        let Some(tidied) = self.group_mut(group) else { return };
+        while let Some(top) = tidied.heap.first().copied() {
+            if jobs.get(top).is_some_and(|job| job.phase != Phase::Gone) {
+                break;
+            }
+            take_top(&mut tidied.heap, jobs);
+            jobs.reuse(top);
+        }
+    }
+
+    /// Keeps the head's place up to date. A new head may fit where the old one did not for its length or quota.
+    fn show(&mut self, jobs: &Jobs, group: GroupId) {
+        let Some(shown) = self.group(group) else { return };
+        let old = shown.head;
+        let new = shown.heap.first().and_then(|slot| jobs.get(*slot)).map(|job| (job.key, job.id));
+        if old != new {
+            let home = shown.home;
+            self.leave(group);
+            let stand = Stand::Class(self.class_of(home));
+            if let Some(shown) = self.group_mut(group) {
+                shown.head = new;
+                shown.stand = stand;
+            }
+            self.enter(group);
+        }
+    }
+
+    fn leave(&mut self, group: GroupId) {
+        let Some((stand, Some((key, job)))) = self.group(group).map(|group| (group.stand, group.head)) else { return };
+        let head = (key, job, group);
+        match stand {
+            Stand::Parked(lacks) => {
+                if let Some(parked) = self.parked.get_mut(&lacks) {
+                    parked.remove(&head);
+                    if parked.is_empty() {
+                        self.parked.remove(&lacks);
+                    }
+                }
+            }
+            Stand::Class(id) => {
+                let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
+                class.heads.remove(&head);
+                if class.heads.is_empty()
+                    && class.open
+                    && let Some(live) = self.live.get_mut(usize::from(class.key.line))
+                {
+                    live.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, group: GroupId) {
+        let Some((stand, Some((key, job)))) = self.group(group).map(|group| (group.stand, group.head)) else { return };
+        let head = (key, job, group);
+        match stand {
+            Stand::Parked(lacks) => {
+                self.parked.entry(lacks).or_default().insert(head);
+            }
+            Stand::Class(id) => {
+                let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
+                class.heads.insert(head);
+                if class.open
+                    && let Some(live) = self.live.get_mut(usize::from(class.key.line))
+                {
+                    live.insert(id);
+                }
+            }
+        }
+    }
+
+    /// There is no room for the head of `group`, nor for any of its class, until some is given back.
+    pub(super) fn close(&mut self, group: GroupId) {
+        let Some(Stand::Class(id)) = self.group(group).map(|group| group.stand) else { return };
+        let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
+        if !class.open {
+            return;
+        }
+        class.open = false;
+        let key = class.key;
+        if let Some(live) = self.live.get_mut(usize::from(key.line)) {
+            live.remove(&id);
+        }
+        self.closed.entry(key.kind).or_default().insert((key.ranks, id));
+    }
+
+    /// The head of `group` would fit if nothing were reserved: it waits for room that is open.
+    pub(super) fn wait_for_open(&mut self, group: GroupId) {
+        let Some(mut key) = self.group(group).map(|group| group.home) else { return };
+        self.leave(group);
+        key.kind.view = View::Open;
+        let class = self.class_of(key);
+        if let Some(group) = self.group_mut(group) {
+            group.stand = Stand::Class(class);
+        }
+        self.enter(group);
+        self.close(group);
+    }
+
+    /// The head of `group` is tried again, whatever its class.
+    pub(super) fn retry(&mut self, group: GroupId) {
+        self.unpark(group);
+        let Some(Stand::Class(id)) = self.group(group).map(|group| group.stand) else { return };
+        let Some(key) = self.class(id).filter(|class| !class.open).map(|class| class.key) else { return };
+        self.open(key.kind, key.ranks, id);
+    }
+
+    /// The head of `group` waits for room of any kind.
+    pub(super) fn wait_for_all(&mut self, group: GroupId) {
+        self.unpark(group);
+        self.close(group);
+    }
+
+    /// A group that waits for open room waits for any.
+    pub(super) fn send_home(&mut self, group: GroupId) {
+        let stands = self.group(group).map(|group| (group.stand, group.home));
+        if let Some((Stand::Class(id), home)) = stands
+            && self.class(id).is_some_and(|class| class.key != home)
+        {
+            self.unpark(group);
+        }
+    }
+
+    /// Groups that wait for open room go back to their classes, where `room` would do if it were open and the head `may`.
+    pub(super) fn go_home(&mut self, room: impl Fn(&RoomKind) -> u32, may: impl Fn(Slot) -> bool) {
+        let mut gone: Vec<GroupId> = Vec::new();
+        for (kind, classes) in self.closed.iter().filter(|(kind, _)| kind.view == View::Open) {
+            let within = classes.range(..=(room(kind), ClassId::MAX));
+            let heads = within.filter_map(|(_, class)| self.class(*class)).flat_map(|class| &class.heads);
+            gone.extend(heads.map(|head| head.2).filter(|group| self.top(*group).is_some_and(&may)));
+        }
+        for group in gone {
+            self.unpark(group);
+        }
+    }
+
+    /// The head of `group` waits for something other than room.
+    pub(super) fn park(&mut self, group: GroupId, lacks: Lacks) {
+        self.leave(group);
+        if let Some(group) = self.group_mut(group) {
+            group.stand = Stand::Parked(lacks);
+        }
+        self.enter(group);
+    }
+
+    /// The group is tried again wherever there is room.
+    fn unpark(&mut self, group: GroupId) {
+        let Some(home) = self.group(group).map(|group| group.home) else { return };
+        self.leave(group);
+        let class = self.class_of(home);
+        if let Some(group) = self.group_mut(group) {
+            group.stand = Stand::Class(class);
+        }
+        self.enter(group);
+    }
+
+    /// Opens the classes that need at most as many ranks as `room` says there is of each kind.
+    pub(super) fn open_for(&mut self, room: impl Fn(&RoomKind) -> u32) {
+        let mut opened: Vec<(RoomKind, u32, ClassId)> = Vec::new();
+        for (kind, classes) in &self.closed {
+            let ranks = room(kind);
+            opened.extend(classes.range(..=(ranks, ClassId::MAX)).map(|(ranks, class)| (*kind, *ranks, *class)));
+        }
+        for (kind, ranks, class) in opened {
+            self.open(kind, ranks, class);
+        }
+    }
+
+    fn open(&mut self, kind: RoomKind, ranks: u32, id: ClassId) {
+        if let Some(classes) = self.closed.get_mut(&kind) {
+            classes.remove(&(ranks, id));
+            if classes.is_empty() {
+                self.closed.remove(&kind);
+            }
+        }
+        let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
+        class.open = true;
+        if !class.heads.is_empty()
+            && let Some(live) = self.live.get_mut(usize::from(class.key.line))
+        {
+            live.insert(id);
+        }
+    }
+
+    /// Tries the groups again that wait for `lacks`.
+    pub(super) fn wake_for(&mut self, lacks: Lacks) {
+        let woken: Vec<GroupId> = self.parked.get(&lacks).into_iter().flatten().map(|(_, _, group)| *group).collect();
+        for group in woken {
+            self.unpark(group);
+        }
+    }
+
+    /// Sorts a group again after keys have changed.
+    pub(super) fn sort(&mut self, jobs: &mut Jobs, group: GroupId) {
+        let Some(sorted) = self.group_mut(group) else { return };
+        // A buried job must not come out on top.
+        sorted.heap.retain(|slot| {
+            let there = jobs.get(*slot).is_some_and(|job| job.phase != Phase::Gone);
+            if !there {
+                jobs.reuse(*slot);
+            }
+            there
+        });
+        // A sorted list is a heap.
+        let jobs = &*jobs;
+        sorted.heap.sort_unstable_by_key(|slot| key(jobs, *slot));
+        self.show(jobs, group);
+    }
+
+    /// The slots of a group, in no order.
+    pub(super) fn members(&self, group: GroupId) -> &[Slot] {
+        self.group(group).map_or(&[], |group| &group.heap)
+    }
+
+    /// All groups with jobs.
+    pub(super) fn all(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        (0..).zip(&self.groups).filter(|(_, group)| group.head.is_some())
+    }
+}
+
+fn key(jobs: &Jobs, slot: Slot) -> (Key, JobId) {
+    jobs.get(slot).map_or((Key { class: i64::MIN, value: 0 }, JobId(0)), |job| (job.key, job.id))
+}
+
+fn up(heap: &mut [Slot], jobs: &Jobs) {
+    let mut at = heap.len().saturating_sub(1);
+    while at > 0 {
+        let parent = (at - 1) / 2;
+        let (Some(child), Some(above)) = (heap.get(at).copied(), heap.get(parent).copied()) else { return };
+        if key(jobs, child) >= key(jobs, above) {
+            return;
+        }
+        heap.swap(at, parent);
+        at = parent;
+    }
+}
+
+fn take_top(heap: &mut Vec<Slot>, jobs: &Jobs) -> Option<Slot> {
+    if heap.is_empty() {
+        return None;
+    }
+    let top = heap.swap_remove(0);
+    let mut at = 0;
+    loop {
+        let least = (2 * at + 1..=2 * at + 2)
+            .filter(|child| *child < heap.len())
+            .min_by_key(|child| heap.get(*child).map(|slot| key(jobs, *slot)));
+        let Some(child) = least else { break };
+        let (Some(here), Some(below)) = (heap.get(at).copied(), heap.get(child).copied()) else { break };
+        if key(jobs, here) <= key(jobs, below) {
+            break;
+        }
+        heap.swap(at, child);
+        at = child;
+    }
+    Some(top)
+}
+
+/// Maps whose keys are no strings, as lists of pairs.
+pub(super) mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in crate::scheduler) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map.iter())
+    }
+
+    pub(in crate::scheduler) fn deserialize<
+        'de,
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    >(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}

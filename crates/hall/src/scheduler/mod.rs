@@ -1,0 +1,311 @@
+//! The deciding core: who starts, where, and whom it displaces. It runs a live hall, its twin and a replay.
+//!
+//! [`Scheduler::step`] takes the time and one [`Event`] and pushes [`Action`]s. It works event by event and never goes
+//! through all jobs or nodes; whoever carries actions out answers with events.
+//!
+//! Invariants, checked by [`Scheduler::check`]: a gang holds all its ranks or none; nothing has two owners; every job that
+//! was taken is waiting, claiming or running; a job that others were stopped for owns what they give back.
+//!
+//! Cost: an event touches the counts around its nodes, the classes of waiting jobs that need what came free, and the jobs
+//! that start.
+
+mod check;
+mod claim;
+mod displace;
+mod event;
+mod job;
+mod line;
+mod pass;
+mod power;
+mod repair;
+mod reserve;
+mod rise;
+mod run;
+mod settings;
+mod shapes;
+mod why;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+
+use dh_core::time::Span;
+use dh_core::{JobId, NodeId, SimTime};
+use dh_policy::fleet::{Fleet, Holding};
+use dh_policy::order::Order;
+use dh_policy::placement::Placement;
+use serde::{Deserialize, Serialize};
+
+pub use event::{Action, Cause, DatasetId, Event, Gang, Grace, Presence, QueueId, QueueRules, Refusal, Submission};
+pub use settings::{Backfill, Error, Settings, Sharing};
+pub use why::{Blocker, Holder, Why};
+
+use job::{Job, Jobs, Mix, Slot};
+use line::Lines;
+use shapes::Shapes;
+
+/// The deciding core.
+#[derive(Debug, Clone)]
+pub struct Scheduler {
+    order: &'static dyn Order,
+    placement: &'static dyn Placement,
+    state: State,
+}
+
+/// Everything that is saved.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct State {
+    settings: Settings,
+    now: SimTime,
+    /// Events so far.
+    version: u64,
+    /// Events and actions so far, mixed.
+    digest: u64,
+    fleet: Fleet,
+    jobs: Jobs,
+    shapes: Shapes,
+    lines: Lines,
+    queues: Vec<Queue>,
+    /// Jobs with something on each node.
+    owners: Vec<Vec<Slot>>,
+    /// Running jobs whose end is expected, in order.
+    ends: BTreeSet<(SimTime, Slot)>,
+    /// Jobs that wait for a place to be cleared.
+    claiming: BTreeSet<Slot>,
+    /// Gangs that lost ranks, oldest first.
+    broken: BTreeSet<(SimTime, Slot)>,
+    /// What preemption knows.
+    displacing: displace::Displacing,
+    reservations: reserve::Reservations,
+    /// Nodes that have each dataset, sorted.
+    warm: BTreeMap<DatasetId, Vec<NodeId>>,
+    power: power::Power,
+    faults: repair::Faults,
+    /// Elastic gangs that run with fewer ranks than they asked for.
+    small: BTreeSet<Slot>,
+    running: usize,
+}
+
+/// A queue with what its jobs hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Queue {
+    rules: QueueRules,
+    /// What its running and claiming jobs hold or will hold, thousandths of accelerators.
+    used_milli: u64,
+}
+
+impl Scheduler {
+    /// A scheduler with all nodes up and no jobs.
+    /// # Errors
+    /// If the settings name what is not there, or contradict themselves.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let fleet = Fleet::new(&settings.levels, &settings.nodes).map_err(Error::Node)?;
+        if settings.queues.is_empty() || settings.queues.len() > usize::from(QueueId::MAX) {
+            return Err(Error::Queues(settings.queues.len()));
+        }
+        let lines = match settings.sharing {
+            Sharing::OneLine => 1,
+            Sharing::Fair { .. } => settings.queues.len(),
+        };
+        let state = State {
+            now: SimTime(0),
+            version: 0,
+            digest: 0,
+            jobs: Jobs::default(),
+            shapes: Shapes::default(),
+            lines: Lines::new(lines),
+            queues: settings.queues.iter().map(|rules| Queue { rules: *rules, used_milli: 0 }).collect(),
+            owners: vec![Vec::new(); fleet.len()],
+            ends: BTreeSet::new(),
+            claiming: BTreeSet::new(),
+            broken: BTreeSet::new(),
+            displacing: displace::Displacing::default(),
+            reservations: reserve::Reservations::default(),
+            warm: BTreeMap::new(),
+            power: power::Power::default(),
+            faults: repair::Faults::default(),
+            small: BTreeSet::new(),
+            running: 0,
+            fleet,
+            settings,
+        };
+        let mut scheduler = Self::of(state)?;
+        scheduler.track();
+        Ok(scheduler)
+    }
+
+    fn of(state: State) -> Result<Self, Error> {
+        Ok(Self { order: state.settings.order()?, placement: state.settings.placement()?, state })
+    }
+
+    /// Tells the scheduler one event at `now`, and takes its decisions. Time never goes back: an earlier `now` counts as the
+    /// last one.
+    pub fn step(&mut self, now: SimTime, event: &Event, actions: &mut Vec<Action>) {
+        let before = actions.len();
+        let now = self.state.now.max(now);
+        self.state.now = now;
+        self.state.version += 1;
+        self.apply(event, actions);
+        self.expire(actions);
+        self.probation();
+        self.repair(actions);
+        self.start_whole(actions);
+        self.pass(actions);
+        self.retry(actions);
+        self.start_whole(actions);
+        self.grow(actions);
+        let mut mix = Mix::default();
+        (self.state.digest, now.0, event).hash(&mut mix);
+        actions.get(before..).hash(&mut mix);
+        self.state.digest = mix.finish();
+    }
+
+    fn apply(&mut self, event: &Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Submitted(submission) => self.submitted(submission, actions),
+            Event::Adopted { submission, ranks } => self.adopted(submission, ranks),
+            Event::Cancelled { job } => self.cancelled(*job, actions),
+            Event::Ended { job } => self.ended(*job),
+            Event::Stopped { job, attained } => self.stopped(*job, *attained),
+            Event::Checkpointed { job } => {
+                let now = self.state.now;
+                if let Some(run) = self.job_mut(*job).and_then(Job::run_mut) {
+                    run.safe = now;
+                }
+                if let Some(slot) = self.state.jobs.slot(*job) {
+                    self.safe(slot);
+                }
+            }
+            Event::Predicted { job, length } => {
+                self.predicted(*job, *length);
+                self.doubt();
+            }
+            Event::Node { node, service } => {
+                self.node(*node, *service, actions);
+                self.doubt();
+            }
+            Event::Suspected { node, evidence } => {
+                self.suspected(*node, *evidence, actions);
+                self.doubt();
+            }
+            Event::Queue { queue, rules } => self.queue_rules(*queue, *rules),
+            Event::Warm { dataset, node, held } => self.dataset(*dataset, *node, *held),
+            Event::PowerCap { watts } => self.power_cap(*watts),
+            Event::Tick => {}
+        }
+    }
+
+    /// When the scheduler wants to be told the time again, at the latest.
+    pub fn wakeup(&self) -> Option<SimTime> {
+        let broken = self.state.broken.first().map(|(until, _)| *until);
+        broken
+            .into_iter()
+            .chain(self.claim_wakeup())
+            .chain(self.reservation_wakeup())
+            .chain(self.power_wakeup())
+            .chain(self.order_wakeup())
+            .chain(self.probation_wakeup())
+            .chain(self.grow_wakeup())
+            .filter(|at| *at > self.state.now)
+            .min()
+    }
+
+    /// The time of the last event.
+    pub fn now(&self) -> SimTime {
+        self.state.now
+    }
+
+    /// Events so far: what a reader's decision was based on.
+    pub fn version(&self) -> u64 {
+        self.state.version
+    }
+
+    /// A digest of all events and decisions so far. Two schedulers that were told the same agree on it, on every machine.
+    pub fn digest(&self) -> u64 {
+        self.state.digest
+    }
+
+    /// How it decides.
+    pub fn settings(&self) -> &Settings {
+        &self.state.settings
+    }
+
+    /// The nodes.
+    pub fn fleet(&self) -> &Fleet {
+        &self.state.fleet
+    }
+
+    /// Jobs that wait, without those for which a place is being cleared.
+    pub fn waiting(&self) -> usize {
+        self.state.lines.waiting()
+    }
+
+    /// Jobs that run.
+    pub fn running(&self) -> usize {
+        self.state.running
+    }
+
+    /// Jobs that are known.
+    pub fn len(&self) -> usize {
+        self.state.jobs.len()
+    }
+
+    /// Whether no job is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a job is known: it waits or runs.
+    pub fn knows(&self, job: JobId) -> bool {
+        self.state.jobs.slot(job).is_some()
+    }
+
+    /// Jobs with ranks on a node, in no particular order.
+    pub fn jobs_on(&self, node: NodeId) -> Vec<JobId> {
+        let owners = usize::try_from(node.0).ok().and_then(|at| self.state.owners.get(at));
+        owners.into_iter().flatten().filter_map(|slot| self.state.jobs.get(*slot)).map(|job| job.id).collect()
+    }
+
+    /// What each rank of a running job holds.
+    pub fn ranks(&self, job: JobId) -> Option<&[Holding]> {
+        let run = self.state.jobs.get(self.state.jobs.slot(job)?)?.run()?;
+        Some(&run.ranks)
+    }
+
+    fn job_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        let slot = self.state.jobs.slot(id)?;
+        self.state.jobs.get_mut(slot)
+    }
+
+    /// Time from `earlier` to the last event.
+    fn since(&self, earlier: SimTime) -> Span {
+        self.state.now.since(earlier)
+    }
+}
+
+/// The whole state is saved; a scheduler that is read back decides as the other would have.
+impl Serialize for Scheduler {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.state.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scheduler {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::of(State::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Two schedulers are equal if they were told the same and decided the same.
+impl PartialEq for Scheduler {
+    fn eq(&self, other: &Self) -> bool {
+        (self.state.version, self.state.digest) == (other.state.version, other.state.digest)
+    }
+}
+
+impl Eq for Scheduler {}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod tests_displace;

@@ -1,0 +1,111 @@
+//! Small worlds whose course is known.
+
+use dh_hall::scheduler::{Backfill, Gang, Grace, Settings};
+use dh_policy::fleet::NodeFacts;
+use dh_policy::packing::{Request, WHOLE};
+use dh_policy::placement::{Need, Rails};
+
+use super::super::live::{Costs, Fate};
+use super::*;
+use crate::record::{Header, Log, Recorder, is_log};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn settings(nodes: u32) -> Settings {
+    let node = NodeFacts { class: 0, accelerators: 8, cpu_milli: 64_000, memory_mib: 64_000, path: Vec::new() };
+    Settings { nodes: (0..nodes).map(|_| node.clone()).collect(), backfill: Backfill::None, ..Settings::default() }
+}
+
+fn arrival(job: u64, at: u64, ranks: u32, seconds: u64) -> Arrival {
+    let rank = Request { cpu_milli: 0, memory_mib: 0, accelerators: 8, milli: WHOLE, models: 0 };
+    let need = Need { ranks, rank, within: 0, rails: Rails::Any };
+    let gang = Gang { need, least_ranks: ranks, dataset: None, rank_watts: 0, grace: Grace::Preemptible };
+    let length = Span::from_secs(seconds);
+    let submission = Submission {
+        job: JobId(job),
+        gang,
+        queue: 0,
+        priority: 0,
+        length: Some(length),
+        attained: Span(0),
+        since: SimTime(at * SECOND),
+        deadline: None,
+    };
+    Arrival { at: SimTime(at * SECOND), submission, work: Work { length, profile: 0, fate: Fate::Completed } }
+}
+
+/// Start and end of every job, in seconds.
+#[derive(Debug, Default)]
+struct Course(Vec<(u64, u64, u64)>);
+
+impl Observer for Course {
+    fn happened(&mut self, now: SimTime, what: Happening<'_>, _: &Scheduler) {
+        if let Happening::Ended { job, first_start, .. } = what {
+            self.0.push((job.job.0, first_start.0 / SECOND, now.0 / SECOND));
+        }
+    }
+}
+
+fn play(nodes: u32, arrivals: Vec<Arrival>, faults: Vec<Fault>, costs: Costs) -> (Course, Stopped) {
+    let scheduler = Scheduler::new(settings(nodes)).unwrap();
+    let profile = Profile { costs, ..Profile::default() };
+    let mut kernel = Kernel::new(scheduler, arrivals.into_iter(), faults.into_iter(), vec![profile]);
+    let mut course = Course::default();
+    let stopped = kernel.run(SimTime(u64::MAX), &mut course);
+    (course, stopped)
+}
+
+#[test]
+fn jobs_wait_their_turn_and_run_their_length() {
+    let arrivals = vec![arrival(1, 0, 2, 100), arrival(2, 10, 1, 50), arrival(3, 20, 2, 10), arrival(4, 30, 1, 5)];
+    let (course, stopped) = play(2, arrivals, Vec::new(), Costs::default());
+    assert_eq!(course.0, [(1, 0, 100), (2, 100, 150), (3, 150, 160), (4, 160, 165)]);
+    assert_eq!(stopped, Stopped::Done);
+}
+
+#[test]
+fn a_start_takes_its_launch() {
+    let costs = Costs { launch: Span::from_secs(7), ..Costs::default() };
+    let (course, _) = play(1, vec![arrival(1, 0, 1, 100)], Vec::new(), costs);
+    assert_eq!(course.0, [(1, 0, 107)]);
+}
+
+#[test]
+fn jobs_that_no_node_can_take_are_left() {
+    let down = Fault { at: SimTime(5 * SECOND), node: NodeId(0), service: Service::Drained };
+    let (course, stopped) = play(1, vec![arrival(1, 10, 1, 100)], vec![down], Costs::default());
+    assert_eq!((course.0.len(), stopped), (0, Stopped::Stuck { jobs: 1 }));
+}
+
+#[test]
+fn a_recorded_run_replays_to_its_digests_and_is_a_trace_for_another_policy() {
+    let arrivals = vec![arrival(1, 0, 2, 100), arrival(2, 10, 1, 50), arrival(3, 20, 2, 10), arrival(4, 30, 1, 5)];
+    let faults = vec![
+        Fault { at: SimTime(40 * SECOND), node: NodeId(1), service: Service::Down },
+        Fault { at: SimTime(60 * SECOND), node: NodeId(1), service: Service::Up },
+    ];
+    let profiles = vec![Profile::default()];
+    let header = Header::new(settings(2), profiles.clone(), vec!["default".to_owned()]);
+    let mut written = Vec::new();
+    let mut recorder = Recorder::new(&mut written, &header).unwrap();
+    let scheduler = Scheduler::new(settings(2)).unwrap();
+    let mut kernel = Kernel::new(scheduler, arrivals.clone().into_iter(), faults.clone().into_iter(), profiles);
+    let mut course = Course::default();
+    assert_eq!(kernel.run(SimTime(u64::MAX), &mut (&mut recorder, &mut course)), Stopped::Done);
+    recorder.finish(kernel.scheduler().digest()).unwrap();
+    assert_eq!(course.0.first(), Some(&(1, 0, 160)), "what was done by the fault is lost");
+
+    let text = String::from_utf8(written).unwrap();
+    assert!(is_log(&text));
+    let mut again = Scheduler::new(Log::read(&text).unwrap().header.settings).unwrap();
+    let replay =
+        Log::read(&text).unwrap().replay(&mut again, SimTime(u64::MAX), |scheduler, _, _| scheduler.check()).unwrap();
+    assert_eq!((replay.differs, replay.marks, again.digest()), (None, 1, kernel.scheduler().digest()));
+    assert_eq!(Log::read(&text).unwrap().trace(), Ok((arrivals, faults)));
+
+    let changed = text.replace("\"at\":10000000000", "\"at\":10000000001");
+    let mut other = Scheduler::new(settings(2)).unwrap();
+    let replay = Log::read(&changed).unwrap().replay(&mut other, SimTime(u64::MAX), |_, _, _| {}).unwrap();
+    assert_eq!(replay.differs.map(|(events, ..)| events), Some(replay.events), "a changed event is found");
+    assert!(matches!(Log::read("{}"), Err(crate::Error::Line { line: 1, .. })));
+}

@@ -1,0 +1,99 @@
+//! A run from beginning to end: a scene (nodes, jobs, faults), rules (policies by name), and what came of it.
+//!
+//! Invariant: the same scene and rules give the same run. Cost: memory follows the jobs of the scene, which are held as they
+//! were read, and those that are in the hall.
+
+mod rules;
+mod scene;
+mod watch;
+
+pub use rules::{Lengths, Rules};
+pub use scene::{Load, Own, Scene, SceneError};
+pub use watch::{Draw, Watch};
+
+use dh_core::SimTime;
+use dh_hall::scheduler::{Scheduler, Settings};
+use serde::Serialize;
+
+use crate::kernel::{Kernel, Observer, Stopped};
+use crate::measure::{Outcome, Tariff, Window};
+use crate::timeline::Chart;
+
+/// What is wanted of a run beside its outcome.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Whether a picture is drawn.
+    pub draw: Draw,
+    /// What counts.
+    pub window: Window,
+    /// What energy and time cost.
+    pub tariff: Tariff<'a>,
+    /// When the run is broken off.
+    pub until: Option<SimTime>,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ran {
+    /// The measures.
+    pub outcome: Outcome,
+    /// The picture, if one was wanted.
+    #[serde(skip)]
+    pub chart: Option<Chart>,
+    /// Events that the scheduler was told.
+    pub events: u64,
+    /// Digest of all events and decisions, 16 hexadecimal digits.
+    pub digest: String,
+    /// Jobs that never started because nothing that was to come could have started them.
+    pub stuck: usize,
+}
+
+/// Plays `scene` under `rules`. `beside` watches too: a log, a progress bar.
+/// # Errors
+/// If the rules do not fit the scene.
+pub fn play(scene: &Scene, rules: &Rules, wanted: &Wanted<'_>, beside: &mut impl Observer) -> Result<Ran, SceneError> {
+    play_with(scene, scene.settings(rules), rules.lengths, wanted, beside)
+}
+
+/// Plays `scene` under other settings of the scheduler, such as those of a log.
+/// # Errors
+/// If they do not fit the scene.
+pub fn play_as<'a>(
+    scene: &'a Scene,
+    settings: Settings,
+    wanted: &Wanted<'a>,
+    beside: &mut impl Observer,
+) -> Result<Ran, SceneError> {
+    play_with(scene, settings, Lengths::Limits, wanted, beside)
+}
+
+fn play_with<'a>(
+    scene: &'a Scene,
+    settings: Settings,
+    lengths: Lengths,
+    wanted: &Wanted<'a>,
+    beside: &mut impl Observer,
+) -> Result<Ran, SceneError> {
+    let scheduler = Scheduler::new(settings)?;
+    let mut watch = Watch::new(scene, scheduler.fleet(), wanted);
+    let arrivals = scene.arrivals(lengths);
+    let mut kernel = Kernel::new(scheduler, arrivals, scene.faults.iter().copied(), scene.profiles.clone());
+    if let Some(sharing) = &scene.sharing {
+        kernel = kernel.sharing(sharing.clone());
+    }
+    kernel.open(&scene.opening, &mut (&mut watch, &mut *beside));
+    let stopped = kernel.run(wanted.until.unwrap_or(SimTime(u64::MAX)), &mut (&mut watch, &mut *beside));
+    kernel.close(&mut (&mut watch, beside));
+    let stuck = match stopped {
+        Stopped::Stuck { jobs } => jobs,
+        Stopped::Done | Stopped::Time => 0,
+    };
+    let digest = format!("{:016x}", kernel.scheduler().digest());
+    let (outcome, chart) = watch.finish(kernel.now());
+    Ok(Ran { outcome, chart, events: kernel.events(), digest, stuck })
+}
+
+/// The settings of a scene's scheduler under `rules`, as a log's header has them.
+pub fn settings(scene: &Scene, rules: &Rules) -> Settings {
+    scene.settings(rules)
+}

@@ -1,0 +1,173 @@
+//! The nodes of a hall as the scheduler sees them: class, cores, memory, and where each stands.
+//!
+//! Invariant: nodes are numbered pool by pool in the order of names, and within a pool as racks have them, so that a domain
+//! of any level is a range. Nodes without slots are no nodes here; what they draw is in the power model.
+
+use dh_blueprint::{Settings, Topology};
+use dh_core::NodeId;
+use dh_facility::floor::GroupId;
+use dh_plan::{Plan, What};
+use dh_policy::fleet::{ACCELERATORS_MAX, CLASSES_MAX, NodeFacts};
+
+use super::Error;
+
+/// Levels of the tree: pool, block (a scalable unit, which has leaf switches of its own), rack.
+pub(super) const LEVELS: [&str; 3] = ["pool", "block", "rack"];
+
+/// Level of blocks; the hall is 0.
+pub(super) const BLOCK: u8 = 2;
+
+/// Cores (thousandths) and MiB of a node of which nothing is known: never the limit.
+const UNKNOWN: u32 = 1_000_000_000;
+
+/// A class of accelerators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Class {
+    /// The accelerator's name in the catalogue; the node's where it has none.
+    pub name: String,
+    /// Peak speed in 16 bits over that of the fastest class, in millionths: how fast work is of which nothing else is known.
+    pub speed: u32,
+}
+
+/// How many nodes stand together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Together {
+    pub(super) rack: u32,
+    pub(super) block: u32,
+}
+
+/// Nodes of one pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Drafted {
+    pub(super) facts: Vec<NodeFacts>,
+    pub(super) names: Vec<String>,
+    pub(super) classes: Vec<Class>,
+    pub(super) spares: Vec<NodeId>,
+    /// For each node, the place of its pool in the plan.
+    pub(super) pools: Vec<usize>,
+    pub(super) together: Together,
+}
+
+/// All nodes with slots.
+pub(super) fn nodes(settings: &Settings, plan: &Plan, notes: &mut Vec<String>) -> Result<Drafted, Error> {
+    let mut drafted = Drafted {
+        facts: Vec::new(),
+        names: Vec::new(),
+        classes: Vec::new(),
+        spares: Vec::new(),
+        pools: Vec::new(),
+        together: Together { rack: 1, block: 1 },
+    };
+    let mut peaks = Vec::new();
+    let mut largest = 0;
+    for (place, pool) in plan.pools.iter().enumerate() {
+        let Some(said) = settings.pools.get(&pool.name).filter(|pool| pool.slots > 0) else { continue };
+        let slots = u8::try_from(said.slots).ok().filter(|slots| *slots <= ACCELERATORS_MAX);
+        let have = usize::try_from(said.slots).unwrap_or(usize::MAX);
+        let most = usize::from(ACCELERATORS_MAX);
+        let accelerators = slots.ok_or(Error::TooMany { what: "slots of a node", have, most })?;
+        let item = said.item(&settings.catalog);
+        let named = pool.accelerator.clone().unwrap_or_else(|| said.node.clone());
+        let class = if let Some(known) = drafted.classes.iter().position(|class| class.name == named) {
+            known
+        } else {
+            let peak = settings.catalog.accelerator(&named).and_then(|item| item.bf16.as_ref().or(item.fp16.as_ref()));
+            peaks.push(peak.map(|peak| peak.value.0));
+            drafted.classes.push(Class { name: named, speed: 1_000_000 });
+            drafted.classes.len() - 1
+        };
+        if drafted.classes.len() > CLASSES_MAX {
+            let have = drafted.classes.len();
+            return Err(Error::TooMany { what: "classes of accelerators", have, most: CLASSES_MAX });
+        }
+        let cores = item.as_ref().and_then(|item| item.cpu_cores.as_ref()).map(|cores| cores.value);
+        let memory = item.as_ref().and_then(|item| item.memory.as_ref()).map(|memory| memory.value.0 >> 20);
+        if cores.is_none() || memory.is_none() {
+            notes.push(format!("cores or memory of nodes of pool `{}` are not known and limit nothing", pool.name));
+        }
+        let facts = NodeFacts {
+            class: u8::try_from(class).unwrap_or(u8::MAX),
+            accelerators,
+            cpu_milli: cores.map_or(UNKNOWN, |cores| cores.saturating_mul(1000).min(UNKNOWN)),
+            memory_mib: memory.map_or(UNKNOWN, |mib| u32::try_from(mib).unwrap_or(UNKNOWN).min(UNKNOWN)),
+            path: Vec::new(),
+        };
+        let torus = settings
+            .fabrics
+            .values()
+            .any(|fabric| matches!(fabric.topology, Topology::Torus { .. }) && fabric.pools.contains(&pool.name));
+        if torus {
+            notes.push(format!(
+                "pool `{}` is a torus: its cubes are placed as racks of one block; boxes, wrap-around and bisection are not modelled",
+                pool.name
+            ));
+        }
+        let paths = paths(plan, place, pool.nodes, torus);
+        if pool.accelerators > largest {
+            largest = pool.accelerators;
+            let same = |level: usize| {
+                let first = paths.first().and_then(|path| path.get(level));
+                let count = paths.iter().filter(|path| path.get(level) == first).count();
+                u32::try_from(count).unwrap_or(u32::MAX).max(1)
+            };
+            drafted.together = Together { rack: same(2), block: same(1) };
+        }
+        let first_spare = pool.nodes.saturating_sub(said.spares.unwrap_or(0).min(pool.nodes.saturating_sub(1)));
+        for (node, path) in (0_u32..).zip(paths) {
+            let id = NodeId(u32::try_from(drafted.facts.len()).unwrap_or(u32::MAX));
+            if node >= first_spare {
+                drafted.spares.push(id);
+            }
+            drafted.facts.push(NodeFacts { path, ..facts.clone() });
+            drafted.names.push(format!("{}-{}", pool.name, node + 1));
+            drafted.pools.push(place);
+        }
+    }
+    if drafted.facts.is_empty() {
+        return Err(Error::NoSlots);
+    }
+    if drafted.spares.is_empty()
+        && let Some(wanted) = plan.failures.as_ref().map(|failures| failures.spares).filter(|spares| *spares > 0)
+    {
+        notes.push(format!("no node is kept in reserve; the failure rates want {wanted}"));
+    }
+    speeds(&mut drafted.classes, &peaks, notes);
+    Ok(drafted)
+}
+
+/// Speeds of classes over the fastest, where peaks are known.
+fn speeds(classes: &mut [Class], peaks: &[Option<f64>], notes: &mut Vec<String>) {
+    let Some(most) = peaks.iter().flatten().copied().reduce(f64::max).filter(|most| *most > 0.0) else { return };
+    for (class, peak) in classes.iter_mut().zip(peaks) {
+        let share = peak.map_or(1.0, |peak| peak / most);
+        class.speed = u32::try_from(dh_units::whole((share * 1e6).round())).unwrap_or(1_000_000).clamp(1, 1_000_000);
+    }
+    if classes.len() > 1 {
+        notes.push("work of which nothing else is known runs on each class as fast as its peak in 16 bits".to_owned());
+    }
+}
+
+/// Where each node of a pool stands: pool, block, rack.
+fn paths(plan: &Plan, pool: usize, nodes: u32, one_block: bool) -> Vec<Vec<u32>> {
+    let mut groups = Vec::new();
+    for site in &plan.floors.sites {
+        for (group, what) in (0_u32..).zip(&site.groups) {
+            match what {
+                What::Nodes { pool: of, first } if *of == pool => groups.push((*first, site, GroupId(group))),
+                What::Nodes { .. } | What::Switches { .. } | What::Managers { .. } => {}
+            }
+        }
+    }
+    groups.sort_by_key(|(first, ..)| *first);
+    let of = u32::try_from(pool).unwrap_or(u32::MAX);
+    let path = |node: u32| {
+        let block = groups.partition_point(|(first, ..)| *first <= node).saturating_sub(1);
+        let place = groups.get(block).and_then(|(first, site, group)| {
+            let slot = site.floor.place(*group, node - first)?;
+            Some(site.first_rack + slot.rack)
+        });
+        let block = if one_block { 0 } else { u32::try_from(block).unwrap_or(u32::MAX) };
+        vec![of, block, place.unwrap_or(u32::MAX)]
+    };
+    (0..nodes).map(path).collect()
+}
