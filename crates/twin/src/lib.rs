@@ -27,6 +27,7 @@ pub mod play;
 mod random;
 pub mod record;
 pub mod site;
+mod spread;
 pub mod timeline;
 pub mod trace;
 

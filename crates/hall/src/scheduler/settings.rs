@@ -66,9 +66,9 @@ pub enum Backfill {
 pub enum Sharing {
     /// All jobs stand in one line.
     OneLine,
-    /// Each queue has its line; the one that has used least of its share goes first.
+    /// Each queue has its line; the one that holds least of its share goes first.
     Fair {
-        /// After this time usage counts half.
+        /// After this time usage is to count half. What queues hold at the moment is all that counts so far.
         half_life: Span,
     },
 }

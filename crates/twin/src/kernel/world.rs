@@ -1,7 +1,6 @@
 //! The loop: the next thing that happens, what the scheduler makes of it, and what follows.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 
 use dh_core::time::Span;
@@ -13,6 +12,7 @@ use super::contention::{Contention, Sharing};
 use super::live::{Leaving, Live, Profile, Running, Work};
 use super::observer::{Happening, Observer};
 use super::queue::{Due, Queue};
+use crate::spread::ByJob;
 
 /// A job that comes. Arrivals are in order of time, and their jobs' ids are never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Kernel<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> {
     arrivals: Peekable<A>,
     faults: Peekable<F>,
     profiles: Vec<Profile>,
-    live: HashMap<u64, Live, BuildHasherDefault<Spread>>,
+    live: ByJob<Live>,
     queue: Queue,
     now: SimTime,
     events: u64,
@@ -77,7 +77,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
             arrivals: arrivals.peekable(),
             faults: faults.peekable(),
             profiles,
-            live: HashMap::default(),
+            live: ByJob::default(),
             queue: Queue::default(),
             now: SimTime(0),
             events: 0,
@@ -427,27 +427,6 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
                 self.queue.push(at, Due::End { job, generation: live.generation });
             }
         }
-    }
-}
-
-/// Spreads ids; only looked up in, never gone through.
-#[derive(Debug, Clone, Copy, Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 ^= self.0 >> 32;
     }
 }
 

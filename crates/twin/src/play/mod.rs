@@ -7,7 +7,7 @@ mod rules;
 mod scene;
 mod watch;
 
-pub use rules::{Lengths, Rules};
+pub use rules::{Lengths, Rules, Told};
 pub use scene::{Load, Own, Scene, SceneError};
 pub use watch::{Draw, Watch};
 

@@ -17,6 +17,15 @@ pub enum Lengths {
     Unknown,
 }
 
+/// Whether the scheduler is told any length at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Of some job at least.
+    Something,
+    /// Of none.
+    Nothing,
+}
+
 /// How the scheduler decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -70,6 +79,17 @@ impl Rules {
         Ok(rules)
     }
 
+    /// What a user should know before these rules decide with `told` of the jobs' lengths.
+    pub fn caution(&self, told: Told) -> Option<String> {
+        let wants = ["shortest-remaining", "shortest-remaining-service", "gittins"];
+        (told == Told::Nothing && wants.contains(&self.order)).then(|| {
+            format!(
+                "`{}` orders by how long jobs run, and nobody tells: `--lengths exact` plays it with the truth",
+                self.order
+            )
+        })
+    }
+
     /// Every name there is, as a sentence.
     pub fn known() -> String {
         let orders: Vec<&str> = order::POLICIES.iter().map(|policy| policy.name()).collect();
@@ -95,6 +115,14 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_by_length_that_nobody_tells_lengths_says_so() {
+        let caution = |name: &str, told| Rules::named(name, Lengths::Limits).unwrap().caution(told);
+        assert!(caution("shortest-remaining", Told::Nothing).unwrap().contains("--lengths exact"));
+        assert_eq!(caution("shortest-remaining", Told::Something), None);
+        assert_eq!(caution("fifo", Told::Nothing), None);
+    }
 
     #[test]
     fn parts_may_come_in_any_order_and_unknown_ones_are_named() {

@@ -9,7 +9,7 @@ use dh_policy::fleet::{ACCELERATORS_MAX, CLASSES_MAX, NodeFacts, Service};
 use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{Need, Rails};
 
-use super::rules::{Lengths, Rules};
+use super::rules::{Lengths, Rules, Told};
 use crate::curve::Curve;
 use crate::kernel::{Arrival, Costs, Fate, Fault, Profile, Sharing, Work};
 use crate::record::Header;
@@ -304,6 +304,12 @@ impl Scene {
             };
             Arrival { submission: Submission { length, ..arrival.submission }, ..*arrival }
         })
+    }
+
+    /// Whether the scheduler is told how long any job runs.
+    pub fn told(&self, lengths: Lengths) -> Told {
+        let tells = self.arrivals(lengths).any(|arrival| arrival.submission.length.is_some());
+        if tells { Told::Something } else { Told::Nothing }
     }
 
     /// Accelerators of all nodes.

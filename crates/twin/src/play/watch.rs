@@ -3,8 +3,7 @@
 //! Fairness: alone on a 1/n share a job would have taken its length times what everybody asked for, over what there was, on
 //! average while it was in the hall, and at least its length (Mahajan et al. 2020, Themis, with accelerators asked for as n).
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 
 use dh_core::time::Span;
 use dh_core::{NodeId, SimTime};
@@ -16,6 +15,7 @@ use super::{Scene, Wanted};
 use crate::kernel::{Fate, Happening, JobFacts, Observer};
 use crate::measure::{self, Curve, End, Measures, NodeChange, NodeState, Outcome, Pending, Setup, Start, Stop, Tariff};
 use crate::site::Drawn;
+use crate::spread::ByJob;
 use crate::timeline::{Chart, Colour, Mark, Nodes, Series, Stay, Timeline, What};
 
 /// Whether a picture is drawn.
@@ -34,7 +34,7 @@ pub struct Watch<'a> {
     measures: Measures<'a>,
     colour: Colour,
     timeline: Option<Timeline>,
-    jobs: HashMap<u64, Seen, BuildHasherDefault<Spread>>,
+    jobs: ByJob<Seen>,
     /// Accelerators that all jobs in the hall ask for, and those in service, thousandths.
     demand: u64,
     capacity: u64,
@@ -90,7 +90,7 @@ impl<'a> Watch<'a> {
             measures,
             colour,
             timeline,
-            jobs: HashMap::default(),
+            jobs: ByJob::default(),
             demand: 0,
             capacity: (0..fleet.len()).map(milli).sum(),
             crowding: 0,
@@ -335,25 +335,4 @@ fn held(ranks: &[Holding]) -> u64 {
 
 fn milli_of(fleet: &Fleet, node: NodeId) -> u64 {
     u64::from(fleet.accelerators(node)) * u64::from(WHOLE)
-}
-
-/// Spreads ids; only looked up in, never gone through.
-#[derive(Debug, Clone, Copy, Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 ^= self.0 >> 32;
-    }
 }

@@ -114,6 +114,18 @@ impl Run {
         let rules: Vec<Rules> = names.iter().map(named).collect::<Result<_, _>>()?;
         let seeds = self.seeds.map_or_else(|| vec![self.seed], Seeds::all);
         let scenes = self.scenes(&seeds, globals)?;
+        if let Some((_, scene)) = scenes.first() {
+            let told = scene.told(lengths);
+            for caution in rules.iter().filter_map(|rules| rules.caution(told)) {
+                output::note(format!("{} {caution}", output::yellow("note:")));
+            }
+            if seeds.len() > 1 && self.blueprint.is_none() && !self.world.draws() {
+                output::note(format!(
+                    "{} a trace without `--mtbf` has nothing to draw: every seed gives the same run",
+                    output::yellow("note:")
+                ));
+            }
+        }
         let reports = match &self.log {
             Some(file) => vec![self.recorded(&scenes, &rules, file, globals)?],
             None => self.play(&scenes, &rules, globals)?,

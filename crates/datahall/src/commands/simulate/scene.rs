@@ -76,6 +76,11 @@ pub(in crate::commands) fn span(text: &str) -> Result<Span, String> {
 }
 
 impl World {
+    /// Whether a trace alone has anything to draw.
+    pub(super) fn draws(&self) -> bool {
+        self.mtbf.is_some()
+    }
+
     pub(super) fn costs(&self) -> Costs {
         Costs { launch: self.launch, restart: self.restart, save: self.save, checkpoint_every: self.checkpoint_every }
     }
