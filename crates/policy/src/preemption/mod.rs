@@ -12,6 +12,7 @@
 //! Cost: what is offered until there is room, and the nodes of the domains that are compared. Victims are taken from an
 //! iterator, so a small gang in a full hall looks at few.
 
+mod aligned;
 mod clear;
 mod gather;
 #[cfg(test)]
@@ -62,8 +63,11 @@ pub fn search<'a>(fleet: &Fleet, need: &Need, view: View, offered: impl IntoIter
             best = Some((price, chosen));
         }
     }
-    let Some((_, chosen)) = best else { return Found { victims: None, looked } };
-    let chosen = settle(fleet, need, view, &rules, &victims, chosen);
+    let chosen = match rules.first() {
+        Some(Rule::Rails(_)) => aligned::settle(fleet, need, view, &victims, best.map(|(_, chosen)| chosen)),
+        Some(Rule::Room) | None => best.map(|(_, chosen)| settle(fleet, need, view, &rules, &victims, chosen)),
+    };
+    let Some(chosen) = chosen else { return Found { victims: None, looked } };
     let mut jobs: Vec<JobId> = chosen.iter().filter_map(|at| victims.get(*at)).map(|victim| victim.job).collect();
     jobs.sort_unstable();
     Found { victims: Some(jobs), looked }

@@ -118,8 +118,7 @@ fn victims_are_enough_and_none_could_stay_and_they_cost_little_more_than_the_che
         sets.sort_by_key(|(price, _)| *price);
         let best = sets.iter().find(|(_, set)| fits(&fleet, &need, &jobs, |job| set.contains(&job)));
         let Some(chosen) = found(&fleet, &need, &jobs) else {
-            // Of aligned gangs only windows of neighbouring rails are tried, so some are missed.
-            assert!(best.is_none() || rails == Rails::Aligned, "{need:?} would fit without {best:?}");
+            assert!(best.is_none(), "{need:?} would fit without {best:?}");
             continue;
         };
         assert!(fits(&fleet, &need, &jobs, |job| chosen.contains(&job)), "{need:?} does not fit without {chosen:?}");
