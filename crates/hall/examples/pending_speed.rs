@@ -66,6 +66,7 @@ fn job(id: u64, lengths: Lengths) -> Submission {
         priority: 0,
         length: (lengths == Lengths::Known).then(|| Span::from_secs(length(id))),
         attained: Span(0),
+        kind: 0,
         since: SimTime(0),
         deadline: None,
     }

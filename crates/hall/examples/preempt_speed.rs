@@ -41,6 +41,7 @@ fn submission(job: u64, ranks: u32, accelerators: u8, priority: i32) -> Submissi
         priority,
         length: None,
         attained: Span(0),
+        kind: 0,
         since: SimTime(0),
         deadline: None,
     }

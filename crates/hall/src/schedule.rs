@@ -85,6 +85,7 @@ impl Hall {
             attained: Span(0),
             since: job.submitted,
             deadline: None,
+            kind: 0,
         })
     }
 

@@ -130,6 +130,7 @@ impl World {
                 priority,
                 length: length.map(Span::from_secs),
                 attained: Span(0),
+                kind: 0,
                 since: SimTime(number),
                 deadline: None,
             }

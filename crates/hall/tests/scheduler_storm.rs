@@ -16,11 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
 use dh_hall::scheduler::{
-    Action, Backfill, Cause, Event, Gang, Grace, Presence, QueueRules, Scheduler, Settings, Sharing, Submission,
+    Action, Backfill, Cause, Event, Gang, GoodFor, Grace, Predict, Presence, QueueRules, Scheduler, Settings, Sharing,
+    Submission,
 };
+use dh_policy::fairness::Stretch;
 use dh_policy::fleet::{Holding, NodeFacts, Service};
 use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{Need, Rails};
+use dh_policy::prediction::{self, Statistic};
 use dh_policy::{order, placement};
 
 /// Seeds and events of the quick tier.
@@ -36,6 +39,7 @@ const DIGESTS: [u64; 6] = [
     0x2425_6dc0_1984_fe35,
     0x4c2f_3fee_3c73_f693,
 ];
+const QUEUES: u64 = 5;
 
 /// `SplitMix64` (Steele, Lea, Flood 2014).
 struct Dice(u64);
@@ -111,7 +115,23 @@ fn settings(dice: &mut Dice) -> Settings {
     Settings {
         levels: vec!["rack".to_owned()],
         nodes,
-        queues: vec![queue(0, None), queue(10, None), queue(0, Some(6_000))],
+        queues: vec![
+            QueueRules { parent: dice.one_in(2).then_some(3), share: 3, ..queue(0, None) },
+            queue(10, None),
+            QueueRules { parent: dice.one_in(2).then_some(3), ..queue(0, Some(6_000)) },
+            QueueRules { guarantee_milli: 1000 * dice.below(2), parent: dice.one_in(3).then_some(4), ..queue(0, None) },
+            QueueRules {
+                guarantee_milli: 1000,
+                lends_milli: dice.one_in(2).then_some(0),
+                ..queue(0, dice.one_in(3).then_some(5_000))
+            },
+        ],
+        predict: dice.one_in(2).then(|| Predict {
+            history: prediction::Settings { samples_min: 2, samples_kept: 10, groups_max: 8 },
+            statistic: if dice.one_in(2) { Statistic::PerMille(500) } else { Statistic::ServicePerEnd },
+            good_for: if dice.one_in(2) { GoodFor::Order } else { GoodFor::Plans },
+        }),
+        stretch: dice.one_in(2).then(Stretch::default),
         order: order::POLICIES[dice.below(order::POLICIES.len() as u64) as usize].name().to_owned(),
         placement: placement::POLICIES[dice.below(placement::POLICIES.len() as u64) as usize].name().to_owned(),
         backfill: backfills[dice.below(5) as usize],
@@ -277,12 +297,13 @@ impl World {
         let submission = Submission {
             job,
             gang,
-            queue: dice.below(3) as u16,
+            queue: dice.below(QUEUES) as u16,
             priority: dice.below(4) as i32,
             length: (!dice.one_in(4)).then_some(Span(length)),
             attained: Span(0),
             since: SimTime(self.now),
             deadline: dice.one_in(6).then(|| SimTime(self.now + 2 * length)),
+            kind: dice.below(3) as u32,
         };
         self.jobs.insert(job, Job { submission, ranks: Vec::new(), stopping: false, cancelled: false });
         self.submitted += 1;
@@ -361,9 +382,12 @@ impl World {
                     share: 1 + self.dice.below(4) as u32,
                     quota_milli: self.dice.one_in(2).then(|| 1000 * self.dice.below(20)),
                     preempts: self.dice.one_in(2),
-                    ..QueueRules::default()
+                    guarantee_milli: 1000 * self.dice.below(4),
+                    lends_milli: self.dice.one_in(2).then(|| 1000 * self.dice.below(3)),
+                    // Some are not there, some would stand below themselves.
+                    parent: self.dice.one_in(2).then(|| self.dice.below(QUEUES + 1) as u16),
                 };
-                let queue = self.dice.below(4) as u16;
+                let queue = self.dice.below(QUEUES + 1) as u16;
                 self.tell(&Event::Queue { queue, rules });
             }
             12 => {
@@ -424,7 +448,7 @@ impl World {
     /// The faults stop: every node is up, no rule is in the way, and every job ends.
     fn calm(&mut self) {
         self.faults = false;
-        for queue in 0..3 {
+        for queue in 0..QUEUES as u16 {
             let rules = QueueRules { share: 1, ..QueueRules::default() };
             self.tell(&Event::Queue { queue, rules });
         }

@@ -79,6 +79,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             attained: Span(0),
             since: SimTime(at),
             deadline: None,
+            kind: 0,
         };
         Arrival { at: SimTime(at), submission, work: Work { length, profile: 0, fate: Fate::Completed } }
     });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dh_core::NodeId;
+use dh_policy::fairness::Amounts;
 use dh_policy::fleet::Mask;
 
 use super::Scheduler;
@@ -17,6 +18,7 @@ impl Scheduler {
         let mut whole: BTreeMap<NodeId, Mask> = BTreeMap::new();
         let mut parts: BTreeMap<(NodeId, Mask), u32> = BTreeMap::new();
         let mut used = vec![0_u64; self.state.queues.len()];
+        let mut own = vec![Amounts::NONE; self.state.queues.len()];
         let (mut running, mut waiting, mut watts) = (0, 0, 0_u64);
         for (slot, job) in self.state.jobs.iter() {
             let Some(gang) = self.gang(slot) else { continue };
@@ -46,8 +48,15 @@ impl Scheduler {
                     (alive.map(|(_, held)| *held).chain(found).collect(), u64::from(ranks))
                 }
             };
-            if let Some(used) = used.get_mut(usize::from(job.queue)) {
-                *used += charged * gang.need.rank.demand();
+            if let Some(own) = own.get_mut(usize::from(job.queue)) {
+                *own = own.plus(super::share::charged(gang, charged));
+            }
+            let mut next = Some(job.queue);
+            while let Some(queue) = next.map(usize::from) {
+                if let Some(used) = used.get_mut(queue) {
+                    *used += charged * gang.need.rank.demand();
+                }
+                next = self.state.queues.get(queue).and_then(|queue| queue.rules.parent);
             }
             watts += charged * u64::from(gang.rank_watts);
             for held in &held {
@@ -110,6 +119,9 @@ impl Scheduler {
             self.wakeup(),
             self.state.now
         );
+        self.check_shares(&own);
+        self.check_predictions();
+        self.check_bound();
         assert_eq!(self.state.power.drawn, watts, "power is charged for what does not run");
     }
 }

@@ -57,6 +57,9 @@ pub struct Submission {
     pub since: SimTime,
     /// When it should have ended.
     pub deadline: Option<SimTime>,
+    /// Which jobs it is like (a user, a model), for predictions; a number of the caller's, 0 if that is not known.
+    #[serde(default)]
+    pub kind: u32,
 }
 
 /// Something that happened.
@@ -115,7 +118,8 @@ pub enum Event {
         /// How much; a failure is 1,000.
         evidence: u32,
     },
-    /// A queue's rules have changed.
+    /// A queue's rules have changed. A parent that is not there or stands below the queue is not taken, and a guarantee is cut
+    /// to what its parent has left to promise.
     Queue {
         /// The queue.
         queue: QueueId,
@@ -162,6 +166,12 @@ pub struct QueueRules {
     /// What its jobs may take back from queues that hold more than is theirs, in thousandths of accelerators.
     #[serde(default)]
     pub guarantee_milli: u64,
+    /// How much of that others may borrow while it is idle, in thousandths of accelerators; `None` is all.
+    #[serde(default)]
+    pub lends_milli: Option<u64>,
+    /// The queue of which it is a part: its share is one of that queue's share, and that queue's quota is its own too.
+    #[serde(default)]
+    pub parent: Option<QueueId>,
     /// Whether its jobs may stop running jobs of lower priority.
     pub preempts: bool,
 }

@@ -28,6 +28,21 @@ pub(super) struct Job {
     pub(super) priority: i32,
     pub(super) queue: QueueId,
     pub(super) cancelled: bool,
+    /// Who says how long it is.
+    pub(super) source: Source,
+    /// Which jobs it is like, to its owner.
+    pub(super) kind: u32,
+}
+
+/// Who says how long a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Source {
+    /// Whoever submitted it.
+    Told,
+    /// History; good enough to sort by.
+    Guessed,
+    /// History; plans may be made on it.
+    Trusted,
 }
 
 /// Where a job stands.
@@ -92,9 +107,11 @@ impl Job {
         self.length.map(|length| Span(length.get()))
     }
 
-    /// How much longer it runs, if that is known: nothing if it has run longer than was thought.
+    /// How much longer it runs, if plans may be made on that: nothing if it has run longer than was thought.
     pub(super) fn remaining(&self) -> Option<Span> {
-        self.length().map(|length| Span(length.0.saturating_sub(self.attained.0)))
+        self.length()
+            .filter(|_| self.source != Source::Guessed)
+            .map(|length| Span(length.0.saturating_sub(self.attained.0)))
     }
 
     pub(super) fn run(&self) -> Option<&Run> {

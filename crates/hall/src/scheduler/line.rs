@@ -29,7 +29,7 @@ pub(super) type Head = (Key, JobId, GroupId);
 /// What a parked group waits for; no room would help it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Lacks {
-    /// Its queue's quota.
+    /// The quota of its queue or of one above; of [`super::share::HALL`] if others do not lend what it would have to borrow.
     Quota { queue: QueueId },
     /// Power.
     Power,
@@ -47,7 +47,7 @@ pub(super) struct RoomKind {
     pub(super) view: View,
 }
 
-/// Groups of one line that need the same room.
+/// Groups that need the same room. Where they fit does not depend on their line: a class has none, a group's home does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct ClassKey {
     pub(super) kind: RoomKind,
@@ -58,8 +58,16 @@ pub(super) struct ClassKey {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Class {
     key: ClassKey,
-    heads: BTreeSet<Head>,
+    /// Heads, by line.
+    heads: BTreeSet<(u16, Head)>,
     open: bool,
+}
+
+impl Class {
+    fn first_of(&self, line: u16) -> Option<Head> {
+        let first = (line, (Key { class: i64::MIN, value: 0 }, JobId(0), 0));
+        self.heads.range(first..).next().filter(|(of, _)| *of == line).map(|(_, head)| *head)
+    }
 }
 
 /// Where a group stands.
@@ -104,19 +112,26 @@ pub(super) struct Lines {
     classes: Vec<Class>,
     #[serde(with = "pairs")]
     class_index: BTreeMap<ClassKey, ClassId>,
-    /// Of each line: open classes with heads.
-    live: Vec<BTreeSet<ClassId>>,
+    /// Open classes with heads.
+    live: BTreeSet<ClassId>,
+    /// How many lines there are.
+    count: u16,
+    /// Of each line: its heads that are in a class.
+    standing: Vec<u32>,
     /// Closed classes, by what opens them.
     #[serde(with = "pairs")]
     closed: BTreeMap<RoomKind, BTreeSet<(u32, ClassId)>>,
     #[serde(with = "pairs")]
     parked: BTreeMap<Lacks, BTreeSet<Head>>,
     waiting: usize,
+    /// Lines in which something changed, if there are several.
+    turned: Vec<u16>,
 }
 
 impl Lines {
     pub(super) fn new(lines: usize) -> Self {
-        Self { live: vec![BTreeSet::new(); lines.max(1)], ..Self::default() }
+        let lines = lines.max(1);
+        Self { count: u16::try_from(lines).unwrap_or(u16::MAX), standing: vec![0; lines], ..Self::default() }
     }
 
     /// Jobs that wait.
@@ -125,7 +140,52 @@ impl Lines {
     }
 
     pub(super) fn lines(&self) -> usize {
-        self.live.len()
+        usize::from(self.count)
+    }
+
+    /// A line in which something changed since it was last named.
+    pub(super) fn turned(&mut self) -> Option<u16> {
+        self.turned.pop()
+    }
+
+    /// Whether a line has heads that wait for nothing but room.
+    pub(super) fn stands(&self, line: u16) -> bool {
+        self.standing.get(usize::from(line)).is_some_and(|standing| *standing > 0)
+    }
+
+    /// Something may have changed in every line.
+    pub(super) fn turn_all(&mut self) {
+        self.turned.clear();
+        self.turned.extend(0..self.count);
+    }
+
+    fn turn(&mut self, line: u16) {
+        if self.count > 1 && self.turned.last() != Some(&line) {
+            self.turned.push(line);
+        }
+    }
+
+    /// The head of a group, with its line, if it may fit.
+    pub(super) fn live_head(&self, group: GroupId) -> Option<(usize, Head)> {
+        let of = self.group(group)?;
+        let (key, job) = of.head?;
+        match of.stand {
+            Stand::Class(class) => self.class(class)?.open.then_some((usize::from(of.home.line), (key, job, group))),
+            Stand::Parked(_) => None,
+        }
+    }
+
+    /// A waiting job goes ahead to `key`. Cost: a look through the group's slots for it, and the levels of a heap.
+    pub(super) fn rise(&mut self, jobs: &mut Jobs, group: GroupId, slot: Slot, key: Key) {
+        let Some(rising) = self.group_mut(group) else { return };
+        let Some(at) = rising.heap.iter().position(|other| *other == slot) else { return };
+        if let Some(job) = jobs.get_mut(slot) {
+            job.key = key;
+        }
+        up(&mut rising.heap, jobs, at);
+        if rising.heap.first() == Some(&slot) {
+            self.show(jobs, group);
+        }
     }
 
     pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
@@ -142,35 +202,51 @@ impl Lines {
 
     /// The first head of a line that may fit.
     pub(super) fn next(&self, line: usize) -> Option<Head> {
-        let live = self.live.get(line)?.iter();
-        live.filter_map(|class| self.class(*class)?.heads.first().copied()).min()
+        let line = u16::try_from(line).ok()?;
+        self.live.iter().filter_map(|class| self.class(*class)?.first_of(line)).min()
     }
 
     /// Whether a head is left that may fit.
     pub(super) fn any_live(&self) -> bool {
-        self.live.iter().any(|live| !live.is_empty())
+        !self.live.is_empty()
+    }
+
+    /// The lines of the heads that may fit, each once, if there are no more than `most` heads; ascending.
+    pub(super) fn live_lines(&self, most: usize) -> Option<Vec<u16>> {
+        let heads = || self.live.iter().filter_map(|class| self.class(*class)).map(|class| &class.heads);
+        if heads().map(BTreeSet::len).sum::<usize>() > most {
+            return None;
+        }
+        let mut lines: Vec<u16> = heads().flatten().map(|(line, _)| *line).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        Some(lines)
     }
 
     /// The first head of a line that does not fit.
     pub(super) fn first_blocked(&self, line: usize) -> Option<Head> {
         let of_line = |head: &&Head| self.group(head.2).is_some_and(|group| usize::from(group.home.line) == line);
-        let closed = self.closed.values().flatten().filter_map(|(_, class)| self.class(*class)?.heads.first());
-        let parked = self.parked.values().flatten();
-        closed.chain(parked).filter(of_line).min().copied()
+        let number = u16::try_from(line).ok()?;
+        let closed = self.closed.values().flatten().filter_map(|(_, class)| self.class(*class)?.first_of(number));
+        let parked = self.parked.values().flatten().filter(of_line).copied();
+        closed.chain(parked).min()
     }
 
     /// The first head of a line that lacks room, of the groups that are not left out.
     pub(super) fn first_without_room(&self, line: usize, left_out: impl Fn(GroupId) -> bool) -> Option<Head> {
+        let number = u16::try_from(line).ok()?;
         let fits = |head: &&Head| !left_out(head.2) && self.group(head.2).is_some_and(|group| group.line() == line);
-        let closed =
-            self.closed.values().flatten().filter_map(|(_, class)| self.class(*class)?.heads.iter().find(fits));
-        let parked = self.parked.get(&Lacks::Nodes).into_iter().flatten().find(fits);
+        let closed = self.closed.values().flatten().filter_map(|(_, class)| {
+            let of_line = self.class(*class)?.heads.iter().filter(|(other, _)| *other == number).map(|(_, head)| head);
+            of_line.filter(|head| !left_out(head.2)).min()
+        });
+        let parked = self.parked.get(&Lacks::Nodes).into_iter().flatten().filter(fits).min();
         closed.chain(parked).min().copied()
     }
 
     /// The line of a job.
     pub(super) fn line_of(&self, job: &super::job::Job) -> usize {
-        if self.live.len() > 1 { usize::from(job.queue) } else { 0 }
+        if self.count > 1 { usize::from(job.queue) } else { 0 }
     }
 
     /// The group of jobs of `queue` that ask for `shape`, which needs the room of `kind` for `ranks`.
@@ -179,7 +255,7 @@ impl Lines {
             return *group;
         }
         let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-        let home = ClassKey { kind, ranks, line: if self.live.len() > 1 { queue } else { 0 } };
+        let home = ClassKey { kind, ranks, line: if self.count > 1 { queue } else { 0 } };
         let stand = Stand::Class(self.class_of(home));
         self.groups.push(Group { queue, shape, home, stand, heap: Vec::new(), head: None });
         self.index.insert((queue, shape), id);
@@ -187,6 +263,7 @@ impl Lines {
     }
 
     fn class_of(&mut self, key: ClassKey) -> ClassId {
+        let key = ClassKey { line: 0, ..key };
         if let Some(class) = self.class_index.get(&key) {
             return *class;
         }
@@ -201,7 +278,8 @@ impl Lines {
         self.waiting += 1;
         let Some(entered) = self.group_mut(group) else { return };
         entered.heap.push(slot);
-        up(&mut entered.heap, jobs);
+        let last = entered.heap.len() - 1;
+        up(&mut entered.heap, jobs, last);
         if entered.heap.first() == Some(&slot) {
             self.show(jobs, group);
         }
@@ -259,7 +337,12 @@ impl Lines {
     }
 
     fn leave(&mut self, group: GroupId) {
-        let Some((stand, Some((key, job)))) = self.group(group).map(|group| (group.stand, group.head)) else { return };
+        let Some((stand, line, Some((key, job)))) =
+            self.group(group).map(|group| (group.stand, group.home.line, group.head))
+        else {
+            return;
+        };
+        self.turn(line);
         let head = (key, job, group);
         match stand {
             Stand::Parked(lacks) => {
@@ -272,19 +355,25 @@ impl Lines {
             }
             Stand::Class(id) => {
                 let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
-                class.heads.remove(&head);
-                if class.heads.is_empty()
-                    && class.open
-                    && let Some(live) = self.live.get_mut(usize::from(class.key.line))
+                if class.heads.remove(&(line, head))
+                    && let Some(standing) = self.standing.get_mut(usize::from(line))
                 {
-                    live.remove(&id);
+                    *standing -= 1;
+                }
+                if class.heads.is_empty() && class.open {
+                    self.live.remove(&id);
                 }
             }
         }
     }
 
     fn enter(&mut self, group: GroupId) {
-        let Some((stand, Some((key, job)))) = self.group(group).map(|group| (group.stand, group.head)) else { return };
+        let Some((stand, line, Some((key, job)))) =
+            self.group(group).map(|group| (group.stand, group.home.line, group.head))
+        else {
+            return;
+        };
+        self.turn(line);
         let head = (key, job, group);
         match stand {
             Stand::Parked(lacks) => {
@@ -292,11 +381,13 @@ impl Lines {
             }
             Stand::Class(id) => {
                 let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
-                class.heads.insert(head);
-                if class.open
-                    && let Some(live) = self.live.get_mut(usize::from(class.key.line))
+                if class.heads.insert((line, head))
+                    && let Some(standing) = self.standing.get_mut(usize::from(line))
                 {
-                    live.insert(id);
+                    *standing += 1;
+                }
+                if class.open {
+                    self.live.insert(id);
                 }
             }
         }
@@ -311,9 +402,7 @@ impl Lines {
         }
         class.open = false;
         let key = class.key;
-        if let Some(live) = self.live.get_mut(usize::from(key.line)) {
-            live.remove(&id);
-        }
+        self.live.remove(&id);
         self.closed.entry(key.kind).or_default().insert((key.ranks, id));
     }
 
@@ -348,7 +437,7 @@ impl Lines {
     pub(super) fn send_home(&mut self, group: GroupId) {
         let stands = self.group(group).map(|group| (group.stand, group.home));
         if let Some((Stand::Class(id), home)) = stands
-            && self.class(id).is_some_and(|class| class.key != home)
+            && self.class(id).is_some_and(|class| class.key != ClassKey { line: 0, ..home })
         {
             self.unpark(group);
         }
@@ -360,7 +449,7 @@ impl Lines {
         for (kind, classes) in self.closed.iter().filter(|(kind, _)| kind.view == View::Open) {
             let within = classes.range(..=(room(kind), ClassId::MAX));
             let heads = within.filter_map(|(_, class)| self.class(*class)).flat_map(|class| &class.heads);
-            gone.extend(heads.map(|head| head.2).filter(|group| self.top(*group).is_some_and(&may)));
+            gone.extend(heads.map(|(_, head)| head.2).filter(|group| self.top(*group).is_some_and(&may)));
         }
         for group in gone {
             self.unpark(group);
@@ -408,10 +497,8 @@ impl Lines {
         }
         let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
         class.open = true;
-        if !class.heads.is_empty()
-            && let Some(live) = self.live.get_mut(usize::from(class.key.line))
-        {
-            live.insert(id);
+        if !class.heads.is_empty() {
+            self.live.insert(id);
         }
     }
 
@@ -455,8 +542,8 @@ fn key(jobs: &Jobs, slot: Slot) -> (Key, JobId) {
     jobs.get(slot).map_or((Key { class: i64::MIN, value: 0 }, JobId(0)), |job| (job.key, job.id))
 }
 
-fn up(heap: &mut [Slot], jobs: &Jobs) {
-    let mut at = heap.len().saturating_sub(1);
+fn up(heap: &mut [Slot], jobs: &Jobs, from: usize) {
+    let mut at = from;
     while at > 0 {
         let parent = (at - 1) / 2;
         let (Some(child), Some(above)) = (heap.get(at).copied(), heap.get(parent).copied()) else { return };

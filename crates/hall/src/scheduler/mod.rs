@@ -17,12 +17,15 @@ mod job;
 mod line;
 mod pass;
 mod power;
+mod predict;
 mod repair;
 mod reserve;
 mod rise;
 mod run;
 mod settings;
 mod shapes;
+mod share;
+mod stretch;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +39,7 @@ use dh_policy::placement::Placement;
 use serde::{Deserialize, Serialize};
 
 pub use event::{Action, Cause, DatasetId, Event, Gang, Grace, Presence, QueueId, QueueRules, Refusal, Submission};
-pub use settings::{Backfill, Error, Settings, Sharing};
+pub use settings::{Backfill, Error, GoodFor, Predict, Settings, Sharing};
 pub use why::{Blocker, Holder, Why};
 
 use job::{Job, Jobs, Mix, Slot};
@@ -65,6 +68,14 @@ struct State {
     shapes: Shapes,
     lines: Lines,
     queues: Vec<Queue>,
+    /// What the nodes in service have.
+    capacity: share::Capacity,
+    /// Who goes first among queues that have a line each.
+    shares: Option<share::Shares>,
+    /// How long jobs ran.
+    predictions: Option<predict::Predictions>,
+    /// The bound on how far jobs are set back.
+    bound: Option<stretch::Bound>,
     /// Jobs with something on each node.
     owners: Vec<Vec<Slot>>,
     /// Running jobs whose end is expected, in order.
@@ -89,7 +100,7 @@ struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Queue {
     rules: QueueRules,
-    /// What its running and claiming jobs hold or will hold, thousandths of accelerators.
+    /// What its running and claiming jobs, and those of queues below it, hold or will hold, thousandths of accelerators.
     used_milli: u64,
 }
 
@@ -106,7 +117,13 @@ impl Scheduler {
             Sharing::OneLine => 1,
             Sharing::Fair { .. } => settings.queues.len(),
         };
+        let capacity = share::Capacity::new(&settings.nodes);
+        let shares = share::Shares::new(&settings, capacity.amounts())?;
         let state = State {
+            predictions: settings.predict.map(predict::Predictions::new),
+            bound: settings.stretch.map(|stretch| stretch::Bound::new(stretch, &capacity)),
+            capacity,
+            shares,
             now: SimTime(0),
             version: 0,
             digest: 0,
@@ -146,6 +163,8 @@ impl Scheduler {
         self.state.version += 1;
         self.apply(event, actions);
         self.expire(actions);
+        self.outlived();
+        self.fall_due();
         self.probation();
         self.repair(actions);
         self.start_whole(actions);
@@ -205,6 +224,8 @@ impl Scheduler {
             .chain(self.order_wakeup())
             .chain(self.probation_wakeup())
             .chain(self.grow_wakeup())
+            .chain(self.prediction_wakeup())
+            .chain(self.due_wakeup())
             .filter(|at| *at > self.state.now)
             .min()
     }

@@ -43,24 +43,20 @@ impl Scheduler {
     }
 
     /// The head to try next, with its line.
-    fn choose(&self, shut: &[bool]) -> Option<(usize, Head)> {
+    fn choose(&mut self, shut: &[bool]) -> Option<(usize, Head)> {
+        if self.state.shares.is_some() {
+            return self.choose_fairly();
+        }
         let open = shut.iter().enumerate().filter(|(_, shut)| !**shut).map(|(line, _)| line);
-        let heads = open.filter_map(|line| Some((line, self.state.lines.next(line)?)));
-        let strict = self.state.settings.backfill == Backfill::None;
-        heads
-            .filter(|(line, head)| {
-                !strict || self.state.lines.first_blocked(*line).is_none_or(|blocked| *head < blocked)
-            })
-            .min_by_key(|(line, head)| (self.served(*line), *head))
+        open.filter_map(|line| Some((line, self.may_go_first(line)?))).min_by_key(|(_, head)| *head)
     }
 
-    /// How much of its share a line has used, in millionths of accelerators; one line has none to compare with.
-    pub(super) fn served(&self, line: usize) -> u64 {
-        if self.state.lines.lines() == 1 {
-            return 0;
-        }
-        let queue = self.state.queues.get(line);
-        queue.map_or(0, |queue| queue.used_milli.saturating_mul(1000) / u64::from(queue.rules.share.max(1)))
+    /// The first head of a line that may fit, unless it would overtake one that does not and nobody may.
+    pub(super) fn may_go_first(&self, line: usize) -> Option<Head> {
+        let head = self.state.lines.next(line)?;
+        let strict = self.state.settings.backfill == Backfill::None;
+        let overtakes = || self.state.lines.first_blocked(line).is_some_and(|blocked| blocked < head);
+        (!strict || !overtakes()).then_some(head)
     }
 
     fn consider(&mut self, head: Head, actions: &mut Vec<Action>) -> Tried {
@@ -94,13 +90,8 @@ impl Scheduler {
 
     /// Whether rules other than room let a job have so many ranks more.
     pub(super) fn admits_ranks(&self, slot: Slot, gang: &Gang, ranks: u32) -> Result<(), Lacks> {
-        let milli = u64::from(ranks) * gang.need.rank.demand();
         let Some(job) = self.state.jobs.get(slot) else { return Ok(()) };
-        if let Some(queue) = self.state.queues.get(usize::from(job.queue))
-            && queue.rules.quota_milli.is_some_and(|quota| queue.used_milli + milli > quota)
-        {
-            return Err(Lacks::Quota { queue: job.queue });
-        }
+        self.quota_allows(job.queue, u64::from(ranks) * gang.need.rank.demand())?;
         if !self.power_allows(gang, ranks) {
             return Err(Lacks::Power);
         }

@@ -73,6 +73,7 @@ impl Scheduler {
 
     fn set_service(&mut self, node: NodeId, service: Service) {
         self.state.fleet.set_service(node, service);
+        self.count_node(node);
         if service == Service::Spare {
             self.state.faults.spares.insert(node);
         } else {
@@ -202,6 +203,7 @@ impl Scheduler {
             if let Some(spare) = spare {
                 spares.push(spare);
                 self.set_service(spare, Service::Up);
+                self.count_node(spare);
             }
             let place = spare.or_else(|| self.room_near(&gang, old.node, around));
             let Some(held) = place.and_then(|node| self.state.fleet.take(node, &gang.need.rank, old.mask)) else {

@@ -209,7 +209,8 @@ impl Scheduler {
             let line = lines.group(candidate.2).map(super::line::Group::line);
             let blocked = (0..lines.lines()).filter_map(|other| {
                 let head = lines.first_without_room(other, has)?;
-                (line.is_some_and(|line| other != line) || head < candidate).then(|| (self.served(other), head))
+                (line.is_some_and(|line| other != line) || head < candidate)
+                    .then(|| (self.share_ppm(u16::try_from(other).unwrap_or(u16::MAX)), head))
             });
             let Some((_, (_, job, group))) = blocked.min() else { return };
             let now = self.state.now;

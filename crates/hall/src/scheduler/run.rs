@@ -47,7 +47,7 @@ impl Scheduler {
         if let Some(deadline) = submission.deadline {
             self.state.jobs.set_deadline(submission.job, deadline);
         }
-        self.state.jobs.insert(Job {
+        let slot = self.state.jobs.insert(Job {
             id: submission.job,
             submitted: submission.since,
             attained: submission.attained,
@@ -58,7 +58,11 @@ impl Scheduler {
             priority: submission.priority,
             queue: submission.queue,
             cancelled: false,
-        })
+            source: super::job::Source::Told,
+            kind: submission.kind,
+        });
+        self.enters(slot);
+        slot
     }
 
     /// A gang runs already. What it holds must be free; else it is not taken over.
@@ -80,12 +84,15 @@ impl Scheduler {
         }
         let shape = self.state.shapes.of(&submission.gang);
         let slot = self.insert(submission, shape);
+        self.guess(slot);
         self.charge(slot, taken.len());
         self.run(slot, taken, &mut Vec::new());
     }
 
     /// Puts a job into its group.
     pub(super) fn wait(&mut self, slot: Slot) {
+        self.guess(slot);
+        self.lines_up(slot);
         let key = self.key(slot);
         let Some(job) = self.state.jobs.get(slot) else { return };
         let (queue, shape) = (job.queue, job.shape);
@@ -102,7 +109,8 @@ impl Scheduler {
 
     /// Where a job stands in the line at this moment.
     pub(super) fn key(&self, slot: Slot) -> Key {
-        self.candidate(slot).map_or_else(Key::default, |candidate| self.order.key(&candidate))
+        let ordered = || self.candidate(slot).map_or_else(Key::default, |candidate| self.order.key(&candidate));
+        self.due_key(slot).unwrap_or_else(ordered)
     }
 
     pub(super) fn candidate(&self, slot: Slot) -> Option<Candidate> {
@@ -137,6 +145,7 @@ impl Scheduler {
                 let group = *group;
                 self.unreserve(id);
                 self.state.displacing.forgive(id);
+                self.is_gone(slot);
                 self.state.jobs.bury(slot);
                 self.state.lines.forget(&mut self.state.jobs, group);
                 self.new_head(group);
@@ -144,6 +153,7 @@ impl Scheduler {
             Phase::Claiming(_) => {
                 self.state.displacing.forgive(id);
                 self.give_up(slot);
+                self.is_gone(slot);
                 self.state.jobs.reuse(slot);
             }
             Phase::Running(_) => self.stop(slot, Cause::Cancelled, actions),
@@ -224,6 +234,8 @@ impl Scheduler {
                 self.keep(node);
             }
         }
+        self.counts_on(slot);
+        self.runs(slot);
         self.ran(slot);
     }
 
@@ -249,9 +261,7 @@ impl Scheduler {
             return;
         };
         let ranks = u64::try_from(ranks).unwrap_or(u64::MAX);
-        if let Some(queue) = self.state.queues.get_mut(usize::from(queue)) {
-            queue.used_milli += ranks * gang.need.rank.demand();
-        }
+        self.hold(queue, &gang, ranks);
         self.state.power.drawn += ranks * u64::from(gang.rank_watts);
     }
 
@@ -260,17 +270,16 @@ impl Scheduler {
             return;
         };
         let ranks = u64::try_from(ranks).unwrap_or(u64::MAX);
-        if let Some(queue) = self.state.queues.get_mut(usize::from(id)) {
-            queue.used_milli -= ranks * gang.need.rank.demand();
-        }
+        self.let_go(id, &gang, ranks);
         self.state.power.drawn -= ranks * u64::from(gang.rank_watts);
-        self.state.lines.wake_for(Lacks::Quota { queue: id });
         self.state.lines.wake_for(Lacks::Power);
     }
 
     pub(super) fn ended(&mut self, id: JobId) {
         let Some(slot) = self.state.jobs.slot(id) else { return };
+        self.learn(slot);
         if self.leave(slot).is_some() {
+            self.is_gone(slot);
             self.state.jobs.reuse(slot);
         }
     }
@@ -280,6 +289,7 @@ impl Scheduler {
         let Some(()) = self.leave(slot) else { return };
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
         if job.cancelled {
+            self.is_gone(slot);
             self.state.jobs.reuse(slot);
         } else {
             job.attained = attained;
@@ -295,6 +305,7 @@ impl Scheduler {
         let (ends, lost, all) = (run.ends, run.lost.take(), ranks.len());
         if let Some(ends) = ends {
             self.state.ends.remove(&(ends, slot));
+            self.counts_off(slot, ends);
         }
         if let Some(lost) = &lost {
             self.state.broken.remove(&(lost.until, slot));
@@ -352,10 +363,18 @@ impl Scheduler {
     }
 
     pub(super) fn predicted(&mut self, id: JobId, length: Option<Span>) {
-        let now = self.state.now;
         let Some(slot) = self.state.jobs.slot(id) else { return };
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
         job.length = length.and_then(|length| std::num::NonZeroU64::new(length.0));
+        job.source = super::job::Source::Told;
+        self.guess(slot);
+        self.length_changed(slot);
+    }
+
+    /// What follows from a job's length is put right.
+    pub(super) fn length_changed(&mut self, slot: Slot) {
+        let now = self.state.now;
+        let Some(job) = self.state.jobs.get_mut(slot) else { return };
         let remaining = job.remaining();
         match &mut job.phase {
             Phase::Running(run) => {
@@ -364,11 +383,13 @@ impl Scheduler {
                 let new = run.ends;
                 if let Some(old) = old {
                     self.state.ends.remove(&(old, slot));
+                    self.counts_off(slot, old);
                 }
                 if let Some(new) = new {
                     self.state.ends.insert((new, slot));
                 }
                 self.stands_anew(slot);
+                self.counts_on(slot);
             }
             Phase::Waiting { group } => {
                 let group = *group;
@@ -383,8 +404,10 @@ impl Scheduler {
     }
 
     pub(super) fn queue_rules(&mut self, id: QueueId, rules: QueueRules) {
+        let Some(rules) = self.take_rules(id, rules) else { return };
         let Some(queue) = self.state.queues.get_mut(usize::from(id)) else { return };
         queue.rules = rules;
+        self.share_anew();
         // Priorities may have changed: the keys of the queue's jobs follow.
         let groups: Vec<u32> =
             self.state.lines.all().filter(|(_, group)| group.queue == id).map(|(group, _)| group).collect();
@@ -397,7 +420,7 @@ impl Scheduler {
             }
             self.state.lines.sort(&mut self.state.jobs, group);
         }
-        self.state.lines.wake_for(Lacks::Quota { queue: id });
+        self.quotas_changed(id);
         self.track();
     }
 }

@@ -7,7 +7,10 @@ use dh_policy::placement::{Need, Rails};
 use super::*;
 
 mod complaints;
+mod predict;
 mod repair;
+mod share;
+mod stretch;
 
 pub(super) fn nodes(racks: u32, per_rack: u32, accelerators: u8) -> Vec<NodeFacts> {
     (0..racks * per_rack)
@@ -50,6 +53,7 @@ pub(super) fn submission(job: u64, gang: Gang) -> Submission {
         attained: Span(0),
         since: SimTime(0),
         deadline: None,
+        kind: 0,
     }
 }
 

@@ -240,6 +240,8 @@ impl Scene {
                 priority: job.priority,
                 length: None,
                 attained: Span(0),
+                // Who submits the same again runs about as long again.
+                kind: job.user.or(job.model).map_or(0, |name| u32::from(name.index()) + 1),
                 since: job.submit,
                 deadline: trace.extra(job).and_then(|extra| extra.deadline),
             };

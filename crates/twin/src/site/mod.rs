@@ -215,6 +215,7 @@ impl Site {
             priority: job.priority,
             length: job.limit().or(most).map(bound),
             attained: Span(0),
+            kind: 0,
             since: job.submit,
             deadline: None,
         };

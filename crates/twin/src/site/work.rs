@@ -151,6 +151,7 @@ impl Site {
                     priority: SERVICE,
                     length: None,
                     attained: Span(0),
+                    kind: 0,
                     since: SimTime(0),
                     deadline: None,
                 };
@@ -225,6 +226,7 @@ impl Site {
             priority: 0,
             length: Some(length),
             attained: Span(0),
+            kind: 0,
             since: SimTime(0),
             deadline: run.pretrain.deadline.map(|deadline| SimTime(0).after(span(deadline))),
         };

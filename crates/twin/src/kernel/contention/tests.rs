@@ -24,6 +24,7 @@ fn arrival(job: u64, at: u64, ranks: u32, length: u64, profile: u16) -> Arrival 
         priority: 0,
         length: Some(Span(length)),
         attained: Span(0),
+        kind: 0,
         since: SimTime(at),
         deadline: None,
     };

@@ -30,6 +30,7 @@ fn arrival(job: u64, at: u64, ranks: u32, seconds: u64) -> Arrival {
         attained: Span(0),
         since: SimTime(at * SECOND),
         deadline: None,
+        kind: 0,
     };
     Arrival { at: SimTime(at * SECOND), submission, work: Work { length, profile: 0, fate: Fate::Completed } }
 }
