@@ -1,6 +1,6 @@
 //! Choices as pure functions: which job is next ([`order`]), where a gang goes ([`placement`]) and from when on it fits
 //! ([`backfill`]), whom it displaces there ([`preemption`]), where a part of a node goes ([`packing`]), and which jobs share
-//! accelerators ([`sharing`]). Boxes on a 3-D torus have their own ([`torus`]).
+//! accelerators ([`sharing`]). Boxes on a 3-D torus have their own ([`torus`]). Who may do what in the store says [`access`].
 //!
 //! Invariant: a decision follows from the arguments alone: no clock, no hash order, no floating tie, no hidden state.
 #![warn(missing_docs)]
@@ -16,6 +16,7 @@
     )
 )]
 
+pub mod access;
 pub mod backfill;
 pub mod fairness;
 pub mod fleet;
