@@ -17,10 +17,11 @@ use crate::Error;
 use crate::config::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX};
 use crate::disk::Disk;
 use crate::extent;
-use crate::meta::{Commit, Meta};
-use crate::mutation::{Effects, Mutation, apply, is_refusal};
+use crate::index::meta::{Commit, Meta};
+use crate::mutation::{Effects, Moment, Mutation, apply, is_refusal};
 use crate::reaper::{ExtentGuard, Reaper};
 use crate::stats::Counters;
+use crate::store::now_ms;
 
 struct Pending {
     mutation: Mutation,
@@ -177,11 +178,12 @@ fn sync_directories(parts: &CommitParts, replies: &[Reply]) -> Result<(), Error>
 }
 
 fn write(meta: &Meta, mutations: Vec<Mutation>) -> Result<Vec<Result<Effects, Error>>, Error> {
-    meta.write(|tables| {
+    let now_ms = now_ms();
+    meta.write(|tables, first| {
         let mut results = Vec::with_capacity(mutations.len());
         let mut commit = Commit::Nothing;
-        for mutation in mutations {
-            match apply(tables, mutation) {
+        for (sequence, mutation) in (first..).zip(mutations) {
+            match apply(tables, mutation, Moment { sequence, now_ms }) {
                 Err(error) if !is_refusal(&error) => return Err(error),
                 result => {
                     if result.is_ok() {

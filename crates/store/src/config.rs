@@ -30,6 +30,19 @@ pub(crate) const COMMIT_QUEUE_MAX: usize = 8_192;
 /// Changes of one commit: bounds the time that the first of a batch waits for the last.
 pub(crate) const COMMIT_BATCH_MAX: usize = 1_024;
 
+/// Headers, tags, access list and key of one object together. Metadata of clients ends at 2 KiB, tags at 10 of 384
+/// characters, an access list of 100 grants at some 20 KiB.
+pub(crate) const OBJECT_META_BYTES_MAX: usize = 64 << 10;
+
+/// A document of a bucket: 1,000 rules of a lifecycle as XML fit.
+pub(crate) const DOCUMENT_BYTES_MAX: usize = 1 << 20;
+
+/// Documents of one bucket: S3 knows about twenty kinds.
+pub(crate) const DOCUMENTS_MAX: usize = 64;
+
+/// An entry of the identities' table.
+pub(crate) const IDENTITY_BYTES_MAX: usize = 256 << 10;
+
 /// Whether bodies are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {

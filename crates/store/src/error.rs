@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use dh_core::{HasKind, Kind};
 
+use crate::version::{Version, VersionId};
+
 /// An error of the store.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -19,6 +21,35 @@ pub enum Error {
         /// The key.
         key: String,
     },
+    /// The object has no version of this name.
+    #[error("object `{key}` has no version `{version}`")]
+    NoSuchVersion {
+        /// The key.
+        key: String,
+        /// The version.
+        version: VersionId,
+    },
+    /// There is no object but a delete marker.
+    #[error("object `{key}` was deleted; version `{version}` is a delete marker")]
+    DeleteMarker {
+        /// The key.
+        key: String,
+        /// The marker's version.
+        version: VersionId,
+        /// Which version was asked for: the newest, or the marker itself.
+        asked: Version,
+    },
+    /// The version may not be removed, or its retention not be shortened.
+    #[error("object `{key}` is kept by {why}")]
+    Retained {
+        /// The key.
+        key: String,
+        /// What keeps it.
+        why: &'static str,
+    },
+    /// The bucket's quota is used up.
+    #[error("over the quota: {0}")]
+    Quota(String),
     /// No multipart upload has this id.
     #[error("no multipart upload has the id `{0}`")]
     NoSuchUpload(String),
@@ -120,7 +151,12 @@ impl Error {
 impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NoSuchBucket(_) | Self::NoSuchKey { .. } | Self::NoSuchUpload(_) => Kind::NotFound,
+            Self::NoSuchBucket(_)
+            | Self::NoSuchKey { .. }
+            | Self::NoSuchVersion { .. }
+            | Self::DeleteMarker { .. }
+            | Self::NoSuchUpload(_) => Kind::NotFound,
+            Self::Retained { .. } => Kind::Forbidden,
             Self::BucketExists(_) | Self::BucketNotEmpty(_) | Self::Precondition(_) | Self::Locked(_) => Kind::Conflict,
             Self::InvalidPart(_)
             | Self::InvalidPartOrder
@@ -131,7 +167,7 @@ impl HasKind for Error {
             | Self::BodyBroken(_) => Kind::Invalid,
             Self::TooLarge(_) => Kind::TooLarge,
             Self::Corrupt { .. } => Kind::Corrupt,
-            Self::Full(_) => Kind::Full,
+            Self::Full(_) | Self::Quota(_) => Kind::Full,
             Self::Io { .. } | Self::Meta(_) | Self::Sealed(_) => Kind::Internal,
             Self::Busy => Kind::Busy,
             Self::Closed => Kind::Interrupted,
@@ -148,6 +184,10 @@ impl HasKind for Error {
             }
             Self::NoSuchBucket(_)
             | Self::NoSuchKey { .. }
+            | Self::NoSuchVersion { .. }
+            | Self::DeleteMarker { .. }
+            | Self::Retained { .. }
+            | Self::Quota(_)
             | Self::NoSuchUpload(_)
             | Self::BucketExists(_)
             | Self::BucketNotEmpty(_)

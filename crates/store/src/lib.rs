@@ -6,9 +6,9 @@
 //! byte that leaves the store was checked against a checksum that is bound to its address.
 //!
 //! Code map, from the disk upwards: [`disk`] is the seam to the operating system; `block` and `extent` are the format of
-//! bodies; `rows` and `meta` that of metadata; `mutation` says what a change does and `commit` makes many of them
-//! durable at once; `recover` puts a directory in order when it is opened; `store`, `put`, `read`, `multipart`, `listing`
-//! are what callers use; [`s3`] speaks HTTP.
+//! bodies; `index` holds the metadata; `mutation` says what a change does and `commit` makes many of them
+//! durable at once; `recover` puts a directory in order when it is opened; `store`, `buckets`, `put`, `read`,
+//! `multipart`, `listing`, `versions`, `identities` are what callers use; [`s3`] speaks HTTP.
 //!
 //! Cost of a durable PUT: one `fdatasync` of the body, and a share of one directory `fsync` and of redb's commit, which
 //! all waiting writers split. A body of at most 4 KiB lives in its metadata row and has no file.
@@ -25,6 +25,7 @@
 )]
 
 mod block;
+mod buckets;
 mod cache;
 mod commit;
 mod config;
@@ -32,29 +33,37 @@ mod digest;
 pub mod disk;
 mod error;
 mod extent;
+mod identities;
+mod index;
 mod listing;
-mod meta;
 mod multipart;
 mod mutation;
 mod put;
 mod read;
 mod reaper;
 mod recover;
-mod rows;
+mod retention;
 pub mod s3;
 mod stats;
 mod store;
+mod version;
+mod versions;
 
+pub use buckets::{BucketInfo, BucketStart};
 pub use config::{Compression, StoreConfig};
 pub use digest::{ChecksumKind, Checksums};
 pub use error::Error;
+pub use identities::{Expect, Identities, Identity};
+pub use index::rows::{Durability, Locking, MarkerInfo, ObjectHeaders, ObjectInfo, ObjectMeta, ObjectPart, Quota, Sse};
 pub use listing::{ListEntry, ListPage, ListQuery, UploadPage, UploadQuery};
 pub use multipart::{CompletePart, PartInfo, UploadInfo, UploadStart};
-pub use mutation::Condition;
+pub use mutation::{Annotation, Condition, Deleted, Documents};
 pub use put::{BodyWriter, SealedBody};
 pub use read::{ObjectReader, RangeRequest};
 pub use recover::Recovery;
-pub use rows::{ObjectHeaders, ObjectInfo};
+pub use retention::{Governance, LegalHold, ObjectLock, Retention, RetentionMode};
 pub use s3::serve;
 pub use stats::{BucketUsage, Stats};
-pub use store::{BucketInfo, Store};
+pub use store::{DeleteRequest, Store};
+pub use version::{Version, VersionId, Versioning};
+pub use versions::{VersionEntry, VersionPage, VersionQuery};

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::meta::{BUCKETS, Meta, Next, OBJECTS, UPLOADS};
-use crate::rows::{UploadRow, bucket_range, decode, object_key, split_key, upload_key};
+use crate::buckets;
+use crate::index::keys::{bucket_range, past, past_object, prefix_key, split_upload, split_version, upload_key};
+use crate::index::meta::{Meta, Next, TableId};
+use crate::index::rows::{UploadRow, VersionRow, decode};
 use crate::store::off_runtime;
 use crate::{Error, ObjectInfo, Store, UploadInfo};
 
@@ -67,8 +69,11 @@ pub struct UploadPage {
     pub next: Option<(String, String)>,
 }
 
+/// Older versions of one key that are stepped over before the scan seeks the next key.
+const STEPS_MAX: usize = 8;
+
 /// The common prefix that `key` is rolled up into.
-fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: &str) -> Option<&'k str> {
+pub(crate) fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: &str) -> Option<&'k str> {
     if delimiter.is_empty() {
         return None;
     }
@@ -76,47 +81,49 @@ fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: &str) -> Option<&'k 
     key.get(..prefix.len() + at + delimiter.len())
 }
 
-/// The first bytes that sort after everything that starts with `prefix`. UTF-8 has no byte 0xff, so this always exists.
-fn past(mut prefix: Vec<u8>) -> Vec<u8> {
-    if let Some(last) = prefix.last_mut() {
-        *last = last.saturating_add(1);
-    }
-    prefix
-}
-
 /// The first row key that may be listed, and the end of the rows.
-fn bounds(bucket: &str, prefix: &str, delimiter: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
-    let first = object_key(bucket, prefix);
+pub(crate) fn bounds(bucket: &str, prefix: &str, delimiter: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+    let first = prefix_key(bucket, prefix);
     let end = if prefix.is_empty() { bucket_range(bucket).1 } else { past(first.clone()) };
     let resume = after.map(|after| {
-        let row_key = object_key(bucket, after);
         if common_prefix(after, prefix, delimiter).is_some_and(|common| common == after && after.starts_with(prefix)) {
-            past(row_key)
+            past(prefix_key(bucket, after))
         } else {
-            [row_key.as_slice(), &[0]].concat()
+            past_object(bucket, after)
         }
     });
     (resume.filter(|resume| *resume > first).unwrap_or(first), end)
 }
 
-fn known_bucket(transaction: &redb::ReadTransaction, bucket: &str) -> Result<(), Error> {
-    match Meta::get(transaction, BUCKETS, bucket.as_bytes())? {
-        Some(_row) => Ok(()),
-        None => Err(Error::NoSuchBucket(bucket.to_owned())),
-    }
-}
-
 fn list(meta: &Meta, bucket: &str, query: &ListQuery) -> Result<ListPage, Error> {
     let transaction = meta.read()?;
-    known_bucket(&transaction, bucket)?;
+    buckets::find(&transaction, bucket)?;
     let mut page = ListPage::default();
     if query.limit == 0 {
         return Ok(page);
     }
     let (from, end) = bounds(bucket, &query.prefix, &query.delimiter, query.after.as_deref());
     let mut last = None;
-    Meta::scan(&transaction, OBJECTS, from, &end, |row_key, value| {
-        let (_bucket, key) = split_key(row_key).ok_or_else(|| Error::corrupt("an object's key", "meta.redb"))?;
+    let mut newest: Option<(String, usize)> = None;
+    Meta::scan(&transaction, TableId::Objects, from, &end, |row_key, value| {
+        let (_bucket, key, _sequence) =
+            split_version(row_key).ok_or_else(|| Error::corrupt("an object's key", "meta.redb"))?;
+        // Older versions stand behind the newest. A few are stepped over, of many the end is sought.
+        if let Some((_key, older)) = newest.as_mut().filter(|(seen, _older)| seen == key) {
+            *older += 1;
+            return Ok(if *older < STEPS_MAX { Next::Row } else { Next::Seek(past_object(bucket, key)) });
+        }
+        newest = Some((key.to_owned(), 0));
+        let info = match decode::<VersionRow>(row_key, value) {
+            Ok((VersionRow::Object(info), _inline)) => info,
+            Ok((VersionRow::Marker(_) | VersionRow::NullAt(_), _inline)) => return Ok(Next::Row),
+            // One damaged row must not make the others unlistable; reading the object itself reports it.
+            Err(error @ Error::Corrupt { .. }) => {
+                tracing::error!(%error, "a listing leaves out a corrupt row");
+                return Ok(Next::Row);
+            }
+            Err(error) => return Err(error),
+        };
         if page.entries.len() + page.prefixes.len() >= query.limit {
             page.next = last.take();
             return Ok(Next::Stop);
@@ -124,15 +131,10 @@ fn list(meta: &Meta, bucket: &str, query: &ListQuery) -> Result<ListPage, Error>
         if let Some(common) = common_prefix(key, &query.prefix, &query.delimiter) {
             page.prefixes.push(common.to_owned());
             last = Some(common.to_owned());
-            return Ok(Next::Seek(past(object_key(bucket, common))));
-        }
-        match decode::<ObjectInfo>(row_key, value) {
-            Ok((info, _inline)) => page.entries.push(ListEntry { key: key.to_owned(), info }),
-            // One damaged row must not make the others unlistable; reading the object itself reports it.
-            Err(error @ Error::Corrupt { .. }) => tracing::error!(%error, "a listing leaves out a corrupt row"),
-            Err(error) => return Err(error),
+            return Ok(Next::Seek(past(prefix_key(bucket, common))));
         }
         last = Some(key.to_owned());
+        page.entries.push(ListEntry { key: key.to_owned(), info });
         Ok(Next::Row)
     })?;
     Ok(page)
@@ -140,7 +142,7 @@ fn list(meta: &Meta, bucket: &str, query: &ListQuery) -> Result<ListPage, Error>
 
 fn list_uploads(meta: &Meta, bucket: &str, query: &UploadQuery) -> Result<UploadPage, Error> {
     let transaction = meta.read()?;
-    known_bucket(&transaction, bucket)?;
+    buckets::find(&transaction, bucket)?;
     let mut page = UploadPage::default();
     if query.limit == 0 {
         return Ok(page);
@@ -153,13 +155,12 @@ fn list_uploads(meta: &Meta, bucket: &str, query: &UploadQuery) -> Result<Upload
     let starts_inside = after.is_some_and(|(key, _upload)| {
         common_prefix(key, &query.prefix, &query.delimiter).is_none_or(|common| common != key.as_str())
     });
-    if let Some(resume) = resume.filter(|resume| starts_inside && *resume >= object_key(bucket, &query.prefix)) {
+    if let Some(resume) = resume.filter(|resume| starts_inside && *resume >= prefix_key(bucket, &query.prefix)) {
         from = resume;
     }
     let mut last = None;
-    Meta::scan(&transaction, UPLOADS, from, &end, |row_key, value| {
-        let split = split_key(row_key).and_then(|(_bucket, rest)| rest.rsplit_once('\0'));
-        let (key, upload) = split.ok_or_else(|| Error::corrupt("an upload's key", "meta.redb"))?;
+    Meta::scan(&transaction, TableId::Uploads, from, &end, |row_key, value| {
+        let (key, upload) = split_upload(row_key).ok_or_else(|| Error::corrupt("an upload's key", "meta.redb"))?;
         if page.uploads.len() + page.prefixes.len() >= query.limit {
             page.next = last.take();
             return Ok(Next::Stop);
@@ -167,7 +168,7 @@ fn list_uploads(meta: &Meta, bucket: &str, query: &UploadQuery) -> Result<Upload
         if let Some(common) = common_prefix(key, &query.prefix, &query.delimiter) {
             page.prefixes.push(common.to_owned());
             last = Some((common.to_owned(), String::new()));
-            return Ok(Next::Seek(past(object_key(bucket, common))));
+            return Ok(Next::Seek(past(prefix_key(bucket, common))));
         }
         let (row, _inline) = decode::<UploadRow>(row_key, value)?;
         page.uploads.push(UploadInfo::new(key, upload, &row));

@@ -4,22 +4,25 @@ use std::sync::Arc;
 
 use dh_core::limits::PARTS_MAX;
 
-use crate::meta::{Meta, Next, PARTS, UPLOADS};
-use crate::mutation::Mutation;
+use crate::index::keys::{part_key, upload_key};
+use crate::index::meta::{Meta, Next, TableId};
+use crate::index::rows::{PartRow, UploadRow, decode};
+use crate::mutation::{Mutation, Path};
 use crate::put::Content;
-use crate::rows::{PartRow, UploadRow, decode, part_key, upload_key};
 use crate::store::{check_key, now_ms, off_runtime};
-use crate::{ChecksumKind, Checksums, Condition, Error, ObjectHeaders, ObjectInfo, SealedBody, Store};
+use crate::{ChecksumKind, Checksums, Condition, Error, ObjectInfo, ObjectMeta, SealedBody, Store};
 
 /// What an upload is started with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UploadStart {
-    /// The headers of the object to be.
-    pub headers: ObjectHeaders,
+    /// What is said about the object to be.
+    pub meta: ObjectMeta,
     /// The checksum that parts and whole get.
     pub checksum: Option<ChecksumKind>,
     /// Whether the whole's is one over all bytes.
     pub full_object: bool,
+    /// The user who starts it.
+    pub initiator: Option<String>,
 }
 
 /// An upload that is not complete.
@@ -35,6 +38,10 @@ pub struct UploadInfo {
     pub checksum: Option<ChecksumKind>,
     /// Whether the whole's is one over all bytes.
     pub full_object: bool,
+    /// What is said about the object to be.
+    pub meta: ObjectMeta,
+    /// The user who started it.
+    pub initiator: Option<String>,
 }
 
 impl UploadInfo {
@@ -45,6 +52,8 @@ impl UploadInfo {
             created_ms: row.created_ms,
             checksum: row.checksum,
             full_object: row.full_object,
+            meta: row.meta.clone(),
+            initiator: row.initiator.clone(),
         }
     }
 }
@@ -78,7 +87,7 @@ pub struct CompletePart {
 /// Which object's upload.
 fn upload_row(meta: &Meta, bucket: &str, key: &str, upload: &str) -> Result<UploadRow, Error> {
     let row_key = upload_key(bucket, key, upload);
-    let value = Meta::get(&meta.read()?, UPLOADS, &row_key)?;
+    let value = Meta::get(&meta.read()?, TableId::Uploads, &row_key)?;
     let value = value.ok_or_else(|| Error::NoSuchUpload(upload.to_owned()))?;
     Ok(decode(&row_key, &value)?.0)
 }
@@ -102,12 +111,12 @@ impl Store {
         let upload = hex::encode(id);
         let row = UploadRow {
             created_ms: now_ms(),
-            headers: start.headers,
+            meta: start.meta,
             checksum: start.checksum,
             full_object: start.full_object,
+            initiator: start.initiator,
         };
-        let mutation =
-            Mutation::CreateUpload { bucket: bucket.to_owned(), key: key.to_owned(), upload: upload.clone(), row };
+        let mutation = Mutation::CreateUpload { path: Path::new(bucket, key), upload: upload.clone(), row };
         self.0.commit(mutation, None).await?;
         Ok(upload)
     }
@@ -142,8 +151,8 @@ impl Store {
         };
         let row = PartRow { etag: body.md5, modified_ms: now_ms(), checksums: body.checksums, extent };
         let info = part_info(part, row.clone());
-        let (bucket, key, upload) = (bucket.to_owned(), key.to_owned(), upload.to_owned());
-        self.0.commit(Mutation::PutPart { bucket, key, upload, part, row }, Some(guard)).await?;
+        let (path, upload) = (Path::new(bucket, key), upload.to_owned());
+        self.0.commit(Mutation::PutPart { path, upload, part, row }, Some(guard)).await?;
         Ok(info)
     }
 
@@ -160,8 +169,8 @@ impl Store {
         condition: Condition,
     ) -> Result<ObjectInfo, Error> {
         check_upload_id(upload)?;
-        let (bucket, key, upload) = (bucket.to_owned(), key.to_owned(), upload.to_owned());
-        let mutation = Mutation::Complete { bucket, key, upload, parts, condition, now_ms: now_ms() };
+        let (path, upload) = (Path::new(bucket, key), upload.to_owned());
+        let mutation = Mutation::Complete { path, upload, parts, condition };
         let effects = self.0.commit(mutation, None).await?;
         effects.object.ok_or_else(|| Error::Meta("a completion without an object".to_owned()))
     }
@@ -171,8 +180,8 @@ impl Store {
     /// [`Error::NoSuchUpload`].
     pub async fn abort_upload(&self, bucket: &str, key: &str, upload: &str) -> Result<(), Error> {
         check_upload_id(upload)?;
-        let (bucket, key, upload) = (bucket.to_owned(), key.to_owned(), upload.to_owned());
-        self.0.commit(Mutation::Abort { bucket, key, upload }, None).await.map(|_effects| ())
+        let (path, upload) = (Path::new(bucket, key), upload.to_owned());
+        self.0.commit(Mutation::Abort { path, upload }, None).await.map(|_effects| ())
     }
 
     /// The parts after number `after`, at most `limit`, and whether there are more.
@@ -194,7 +203,7 @@ impl Store {
             let mut parts = Vec::new();
             let mut more = false;
             let from = part_key(&upload, after.saturating_add(1));
-            Meta::scan(&meta.read()?, PARTS, from, &part_key(&upload, u32::MAX), |row_key, value| {
+            Meta::scan(&meta.read()?, TableId::Parts, from, &part_key(&upload, u32::MAX), |row_key, value| {
                 if parts.len() >= limit {
                     more = true;
                     return Ok(Next::Stop);

@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 use crate::config::{BLOCK_BYTES, INLINE_BYTES_MAX};
 use crate::digest::Digester;
 use crate::extent::{ExtentRef, ExtentWriter};
-use crate::mutation::Mutation;
+use crate::mutation::{Mutation, Path};
 use crate::reaper::ExtentGuard;
 use crate::store::{Inner, check_key, now_ms, off_runtime};
-use crate::{ChecksumKind, Checksums, Condition, Error, ObjectHeaders, ObjectInfo, Store};
+use crate::{ChecksumKind, Checksums, Condition, Error, ObjectInfo, ObjectMeta, Store, VersionId};
 
 /// A body whose bytes are durable and that no object names yet. Dropping it frees them.
 pub struct SealedBody {
@@ -198,7 +198,7 @@ impl Store {
         bucket: &str,
         key: &str,
         body: SealedBody,
-        headers: ObjectHeaders,
+        meta: impl Into<ObjectMeta> + Send,
         condition: Condition,
     ) -> Result<ObjectInfo, Error> {
         check_key(key)?;
@@ -207,14 +207,16 @@ impl Store {
             Content::Extent(extent, guard) => (vec![extent], Vec::new(), Some(guard)),
         };
         let info = ObjectInfo {
+            version: VersionId::Null,
             size: body.size,
             etag: body.md5,
             modified_ms: now_ms(),
-            headers,
+            meta: meta.into(),
             checksums: body.checksums,
+            parts: Vec::new(),
             extents,
         };
-        let mutation = Mutation::Put { bucket: bucket.to_owned(), key: key.to_owned(), info, inline, condition };
+        let mutation = Mutation::Put { path: Path::new(bucket, key), info, inline, condition };
         let effects = self.0.commit(mutation, guard).await?;
         effects.object.ok_or_else(|| Error::Meta("a put without an object".to_owned()))
     }

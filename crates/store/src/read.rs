@@ -12,11 +12,14 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use crate::block::Address;
 use crate::config::BLOCK_BYTES;
 use crate::extent::{ExtentRef, OpenExtent};
-use crate::meta::{BUCKETS, Meta, OBJECTS};
+use crate::index::keys::{object_key, past_object, version_key};
+use crate::index::meta::{Meta, TableId};
+use crate::index::rows::{VersionRow, decode};
+use crate::mutation::Path;
 use crate::reaper::Pins;
-use crate::rows::{decode, object_key};
 use crate::store::{Inner, check_key, off_runtime};
-use crate::{Error, ObjectInfo, Store};
+use crate::version::{Version, VersionId};
+use crate::{Error, ObjectInfo, Store, buckets};
 
 /// Blocks of one reader that are fetched at once.
 const BLOCKS_AHEAD: usize = 2;
@@ -169,44 +172,78 @@ fn read_block(inner: &Inner, name: &str, extent: &ExtentRef, address: Address) -
     }
 }
 
-fn row(meta: &Meta, bucket: &str, key: &str) -> Result<(ObjectInfo, Bytes), Error> {
+fn row(meta: &Meta, path: &Path, version: Version) -> Result<(ObjectInfo, Bytes), Error> {
     let transaction = meta.read()?;
-    let row_key = object_key(bucket, key);
-    let Some(value) = Meta::get(&transaction, OBJECTS, &row_key)? else {
-        return Err(if Meta::get(&transaction, BUCKETS, bucket.as_bytes())?.is_some() {
-            Error::no_key(bucket, key)
-        } else {
-            Error::NoSuchBucket(bucket.to_owned())
-        });
+    let (bucket, key) = (path.bucket.as_str(), path.key.as_str());
+    let at = |sequence: u64| {
+        let row_key = version_key(bucket, key, sequence);
+        let value = Meta::get(&transaction, TableId::Objects, &row_key)?;
+        Ok::<_, Error>(value.map(|value| (row_key, value)))
     };
-    let (info, inline) = decode::<ObjectInfo>(&row_key, &value)?;
-    Ok((info, Bytes::copy_from_slice(inline)))
+    let mut found = match version {
+        Version::Latest => {
+            Meta::first(&transaction, TableId::Objects, &object_key(bucket, key), &past_object(bucket, key))?
+        }
+        Version::Id(VersionId::Null) => at(0)?,
+        Version::Id(VersionId::Id(sequence)) => at(sequence)?,
+    };
+    while let Some((row_key, value)) = found.take() {
+        let (row, inline) = decode::<VersionRow>(&row_key, &value)?;
+        let named = |have: VersionId| version == Version::Latest || version == Version::Id(have);
+        match row {
+            VersionRow::Object(info) if named(info.version) => return Ok((info, Bytes::copy_from_slice(inline))),
+            VersionRow::Marker(marker) if named(marker.version) => {
+                return Err(Error::DeleteMarker { key: key.to_owned(), version: marker.version, asked: version });
+            }
+            VersionRow::NullAt(sequence) if sequence > 0 => found = at(sequence)?,
+            VersionRow::Object(_) | VersionRow::Marker(_) | VersionRow::NullAt(_) => {}
+        }
+    }
+    buckets::find(&transaction, bucket)?;
+    Err(match version {
+        Version::Latest => Error::no_key(bucket, key),
+        Version::Id(version) => Error::NoSuchVersion { key: key.to_owned(), version },
+    })
 }
 
 impl Store {
     /// What is known of an object.
     /// # Errors
-    /// [`Error::NoSuchKey`], [`Error::NoSuchBucket`], [`Error::Corrupt`] if its row is damaged.
+    /// [`Error::NoSuchKey`], [`Error::NoSuchBucket`], [`Error::DeleteMarker`], [`Error::Corrupt`] if its row is damaged.
     pub async fn head(&self, bucket: &str, key: &str) -> Result<ObjectInfo, Error> {
+        self.head_version(bucket, key, Version::Latest).await
+    }
+
+    /// What is known of a version of an object.
+    /// # Errors
+    /// As [`Store::head`], and [`Error::NoSuchVersion`].
+    pub async fn head_version(&self, bucket: &str, key: &str, version: Version) -> Result<ObjectInfo, Error> {
         check_key(key)?;
-        let (inner, bucket, key) = (Arc::clone(&self.0), bucket.to_owned(), key.to_owned());
-        off_runtime(move || Ok(inner.counted(row(&inner.meta, &bucket, &key))?.0)).await
+        let (inner, path) = (Arc::clone(&self.0), Path::new(bucket, key));
+        off_runtime(move || Ok(inner.counted(row(&inner.meta, &path, version))?.0)).await
     }
 
     /// Opens an object for reading. What is read is what it was now, whatever happens to it later.
     /// # Errors
     /// As [`Store::head`].
     pub async fn object(&self, bucket: &str, key: &str) -> Result<ObjectReader, Error> {
+        self.object_version(bucket, key, Version::Latest).await
+    }
+
+    /// Opens a version of an object for reading.
+    /// # Errors
+    /// As [`Store::head_version`].
+    pub async fn object_version(&self, bucket: &str, key: &str, version: Version) -> Result<ObjectReader, Error> {
         check_key(key)?;
-        let (inner, bucket, key) = (Arc::clone(&self.0), bucket.to_owned(), key.to_owned());
+        let (inner, path) = (Arc::clone(&self.0), Path::new(bucket, key));
         off_runtime(move || {
             loop {
-                let (info, inline) = inner.counted(row(&inner.meta, &bucket, &key))?;
+                let (info, inline) = inner.counted(row(&inner.meta, &path, version))?;
                 let pins = inner.reaper.pin(info.extents.iter().map(|extent| extent.id).collect());
                 // Between reading the row and pinning, the object may have been replaced and its files removed. If the row
                 // still names them, they were not, and the pins keep them.
-                if info.extents.is_empty() || row(&inner.meta, &bucket, &key)?.0.extents == info.extents {
-                    let name = format!("{bucket}/{key}").into();
+                if info.extents.is_empty() || row(&inner.meta, &path, version)?.0.extents == info.extents {
+                    let name = format!("{}/{}", path.bucket, path.key).into();
                     return Ok(ObjectReader { info, inline, name, inner: Arc::clone(&inner), pins });
                 }
             }

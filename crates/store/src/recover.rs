@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 use crate::disk::Disk;
 use crate::extent::{SUFFIX, TEMP_SUFFIX};
-use crate::meta::{BUCKETS, Meta, Next, OBJECTS, PARTS, UPLOADS};
-use crate::rows::{BucketRow, ObjectInfo, PartRow, UploadRow, decode, split_key};
+use crate::index::keys::split_version;
+use crate::index::meta::{Meta, Next, TableId};
+use crate::index::rows::{BucketRow, PartRow, UploadRow, VersionRow, decode};
 use crate::stats::BucketUsage;
 
 /// Names in the report; the counts are complete.
@@ -104,6 +105,15 @@ fn list(disk: &dyn Disk, root: &Path) -> Result<Files, Error> {
     Ok(files)
 }
 
+/// A version as people name it.
+fn name(row_key: &[u8]) -> String {
+    match split_version(row_key) {
+        Some((bucket, key, 0)) => format!("{bucket}/{key}"),
+        Some((bucket, key, sequence)) => format!("{bucket}/{key} version {sequence:016x}"),
+        None => row_key.escape_ascii().to_string(),
+    }
+}
+
 fn note(names: &mut Vec<String>, count: &mut u64, name: impl FnOnce() -> String) {
     *count += 1;
     if names.len() < NAMED_MAX {
@@ -124,34 +134,35 @@ fn rows(meta: &Meta, files: &Files, found: &mut Found) -> Result<HashSet<u64>, E
         note(&mut report.corrupt_names, &mut report.corrupt_rows, || key.escape_ascii().to_string());
         Ok(Next::Row)
     };
-    Meta::scan(&transaction, BUCKETS, Vec::new(), all, |key, value| match decode::<BucketRow>(key, value) {
+    Meta::scan(&transaction, TableId::Buckets, Vec::new(), all, |key, value| match decode::<BucketRow>(key, value) {
         Ok(_row) => {
             usage.insert(String::from_utf8_lossy(key).into_owned(), BucketUsage::default());
             Ok(Next::Row)
         }
         Err(error) => corrupt(report, key, error),
     })?;
-    Meta::scan(&transaction, OBJECTS, Vec::new(), all, |key, value| {
-        let info = match decode::<ObjectInfo>(key, value) {
-            Ok((info, _inline)) => info,
+    Meta::scan(&transaction, TableId::Objects, Vec::new(), all, |key, value| {
+        let info = match decode::<VersionRow>(key, value) {
+            Ok((VersionRow::Object(info), _inline)) => info,
+            Ok((VersionRow::Marker(_) | VersionRow::NullAt(_), _inline)) => return Ok(Next::Row),
             Err(error) => return corrupt(report, key, error),
         };
-        let bucket = split_key(key).map_or_else(String::new, |(bucket, _key)| bucket.to_owned());
+        let bucket = split_version(key).map_or_else(String::new, |(bucket, _key, _sequence)| bucket.to_owned());
         usage.entry(bucket).or_default().add(info.size, info.stored());
         *used += info.extents.iter().map(|extent| extent.stored).sum::<u64>();
         if info.extents.iter().all(|extent| files.finished.contains(&extent.id)) {
             report.objects += 1;
         } else {
-            note(&mut report.missing_names, &mut report.missing, || key.escape_ascii().to_string());
+            note(&mut report.missing_names, &mut report.missing, || name(key));
         }
         named.extend(info.extents.iter().map(|extent| extent.id));
         Ok(Next::Row)
     })?;
-    Meta::scan(&transaction, UPLOADS, Vec::new(), all, |key, value| match decode::<UploadRow>(key, value) {
+    Meta::scan(&transaction, TableId::Uploads, Vec::new(), all, |key, value| match decode::<UploadRow>(key, value) {
         Ok(_row) => Ok(Next::Row),
         Err(error) => corrupt(report, key, error),
     })?;
-    Meta::scan(&transaction, PARTS, Vec::new(), all, |key, value| {
+    Meta::scan(&transaction, TableId::Parts, Vec::new(), all, |key, value| {
         let row = match decode::<PartRow>(key, value) {
             Ok((row, _inline)) => row,
             Err(error) => return corrupt(report, key, error),

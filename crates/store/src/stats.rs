@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::mutation::Effects;
+use serde::{Deserialize, Serialize};
+
+use crate::mutation::{Effects, UsageChange};
 
 /// What a bucket holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BucketUsage {
-    /// Objects.
+    /// Objects, with all versions and without delete markers.
     pub objects: u64,
     /// Bytes as clients see them.
     pub logical_bytes: u64,
@@ -23,6 +25,16 @@ impl BucketUsage {
         self.objects += 1;
         self.logical_bytes += logical;
         self.stored_bytes += stored;
+    }
+
+    /// Counts what came and went.
+    pub(crate) const fn apply(&mut self, change: UsageChange) {
+        if let Some((logical, stored)) = change.removed {
+            self.remove(logical, stored);
+        }
+        if let Some((logical, stored)) = change.added {
+            self.add(logical, stored);
+        }
     }
 
     const fn remove(&mut self, logical: u64, stored: u64) {
@@ -118,13 +130,7 @@ impl Counters {
     pub(crate) fn usage(&self, effects: &Effects) {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((bucket, change)) = &effects.usage {
-            let bucket = usage.entry(bucket.clone()).or_default();
-            if let Some((logical, stored)) = change.removed {
-                bucket.remove(logical, stored);
-            }
-            if let Some((logical, stored)) = change.added {
-                bucket.add(logical, stored);
-            }
+            usage.entry(bucket.clone()).or_default().apply(*change);
         }
         if let Some(gone) = &effects.bucket_gone {
             usage.remove(gone);

@@ -1,4 +1,4 @@
-//! The handle: opening and closing, buckets, whole objects, statistics.
+//! The handle: opening and closing, whole objects, deletes, statistics.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -15,20 +15,27 @@ use crate::commit::{CommitParts, Committer};
 use crate::config::OPEN_EXTENTS_MAX;
 use crate::disk::{Disk, RealDisk};
 use crate::extent::{self, OpenExtent};
-use crate::meta::{BUCKETS, Meta, Next};
-use crate::mutation::{Effects, Mutation};
+use crate::index::meta::Meta;
+use crate::mutation::{Effects, Mutation, Path};
 use crate::reaper::{ExtentGuard, Meter, Reaper};
-use crate::rows::{BucketRow, decode};
+use crate::retention::Governance;
 use crate::stats::Counters;
-use crate::{Condition, Error, ObjectHeaders, ObjectInfo, RangeRequest, Recovery, Stats, StoreConfig, recover};
+use crate::version::Version;
+use crate::{
+    Annotation, Condition, Deleted, Error, ObjectInfo, ObjectMeta, RangeRequest, Recovery, Stats, StoreConfig, recover,
+};
 
-/// A bucket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BucketInfo {
-    /// Its name.
-    pub name: String,
-    /// When it was made, in milliseconds of the Unix epoch.
-    pub created_ms: u64,
+/// How an object is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeleteRequest {
+    /// The version to remove.
+    pub version: Version,
+    /// What must hold of it.
+    pub condition: Condition,
+    /// Whether a governance retention is passed over.
+    pub governance: Governance,
+    /// The id of the user who deletes: the owner of the marker.
+    pub owner: Option<String>,
 }
 
 /// An open store. Clones are handles of the same one.
@@ -199,59 +206,6 @@ impl Store {
         &self.0.recovery
     }
 
-    /// Makes a bucket.
-    /// # Errors
-    /// [`Error::BucketExists`], or [`Error::Invalid`] if S3 does not allow the name.
-    pub async fn create_bucket(&self, bucket: &str) -> Result<(), Error> {
-        if !s3s::path::check_bucket_name(bucket) {
-            return Err(Error::Invalid(format!(
-                "`{bucket}` is no bucket name: 3 to 63 small letters, digits, dots and hyphens"
-            )));
-        }
-        let mutation = Mutation::CreateBucket { bucket: bucket.to_owned(), now_ms: now_ms() };
-        self.0.commit(mutation, None).await.map(|_effects| ())
-    }
-
-    /// Removes an empty bucket, and the multipart uploads in it.
-    /// # Errors
-    /// [`Error::BucketNotEmpty`], [`Error::NoSuchBucket`].
-    pub async fn delete_bucket(&self, bucket: &str) -> Result<(), Error> {
-        let mutation = Mutation::DeleteBucket { bucket: bucket.to_owned() };
-        self.0.commit(mutation, None).await.map(|_effects| ())
-    }
-
-    /// The bucket.
-    /// # Errors
-    /// [`Error::NoSuchBucket`].
-    pub async fn bucket(&self, bucket: &str) -> Result<BucketInfo, Error> {
-        let (meta, name) = (Arc::clone(&self.0.meta), bucket.to_owned());
-        off_runtime(move || {
-            let value = Meta::get(&meta.read()?, BUCKETS, name.as_bytes())?;
-            let value = value.ok_or_else(|| Error::NoSuchBucket(name.clone()))?;
-            let (row, _inline) = decode::<BucketRow>(name.as_bytes(), &value)?;
-            Ok(BucketInfo { name, created_ms: row.created_ms })
-        })
-        .await
-    }
-
-    /// All buckets, by name.
-    /// # Errors
-    /// If the metadata cannot be read.
-    pub async fn buckets(&self) -> Result<Vec<BucketInfo>, Error> {
-        let meta = Arc::clone(&self.0.meta);
-        off_runtime(move || {
-            let mut buckets = Vec::new();
-            Meta::scan(&meta.read()?, BUCKETS, Vec::new(), &[0xff], |key, value| {
-                let (row, _inline) = decode::<BucketRow>(key, value)?;
-                let name = String::from_utf8_lossy(key).into_owned();
-                buckets.push(BucketInfo { name, created_ms: row.created_ms });
-                Ok(Next::Row)
-            })?;
-            Ok(buckets)
-        })
-        .await
-    }
-
     /// Writes a whole object.
     /// # Errors
     /// [`Error::NoSuchBucket`], [`Error::Full`], or what the disk says; then nothing has changed.
@@ -259,7 +213,7 @@ impl Store {
         let mut writer = self.body();
         writer.write(body.into()).await?;
         let sealed = writer.finish().await?;
-        self.put_sealed(bucket, key, sealed, ObjectHeaders::default(), Condition::Always).await
+        self.put_sealed(bucket, key, sealed, ObjectMeta::default(), Condition::Always).await
     }
 
     /// The bytes of a whole object. For objects that fit into memory.
@@ -269,14 +223,41 @@ impl Store {
         self.object(bucket, key).await?.bytes(RangeRequest::Whole).await
     }
 
-    /// Removes an object. It is no error if there is none; the answer says whether there was one.
+    /// Removes an object, or sets a delete marker where versions are kept. It is no error if there is none; the answer says
+    /// whether an object was removed.
     /// # Errors
     /// [`Error::NoSuchBucket`], or a condition that does not hold.
     pub async fn delete(&self, bucket: &str, key: &str, condition: Condition) -> Result<bool, Error> {
+        let request = DeleteRequest { condition, ..DeleteRequest::default() };
+        Ok(self.delete_object(bucket, key, request).await?.existed)
+    }
+
+    /// Removes a version, or, if none is named, the object: a delete marker is set where versions are kept.
+    /// # Errors
+    /// [`Error::NoSuchBucket`], [`Error::Retained`], or a condition that does not hold. It is no error if there is nothing.
+    pub async fn delete_object(&self, bucket: &str, key: &str, request: DeleteRequest) -> Result<Deleted, Error> {
         check_key(key)?;
-        let mutation = Mutation::Delete { bucket: bucket.to_owned(), key: key.to_owned(), condition };
+        let DeleteRequest { version, condition, governance, owner } = request;
+        let mutation = Mutation::Delete { path: Path::new(bucket, key), version, condition, governance, owner };
         let effects = self.0.commit(mutation, None).await?;
-        Ok(effects.usage.is_some_and(|(_bucket, change)| change.removed.is_some()))
+        Ok(effects.deleted.unwrap_or_default())
+    }
+
+    /// Changes what is said about a version: tags, access list, lock.
+    /// # Errors
+    /// [`Error::NoSuchKey`], [`Error::NoSuchVersion`], [`Error::DeleteMarker`], [`Error::Retained`].
+    pub async fn annotate(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Version,
+        change: Annotation,
+        condition: Condition,
+    ) -> Result<ObjectInfo, Error> {
+        check_key(key)?;
+        let mutation = Mutation::Annotate { path: Path::new(bucket, key), version, change, condition };
+        let effects = self.0.commit(mutation, None).await?;
+        effects.object.ok_or_else(|| Error::Meta("a change without an object".to_owned()))
     }
 
     /// The counters.

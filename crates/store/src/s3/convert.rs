@@ -5,7 +5,7 @@ use s3s::dto::{ETag, ETagCondition, Range, Timestamp};
 use s3s::{S3Error, S3ErrorCode, s3_error};
 use time::OffsetDateTime;
 
-use crate::{ChecksumKind, Checksums, Condition, Error, ObjectInfo, RangeRequest};
+use crate::{ChecksumKind, Checksums, Condition, Error, ObjectInfo, RangeRequest, Version};
 
 /// The owner of everything: one installation is one account.
 pub(super) const OWNER: &str = "datahall";
@@ -15,6 +15,11 @@ impl From<Error> for S3Error {
         let code = match &error {
             Error::NoSuchBucket(_) => S3ErrorCode::NoSuchBucket,
             Error::NoSuchKey { .. } => S3ErrorCode::NoSuchKey,
+            Error::NoSuchVersion { .. } => S3ErrorCode::NoSuchVersion,
+            Error::DeleteMarker { asked: Version::Latest, .. } => S3ErrorCode::NoSuchKey,
+            Error::DeleteMarker { asked: Version::Id(_), .. } => S3ErrorCode::MethodNotAllowed,
+            Error::Retained { .. } => S3ErrorCode::AccessDenied,
+            Error::Quota(_) => S3ErrorCode::Custom("QuotaExceeded".into()),
             Error::NoSuchUpload(_) => S3ErrorCode::NoSuchUpload,
             Error::BucketExists(_) => S3ErrorCode::BucketAlreadyOwnedByYou,
             Error::BucketNotEmpty(_) => S3ErrorCode::BucketNotEmpty,

@@ -58,7 +58,13 @@ pub(super) async fn create(
         (Some(ChecksumKind::Crc64Nvme), _) | (_, Some(ChecksumType::FULL_OBJECT)) => true,
         (_, _) => false,
     };
-    let upload = store.create_upload(&input.bucket, &input.key, UploadStart { headers, checksum, full_object }).await?;
+    let upload = store
+        .create_upload(
+            &input.bucket,
+            &input.key,
+            UploadStart { meta: headers.into(), checksum, full_object, initiator: None },
+        )
+        .await?;
     let kind = checksum.map(|_kind| {
         ChecksumType::from_static(if full_object { ChecksumType::FULL_OBJECT } else { ChecksumType::COMPOSITE })
     });

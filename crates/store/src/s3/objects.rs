@@ -120,7 +120,7 @@ fn shown_sums(info: &ObjectInfo, mode: Option<&ChecksumMode>, whole: bool) -> Ch
 }
 
 fn parts_count(info: &ObjectInfo, part: Option<i32>) -> Option<i32> {
-    part.and_then(|_part| info.parts()).map(count)
+    part.and_then(|_part| info.part_count()).map(count)
 }
 
 /// The fields that GET and HEAD answer alike.
@@ -139,13 +139,13 @@ macro_rules! described {
             checksum_sha1: $sums.sha1,
             checksum_sha256: $sums.sha256,
             checksum_type: $sums.kind,
-            content_type: Some($info.headers.content_type.unwrap_or_else(|| "binary/octet-stream".to_owned())),
-            cache_control: $info.headers.cache_control,
-            content_disposition: $info.headers.content_disposition,
-            content_encoding: $info.headers.content_encoding,
-            content_language: $info.headers.content_language,
-            expires: $info.headers.expires_ms.map(timestamp),
-            metadata: Some($info.headers.user.into_iter().collect()),
+            content_type: Some($info.meta.headers.content_type.unwrap_or_else(|| "binary/octet-stream".to_owned())),
+            cache_control: $info.meta.headers.cache_control,
+            content_disposition: $info.meta.headers.content_disposition,
+            content_encoding: $info.meta.headers.content_encoding,
+            content_language: $info.meta.headers.content_language,
+            expires: $info.meta.headers.expires_ms.map(timestamp),
+            metadata: Some($info.meta.headers.user.into_iter().collect()),
             $($field: $value,)*
             ..$output::default()
         }
@@ -295,7 +295,7 @@ pub(super) async fn copy(store: &Store, request: S3Request<CopyObjectInput>) -> 
         input.copy_source_if_unmodified_since.as_ref(),
     )
     .check(&info, &S3ErrorCode::PreconditionFailed)?;
-    let headers = if replace { object_headers!(input) } else { info.headers };
+    let headers = if replace { object_headers!(input) } else { info.meta.headers };
     check_metadata(&headers)?;
     let asked = input.checksum_algorithm.as_ref().and_then(|name| ChecksumKind::parse(name.as_str()));
     let kept = info.checksums.value.as_ref().map(|(kind, _value)| *kind);

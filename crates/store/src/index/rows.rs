@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::block::bound_crc;
+use crate::config::OBJECT_META_BYTES_MAX;
 use crate::digest::{ChecksumKind, Checksums};
 use crate::extent::ExtentRef;
+use crate::retention::ObjectLock;
+use crate::version::{VersionId, Versioning};
 
 const VERSION: u8 = 1;
 const FRAME_BYTES: usize = 1 + 4 + 8;
@@ -43,26 +46,168 @@ pub struct ObjectHeaders {
     pub user: BTreeMap<String, String>,
 }
 
+/// What is said about an object when it is written, and may be changed later.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ObjectMeta {
+    /// The client's headers.
+    pub headers: ObjectHeaders,
+    /// The id of the user who owns it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Tags in the order they were given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(String, String)>,
+    /// The access control list, in the front's own form; `None` for the private one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acl: Option<Vec<u8>>,
+    /// What keeps it from being removed.
+    #[serde(skip_serializing_if = "ObjectLock::is_empty")]
+    pub lock: ObjectLock,
+    /// How it is encrypted, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sse: Option<Sse>,
+    /// The storage class, if another than the standard one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+}
+
+impl From<ObjectHeaders> for ObjectMeta {
+    fn from(headers: ObjectHeaders) -> Self {
+        Self { headers, ..Self::default() }
+    }
+}
+
+impl ObjectMeta {
+    /// Bytes of what clients chose freely and the store only keeps.
+    fn bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let ObjectHeaders {
+            content_type,
+            cache_control,
+            content_disposition,
+            content_encoding,
+            content_language,
+            expires_ms: _,
+            user,
+        } = &self.headers;
+        [content_type, cache_control, content_disposition, content_encoding, content_language, &self.owner]
+            .into_iter()
+            .chain([&self.storage_class])
+            .map(text)
+            .sum::<usize>()
+            + user.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            + self.tags.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            + self.acl.as_ref().map_or(0, Vec::len)
+            + self.sse.as_ref().map_or(0, Sse::bytes)
+    }
+
+    /// Refuses what is too large for a row.
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.bytes() > OBJECT_META_BYTES_MAX {
+            return Err(Error::TooLarge(OBJECT_META_BYTES_MAX as u64));
+        }
+        Ok(())
+    }
+}
+
+/// How an object is encrypted. The store keeps it and never looks inside; no field is a key in the clear.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sse {
+    /// `AES256`, `aws:kms`, `aws:kms:dsse`, or `SSE-C`.
+    pub scheme: String,
+    /// The name of the key that wraps the object's key.
+    pub key_id: Option<String>,
+    /// For a client's own key, the base64 MD5 of it.
+    pub key_md5: Option<String>,
+    /// The encryption context as the client sent it.
+    pub context: Option<String>,
+    /// The object's key, wrapped.
+    pub wrapped: Vec<u8>,
+}
+
+impl Sse {
+    fn bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.scheme.len() + text(&self.key_id) + text(&self.key_md5) + text(&self.context) + self.wrapped.len()
+    }
+}
+
+/// Whether the versions of a bucket may be locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Locking {
+    /// They may not.
+    #[default]
+    Off,
+    /// They may; the bucket keeps versions for good.
+    On,
+}
+
+/// What an answer of success promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Durability {
+    /// Body and metadata are durable; a change waits for nobody.
+    #[default]
+    Sync,
+    /// The same, but a change may wait a little so that more of them share one sync.
+    Group,
+    /// Nothing for a while: what the last second wrote may be gone after a power cut. Never torn, never wrong.
+    Cache,
+}
+
+/// The most that a bucket may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Quota {
+    /// Bytes of all its objects as clients see them, with all versions.
+    pub bytes: Option<u64>,
+    /// Objects, with all versions.
+    pub objects: Option<u64>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BucketRow {
     pub(crate) created_ms: u64,
+    pub(crate) owner: Option<String>,
+    pub(crate) versioning: Versioning,
+    pub(crate) object_lock: Locking,
+    pub(crate) quota: Quota,
+    pub(crate) durability: Durability,
 }
 
-/// Everything about an object but its bytes.
+/// A part of an object that was uploaded in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectPart {
+    /// Its number in the upload.
+    pub number: u32,
+    /// Its bytes.
+    pub size: u64,
+    /// Its checksum.
+    pub checksums: Checksums,
+}
+
+/// Everything about a version of an object but its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectInfo {
+    /// Its name.
+    pub version: VersionId,
     /// Logical bytes.
     pub size: u64,
     /// The `ETag` without quotes: MD5 of the body, or MD5 of the parts' MD5s, `-`, and their number.
     pub etag: String,
     /// When it was written, in milliseconds of the Unix epoch.
     pub modified_ms: u64,
-    /// What the client said about it.
+    /// What was said about it.
     #[serde(default)]
-    pub headers: ObjectHeaders,
+    pub meta: ObjectMeta,
     /// Checksums that are returned on demand.
     #[serde(default)]
     pub checksums: Checksums,
+    /// Its parts, if it was uploaded in parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<ObjectPart>,
     /// The extents in order; each is a part. Empty if the body is inline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) extents: Vec<ExtentRef>,
@@ -80,19 +225,43 @@ impl ObjectInfo {
     }
 
     /// The number of parts, if it was uploaded in parts.
-    pub fn parts(&self) -> Option<usize> {
+    pub fn part_count(&self) -> Option<usize> {
         self.etag.contains('-').then_some(self.extents.len())
     }
+}
+
+/// A mark that says that the object was deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkerInfo {
+    /// Its name.
+    pub version: VersionId,
+    /// When it was set, in milliseconds of the Unix epoch.
+    pub modified_ms: u64,
+    /// The id of the user who deleted.
+    pub owner: Option<String>,
+}
+
+/// A row of the versions' table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum VersionRow {
+    /// An object.
+    Object(ObjectInfo),
+    /// A delete marker.
+    Marker(MarkerInfo),
+    /// The null version's sequence number, in the place of sequence 0.
+    NullAt(u64),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UploadRow {
     pub(crate) created_ms: u64,
-    pub(crate) headers: ObjectHeaders,
+    pub(crate) meta: ObjectMeta,
     /// The checksum that the client wants for parts and whole.
     pub(crate) checksum: Option<ChecksumKind>,
     /// Whether the whole's checksum is one over all bytes rather than over the parts' checksums.
     pub(crate) full_object: bool,
+    /// The user who started it.
+    pub(crate) initiator: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,33 +270,6 @@ pub(crate) struct PartRow {
     pub(crate) modified_ms: u64,
     pub(crate) checksums: Checksums,
     pub(crate) extent: ExtentRef,
-}
-
-/// The key of an object: bucket names hold no zero byte, so this sorts by bucket, then by the key's bytes.
-pub(crate) fn object_key(bucket: &str, key: &str) -> Vec<u8> {
-    [bucket.as_bytes(), &[0], key.as_bytes()].concat()
-}
-
-/// The keys of a bucket, as a half-open range.
-pub(crate) fn bucket_range(bucket: &str) -> (Vec<u8>, Vec<u8>) {
-    ([bucket.as_bytes(), &[0]].concat(), [bucket.as_bytes(), &[1]].concat())
-}
-
-/// Bucket and object key of a row's key.
-pub(crate) fn split_key(row_key: &[u8]) -> Option<(&str, &str)> {
-    let zero = row_key.iter().position(|byte| *byte == 0)?;
-    let bucket = std::str::from_utf8(row_key.get(..zero)?).ok()?;
-    Some((bucket, std::str::from_utf8(row_key.get(zero + 1..)?).ok()?))
-}
-
-/// The key of an upload: under its object's key, the id of fixed length last.
-pub(crate) fn upload_key(bucket: &str, key: &str, upload: &str) -> Vec<u8> {
-    [object_key(bucket, key).as_slice(), &[0], upload.as_bytes()].concat()
-}
-
-/// The key of a part.
-pub(crate) fn part_key(upload: &str, part: u32) -> Vec<u8> {
-    [upload.as_bytes(), &part.to_be_bytes()].concat()
 }
 
 /// The value of a row.
@@ -167,7 +309,6 @@ pub(crate) fn decode<'a, T: DeserializeOwned>(row_key: &[u8], value: &'a [u8]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use expect_test::expect;
 
     #[test]
     fn a_row_reads_back_and_every_flipped_bit_is_seen() {
@@ -175,8 +316,10 @@ mod tests {
             size: 5,
             etag: "5d41402abc4b2a76b9719d911017c592".to_owned(),
             modified_ms: 1,
-            headers: ObjectHeaders::default(),
+            version: VersionId::Null,
+            meta: ObjectMeta::default(),
             checksums: Checksums::default(),
+            parts: Vec::new(),
             extents: Vec::new(),
         };
         let value = encode(b"bucket\0key", &row, b"hello").unwrap();
@@ -192,18 +335,5 @@ mod tests {
         for length in 0..value.len() {
             assert!(decode::<ObjectInfo>(b"bucket\0key", &value[..length]).is_err());
         }
-        expect![[
-            r#"{"size":5,"etag":"5d41402abc4b2a76b9719d911017c592","modified_ms":1,"headers":{},"checksums":{}}"#
-        ]]
-        .assert_eq(std::str::from_utf8(&value[5..value.len() - 13]).unwrap());
-    }
-
-    #[test]
-    fn keys_sort_by_bucket_then_key() {
-        assert!(object_key("a", "z") < object_key("b", "a"));
-        assert!(object_key("a", "x") < object_key("a-b", "a"));
-        assert_eq!(split_key(&object_key("bucket", "a/b")), Some(("bucket", "a/b")));
-        let (low, high) = bucket_range("a");
-        assert!(low <= object_key("a", "") && object_key("a", "\u{10ffff}") < high);
     }
 }

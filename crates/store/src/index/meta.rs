@@ -4,6 +4,7 @@
 //! rolls back to the last commit; after a failed *sync* nobody knows what the disk holds, so the store takes no more
 //! changes until it is opened again.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,24 +16,154 @@ use redb::{
 use crate::Error;
 use crate::config::META_CACHE_BYTES;
 use crate::disk::{Disk, DiskFile};
+use crate::index::rows::{decode, encode};
+use crate::mutation::UsageChange;
+use crate::stats::BucketUsage;
 
 type Bytes = &'static [u8];
-pub(crate) const BUCKETS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("buckets");
-pub(crate) const OBJECTS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("objects");
-pub(crate) const UPLOADS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("uploads");
-pub(crate) const PARTS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("parts");
-const STATE: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("state");
+
+/// A table of the index. Its number is part of the log's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TableId {
+    /// The store's own numbers.
+    State = 0,
+    /// Buckets by name.
+    Buckets = 1,
+    /// Versions of objects.
+    Objects = 2,
+    /// Multipart uploads.
+    Uploads = 3,
+    /// Their parts.
+    Parts = 4,
+    /// Documents of buckets.
+    Documents = 5,
+    /// Identities: users, groups, keys, policies, sessions.
+    Identities = 6,
+    /// What each bucket holds.
+    Usage = 7,
+}
+
+impl TableId {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::State,
+        Self::Buckets,
+        Self::Objects,
+        Self::Uploads,
+        Self::Parts,
+        Self::Documents,
+        Self::Identities,
+        Self::Usage,
+    ];
+
+    const fn definition(self) -> TableDefinition<'static, Bytes, Bytes> {
+        TableDefinition::new(match self {
+            Self::State => "state",
+            Self::Buckets => "buckets",
+            Self::Objects => "objects",
+            Self::Uploads => "uploads",
+            Self::Parts => "parts",
+            Self::Documents => "documents",
+            Self::Identities => "identities",
+            Self::Usage => "usage",
+        })
+    }
+}
 
 const EPOCH: Bytes = b"epoch";
+const SEQUENCE: Bytes = b"sequence";
 /// Extents that one opening of the store may make: ids are `epoch << 40 | counter`, so none is ever used twice.
 const EPOCH_SHIFT: u32 = 40;
+/// Changes of one batch: the sequence number of a change is `batch << 12 | place in the batch`.
+pub(crate) const BATCH_SHIFT: u32 = 12;
 
 /// The tables of one write transaction.
 pub(crate) struct Tables<'t> {
-    pub(crate) buckets: Table<'t, Bytes, Bytes>,
-    pub(crate) objects: Table<'t, Bytes, Bytes>,
-    pub(crate) uploads: Table<'t, Bytes, Bytes>,
-    pub(crate) parts: Table<'t, Bytes, Bytes>,
+    /// In the order of [`TableId::ALL`].
+    tables: Vec<Table<'t, Bytes, Bytes>>,
+    /// What buckets hold, as far as this transaction touched them; `None` for those that are gone.
+    usage: BTreeMap<String, Option<BucketUsage>>,
+}
+
+/// Rows: keys and values.
+pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t redb::WriteTransaction) -> Result<Self, Error> {
+        let open = |id: &TableId| transaction.open_table(id.definition()).map_err(write_failed);
+        Ok(Self { tables: TableId::ALL.iter().map(open).collect::<Result<_, _>>()?, usage: BTreeMap::new() })
+    }
+
+    fn table(&self, id: TableId) -> Result<&Table<'t, Bytes, Bytes>, Error> {
+        self.tables.get(id as usize).ok_or_else(|| Error::Meta("an unknown table".to_owned()))
+    }
+
+    fn table_mut(&mut self, id: TableId) -> Result<&mut Table<'t, Bytes, Bytes>, Error> {
+        self.tables.get_mut(id as usize).ok_or_else(|| Error::Meta("an unknown table".to_owned()))
+    }
+
+    /// The value of a row.
+    pub(crate) fn get(&self, id: TableId, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.table(id)?.get(key).map_err(write_failed)?.map(|value| value.value().to_vec()))
+    }
+
+    /// Sets a row.
+    pub(crate) fn put(&mut self, id: TableId, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.table_mut(id)?.insert(key, value).map_err(write_failed)?;
+        Ok(())
+    }
+
+    /// Removes a row.
+    pub(crate) fn remove(&mut self, id: TableId, key: &[u8]) -> Result<(), Error> {
+        self.table_mut(id)?.remove(key).map_err(write_failed)?;
+        Ok(())
+    }
+
+    /// What a bucket holds.
+    pub(crate) fn usage(&mut self, bucket: &str) -> Result<BucketUsage, Error> {
+        if let Some(usage) = self.usage.get(bucket) {
+            return Ok(usage.unwrap_or_default());
+        }
+        let key = bucket.as_bytes();
+        let row = self.get(TableId::Usage, key)?;
+        let usage = row.map(|value| Ok::<_, Error>(decode(key, &value)?.0)).transpose()?.unwrap_or_default();
+        self.usage.insert(bucket.to_owned(), Some(usage));
+        Ok(usage)
+    }
+
+    /// Counts what came and went.
+    pub(crate) fn change_usage(&mut self, bucket: &str, change: UsageChange) -> Result<(), Error> {
+        let mut usage = self.usage(bucket)?;
+        usage.apply(change);
+        self.usage.insert(bucket.to_owned(), Some(usage));
+        Ok(())
+    }
+
+    /// Forgets a bucket that is gone.
+    pub(crate) fn forget_usage(&mut self, bucket: &str) {
+        self.usage.insert(bucket.to_owned(), None);
+    }
+
+    /// Writes the counts of this transaction.
+    fn flush_usage(&mut self) -> Result<(), Error> {
+        for (bucket, usage) in std::mem::take(&mut self.usage) {
+            let key = bucket.as_bytes();
+            match usage {
+                Some(usage) => self.put(TableId::Usage, key, &encode(key, &usage, &[])?)?,
+                None => self.remove(TableId::Usage, key)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The first `limit` rows of `from..to`.
+    pub(crate) fn rows(&self, id: TableId, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, Error> {
+        self.table(id)?
+            .range(from..to)
+            .map_err(write_failed)?
+            .take(limit)
+            .map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(write_failed))
+            .collect()
+    }
 }
 
 /// Whether a write transaction has anything to make durable.
@@ -68,6 +199,14 @@ impl StorageBackend for MetaFile {
     fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
         self.file.write_at(offset, data)
     }
+}
+
+/// One of the store's own numbers; zero if it was never set.
+fn number(tables: &Tables<'_>, name: Bytes) -> Result<u64, Error> {
+    let Some(value) = tables.get(TableId::State, name)? else { return Ok(0) };
+    let bytes =
+        value.as_slice().try_into().map_err(|_length| Error::Meta("corrupt: a number of the store".to_owned()))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// The database.
@@ -153,18 +292,9 @@ impl Meta {
         let database = self.current()?;
         let transaction = database.begin_write().map_err(failed)?;
         let epoch = {
-            for table in [BUCKETS, OBJECTS, UPLOADS, PARTS] {
-                transaction.open_table(table).map_err(failed)?;
-            }
-            let mut state = transaction.open_table(STATE).map_err(failed)?;
-            let before = match state.get(EPOCH).map_err(failed)? {
-                None => 0,
-                Some(value) => u64::from_le_bytes(
-                    value.value().try_into().map_err(|_length| Error::corrupt("the epoch", "meta.redb"))?,
-                ),
-            };
-            let epoch = before + 1;
-            state.insert(EPOCH, epoch.to_le_bytes().as_slice()).map_err(failed)?;
+            let mut tables = Tables::open(&transaction)?;
+            let epoch = number(&tables, EPOCH)? + 1;
+            tables.put(TableId::State, EPOCH, &epoch.to_le_bytes())?;
             epoch
         };
         transaction.commit().map_err(failed)?;
@@ -181,24 +311,32 @@ impl Meta {
     }
 
     /// The value of a row, copied out of `transaction`.
-    pub(crate) fn get(
-        transaction: &ReadTransaction,
-        table: TableDefinition<'static, Bytes, Bytes>,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let table = transaction.open_table(table).map_err(failed)?;
+    pub(crate) fn get(transaction: &ReadTransaction, id: TableId, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let table = transaction.open_table(id.definition()).map_err(failed)?;
         Ok(table.get(key).map_err(failed)?.map(|value| value.value().to_vec()))
+    }
+
+    /// The first row of `from..to`.
+    pub(crate) fn first(
+        transaction: &ReadTransaction,
+        id: TableId,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+        let table = transaction.open_table(id.definition()).map_err(failed)?;
+        let row = table.range(from..to).map_err(failed)?.next().transpose().map_err(failed)?;
+        Ok(row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))
     }
 
     /// The rows of `from..to` in order, as many as `take` wants: it returns where to go on.
     pub(crate) fn scan(
         transaction: &ReadTransaction,
-        table: TableDefinition<'static, Bytes, Bytes>,
+        id: TableId,
         from: Vec<u8>,
         to: &[u8],
         mut take: impl FnMut(&[u8], &[u8]) -> Result<Next, Error>,
     ) -> Result<(), Error> {
-        let table = transaction.open_table(table).map_err(failed)?;
+        let table = transaction.open_table(id.definition()).map_err(failed)?;
         let mut from = from;
         'seek: loop {
             if from.as_slice() >= to {
@@ -230,12 +368,12 @@ impl Meta {
         *self.sealed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
     }
 
-    /// Runs `change` in one transaction and makes it durable.
+    /// Runs `change` in one transaction and makes it durable. It gets the batch's first sequence number.
     /// # Errors
     /// Nothing of the change may be believed after an error.
     pub(crate) fn write<R>(
         &self,
-        change: impl FnOnce(&mut Tables<'_>) -> Result<(R, Commit), Error>,
+        change: impl FnOnce(&mut Tables<'_>, u64) -> Result<(R, Commit), Error>,
     ) -> Result<R, Error> {
         if let Some(why) = self.sealed() {
             return Err(Error::Sealed(why));
@@ -251,17 +389,18 @@ impl Meta {
         result
     }
 
-    fn try_write<R>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<(R, Commit), Error>) -> Result<R, Error> {
+    fn try_write<R>(
+        &self,
+        change: impl FnOnce(&mut Tables<'_>, u64) -> Result<(R, Commit), Error>,
+    ) -> Result<R, Error> {
         let database = self.current()?;
         let transaction = database.begin_write().map_err(write_failed)?;
         let changed = {
-            let mut tables = Tables {
-                buckets: transaction.open_table(BUCKETS).map_err(write_failed)?,
-                objects: transaction.open_table(OBJECTS).map_err(write_failed)?,
-                uploads: transaction.open_table(UPLOADS).map_err(write_failed)?,
-                parts: transaction.open_table(PARTS).map_err(write_failed)?,
-            };
-            change(&mut tables)
+            let mut tables = Tables::open(&transaction)?;
+            let batch = number(&tables, SEQUENCE)? + 1;
+            tables.put(TableId::State, SEQUENCE, &batch.to_le_bytes())?;
+            let result = change(&mut tables, batch << BATCH_SHIFT);
+            result.and_then(|result| tables.flush_usage().map(|()| result))
         };
         match changed? {
             (value, Commit::Nothing) => {
@@ -299,34 +438,4 @@ pub(crate) enum Next {
     Stop,
     /// With the first row at or after this key.
     Seek(Vec<u8>),
-}
-
-/// Reading and writing rows inside of a write transaction.
-pub(crate) fn table_get(table: &Table<'_, Bytes, Bytes>, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-    Ok(table.get(key).map_err(write_failed)?.map(|value| value.value().to_vec()))
-}
-
-/// Sets a row.
-pub(crate) fn table_put(table: &mut Table<'_, Bytes, Bytes>, key: &[u8], value: &[u8]) -> Result<(), Error> {
-    table.insert(key, value).map_err(write_failed)?;
-    Ok(())
-}
-
-/// Removes a row.
-pub(crate) fn table_remove(table: &mut Table<'_, Bytes, Bytes>, key: &[u8]) -> Result<(), Error> {
-    table.remove(key).map_err(write_failed)?;
-    Ok(())
-}
-
-/// Rows: keys and values.
-pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// The first `limit` rows of `from..to`.
-pub(crate) fn table_rows(table: &Table<'_, Bytes, Bytes>, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, Error> {
-    table
-        .range(from..to)
-        .map_err(write_failed)?
-        .take(limit)
-        .map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(write_failed))
-        .collect()
 }
