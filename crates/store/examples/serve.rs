@@ -1,11 +1,17 @@
-//! Serves a store on a loopback port with one fixed key pair, for trying S3 clients by hand.
+//! Serves a store on a loopback port, for trying S3 clients and conformance suites by hand.
 //!
-//! `cargo run --release -p dh-store --example serve -- DIR [PORT]`; the key is `demo` and its secret `demo-secret-key`.
+//! `cargo run --release -p dh-store --example serve -- DIR [PORT] [--users FILE] [--day-seconds N] [--kms-key NAME]...`
+//!
+//! Without users there is one key, `demo` with the secret `demo-secret-key`. A file of users is a JSON list of
+//! `{"id", "name", "display_name", "email", "aliases", "access_key", "secret_key"}`; each is an account of its own. What a
+//! lifecycle calls a day lasts N seconds.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dh_core::{Authenticate, Principal, Role, Secret};
-use dh_store::{Store, StoreConfig};
+use dh_store::{Accounts, S3Options, Store, StoreConfig, UserKey, UserRank, UserRow};
+use serde::Deserialize;
 
 struct OneKey;
 
@@ -20,13 +26,59 @@ impl Authenticate for OneKey {
     }
 }
 
+#[derive(Deserialize)]
+struct Account {
+    id: String,
+    name: String,
+    display_name: String,
+    email: Option<String>,
+    #[serde(default)]
+    aliases: Vec<String>,
+    access_key: String,
+    secret_key: String,
+}
+
+async fn add_users(store: &Store, file: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let list: Vec<Account> = serde_json::from_slice(&std::fs::read(file)?)?;
+    let accounts = Accounts::open(store).await?;
+    for one in list {
+        let user = UserRow {
+            account: one.id.clone(),
+            id: one.id,
+            name: one.name,
+            display_name: one.display_name,
+            email: one.email,
+            aliases: one.aliases,
+            path: "/".to_owned(),
+            rank: UserRank::Root,
+            keys: vec![UserKey::new(one.access_key, &Secret::new(one.secret_key))],
+            ..UserRow::default()
+        };
+        accounts.put_user(user).await?;
+    }
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    let mut options = S3Options::default();
+    let (mut places, mut users): (Vec<String>, Option<PathBuf>) = (Vec::new(), None);
     let mut arguments = std::env::args().skip(1);
-    let dir = arguments.next().ok_or("usage: serve DIR [PORT]")?;
-    let port: u16 = arguments.next().map_or(Ok(0), |port| port.parse())?;
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--users" => users = arguments.next().map(PathBuf::from),
+            "--day-seconds" => options.day_seconds = arguments.next().map(|seconds| seconds.parse()).transpose()?,
+            "--kms-key" => options.kms_keys.extend(arguments.next()),
+            _place => places.push(argument),
+        }
+    }
+    let dir = places.first().ok_or("usage: serve DIR [PORT] [--users FILE] [--day-seconds N] [--kms-key NAME]")?;
+    let port: u16 = places.get(1).map_or(Ok(0), |port| port.parse())?;
     let store = Store::open(StoreConfig::new(dir)).await?;
+    if let Some(file) = users {
+        add_users(&store, &file).await?;
+    }
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     let stop = async {
@@ -34,7 +86,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             tracing::error!(%error, "cannot wait for a signal");
         }
     };
-    dh_store::serve(store.clone(), listener, Arc::new(OneKey), stop).await?;
+    dh_store::serve_with(store.clone(), listener, Arc::new(OneKey), options, stop).await?;
     store.close().await;
     Ok(())
 }

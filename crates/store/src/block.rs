@@ -7,7 +7,9 @@ use std::cell::RefCell;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
+use crate::Error;
 use crate::config::Compression;
+use crate::crypto::Cipher;
 
 /// zstd's fastest regular level; levels 2 and 3 gain a few per cent for half of the speed.
 const ZSTD_LEVEL: i32 = 1;
@@ -38,6 +40,8 @@ pub(crate) enum BlockError {
     Checksum,
     #[error("it does not decompress to its length")]
     Decompress,
+    #[error("it does not decrypt")]
+    Decrypt,
 }
 
 thread_local! {
@@ -94,28 +98,48 @@ fn looks_compressible(bytes: &[u8]) -> bool {
 }
 
 /// The entry of a block and, if it pays, its compressed bytes; `None` means that the bytes are stored as they are.
-pub(crate) fn seal(address: Address, bytes: &[u8], compression: Compression) -> (BlockEntry, Option<Vec<u8>>) {
+/// # Errors
+/// If it cannot be encrypted.
+pub(crate) fn seal(
+    address: Address,
+    bytes: &[u8],
+    compression: Compression,
+    cipher: Option<&Cipher>,
+) -> Result<(BlockEntry, Option<Vec<u8>>), Error> {
     let packed = match compression {
         Compression::Auto if bytes.len() >= 64 && looks_compressible(bytes) => {
             compress(bytes).filter(|packed| pays(bytes.len(), packed.len()))
         }
         Compression::Auto | Compression::Off => None,
     };
+    let zstd = packed.is_some();
+    let packed = match cipher {
+        None => packed,
+        Some(cipher) => Some(cipher.seal(address, packed.unwrap_or_else(|| bytes.to_vec()))?),
+    };
     let stored = packed.as_deref().unwrap_or(bytes);
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let logical = length(bytes);
-    let zstd = packed.is_some();
     let entry = BlockEntry { stored: length(stored), logical, zstd, crc: block_crc(address, zstd, logical, stored) };
-    (entry, packed)
+    Ok((entry, packed))
 }
 
 /// The bytes of a block, verified.
 /// # Errors
 /// If they are not what was sealed at this address.
-pub(crate) fn open(address: Address, entry: BlockEntry, stored: Vec<u8>) -> Result<Vec<u8>, BlockError> {
+pub(crate) fn open(
+    address: Address,
+    entry: BlockEntry,
+    stored: Vec<u8>,
+    cipher: Option<&Cipher>,
+) -> Result<Vec<u8>, BlockError> {
     if block_crc(address, entry.zstd, entry.logical, &stored) != entry.crc {
         return Err(BlockError::Checksum);
     }
+    let stored = match cipher {
+        None => stored,
+        Some(cipher) => cipher.open(address, stored).ok_or(BlockError::Decrypt)?,
+    };
     let logical = usize::try_from(entry.logical).map_err(|_too_large| BlockError::Decompress)?;
     let bytes = if entry.zstd {
         DECOMPRESSOR
@@ -158,27 +182,39 @@ mod tests {
             (Vec::new(), false),
             (vec![0; 1], false),
         ] {
-            let (entry, packed) = seal(HERE, &bytes, Compression::Auto);
+            let (entry, packed) = seal(HERE, &bytes, Compression::Auto, None).unwrap();
             assert_eq!(entry.zstd, compressed, "{} bytes", bytes.len());
             let stored = packed.unwrap_or_else(|| bytes.clone());
-            assert_eq!(open(HERE, entry, stored).unwrap(), bytes);
-            assert!(!seal(HERE, &bytes, Compression::Off).0.zstd);
+            assert_eq!(open(HERE, entry, stored, None).unwrap(), bytes);
+            assert!(!seal(HERE, &bytes, Compression::Off, None).unwrap().0.zstd);
         }
+    }
+
+    #[test]
+    fn an_encrypted_block_is_compressed_first_and_needs_its_key() {
+        let (right, wrong) = (Cipher::new(&[1; 32]).unwrap(), Cipher::new(&[2; 32]).unwrap());
+        let bytes = b"the quick brown fox ".repeat(5_000);
+        let (entry, packed) = seal(HERE, &bytes, Compression::Auto, Some(&right)).unwrap();
+        let stored = packed.unwrap();
+        assert!(entry.zstd && stored.len() < bytes.len() / 10);
+        assert_eq!(open(HERE, entry, stored.clone(), Some(&right)).unwrap(), bytes);
+        assert_eq!(open(HERE, entry, stored.clone(), Some(&wrong)), Err(BlockError::Decrypt));
+        assert!(open(HERE, entry, stored, None).is_err());
     }
 
     #[test]
     fn a_block_of_another_place_or_with_a_flipped_bit_is_refused() {
         let bytes = b"weights and biases".repeat(100);
-        let (entry, packed) = seal(HERE, &bytes, Compression::Auto);
+        let (entry, packed) = seal(HERE, &bytes, Compression::Auto, None).unwrap();
         let stored = packed.unwrap();
         for wrong in [Address { extent: 8, block: 3 }, Address { extent: 7, block: 4 }] {
-            assert_eq!(open(wrong, entry, stored.clone()), Err(BlockError::Checksum));
+            assert_eq!(open(wrong, entry, stored.clone(), None), Err(BlockError::Checksum));
         }
         for byte in 0..stored.len() {
             let mut flipped = stored.clone();
             flipped[byte] ^= 1 << (byte % 8);
-            assert_eq!(open(HERE, entry, flipped), Err(BlockError::Checksum));
+            assert_eq!(open(HERE, entry, flipped, None), Err(BlockError::Checksum));
         }
-        assert_eq!(open(HERE, BlockEntry { logical: entry.logical - 1, ..entry }, stored), Err(BlockError::Checksum));
+        assert_eq!(open(HERE, BlockEntry { logical: entry.logical - 1, ..entry }, stored, None), Err(BlockError::Checksum));
     }
 }

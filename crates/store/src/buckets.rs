@@ -40,6 +40,22 @@ pub struct BucketStart {
     pub durability: Durability,
 }
 
+/// Whether S3 allows a bucket of this name. Source: Amazon S3 User Guide, "General purpose bucket naming rules".
+pub(crate) fn is_name(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let bytes = name.as_bytes();
+    (3..=63).contains(&bytes.len())
+        && bytes.iter().all(|byte| inner(*byte))
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && !name.contains("..")
+        && !name.contains(".-")
+        && !name.contains("-.")
+        && name.parse::<std::net::Ipv4Addr>().is_err()
+        && !["xn--", "sthree-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn info(key: &[u8], value: &[u8]) -> Result<BucketInfo, Error> {
     let (row, _inline) = decode::<BucketRow>(key, value)?;
     let BucketRow { created_ms, owner, versioning, object_lock, quota, durability } = row;
@@ -74,7 +90,7 @@ impl Store {
     /// # Errors
     /// As [`Store::create_bucket`].
     pub async fn create_bucket_with(&self, bucket: &str, start: BucketStart) -> Result<(), Error> {
-        if !s3s::path::check_bucket_name(bucket) {
+        if !is_name(bucket) {
             return Err(Error::Invalid(format!(
                 "`{bucket}` is no bucket name: 3 to 63 small letters, digits, dots and hyphens"
             )));

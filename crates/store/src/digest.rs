@@ -4,7 +4,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
+use crc_fast::{CrcAlgorithm, Digest as Crc};
+use md5::{Digest as _, Md5};
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use serde::{Deserialize, Serialize};
 
 /// A checksum that S3 clients may send or ask for.
@@ -77,12 +79,15 @@ pub(crate) fn unbase64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
+/// The MD5 of a small text.
+pub(crate) fn md5(bytes: &[u8]) -> Vec<u8> {
+    Md5::digest(bytes).to_vec()
+}
+
 enum Hasher {
-    Crc32(Crc32),
-    Crc32c(Crc32c),
-    Crc64Nvme(Crc64Nvme),
-    Sha1(Box<Sha1>),
-    Sha256(Box<Sha256>),
+    /// The digest and the bytes of its value.
+    Crc(Crc, usize),
+    Sha(Box<Context>),
 }
 
 /// MD5 and one checksum over the bytes that pass.
@@ -95,11 +100,11 @@ pub(crate) struct Digester {
 impl Digester {
     pub(crate) fn new(kind: ChecksumKind) -> Self {
         let hasher = match kind {
-            ChecksumKind::Crc32 => Hasher::Crc32(Crc32::new()),
-            ChecksumKind::Crc32c => Hasher::Crc32c(Crc32c::new()),
-            ChecksumKind::Crc64Nvme => Hasher::Crc64Nvme(Crc64Nvme::new()),
-            ChecksumKind::Sha1 => Hasher::Sha1(Box::new(Sha1::new())),
-            ChecksumKind::Sha256 => Hasher::Sha256(Box::new(Sha256::new())),
+            ChecksumKind::Crc32 => Hasher::Crc(Crc::new(CrcAlgorithm::Crc32IsoHdlc), 4),
+            ChecksumKind::Crc32c => Hasher::Crc(Crc::new(CrcAlgorithm::Crc32Iscsi), 4),
+            ChecksumKind::Crc64Nvme => Hasher::Crc(Crc::new(CrcAlgorithm::Crc64Nvme), 8),
+            ChecksumKind::Sha1 => Hasher::Sha(Box::new(Context::new(&SHA1_FOR_LEGACY_USE_ONLY))),
+            ChecksumKind::Sha256 => Hasher::Sha(Box::new(Context::new(&SHA256))),
         };
         Self { md5: Md5::new(), kind, hasher }
     }
@@ -107,24 +112,21 @@ impl Digester {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.md5.update(bytes);
         match &mut self.hasher {
-            Hasher::Crc32(hasher) => hasher.update(bytes),
-            Hasher::Crc32c(hasher) => hasher.update(bytes),
-            Hasher::Crc64Nvme(hasher) => hasher.update(bytes),
-            Hasher::Sha1(hasher) => hasher.update(bytes),
-            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Crc(hasher, _width) => hasher.update(bytes),
+            Hasher::Sha(hasher) => hasher.update(bytes),
         }
     }
 
     /// The MD5 in hex, and the checksum.
     pub(crate) fn finish(self) -> (String, Checksums) {
         let value = match self.hasher {
-            Hasher::Crc32(hasher) => base64(hasher.finalize().as_ref()),
-            Hasher::Crc32c(hasher) => base64(hasher.finalize().as_ref()),
-            Hasher::Crc64Nvme(hasher) => base64(hasher.finalize().as_ref()),
-            Hasher::Sha1(hasher) => base64(hasher.finalize().as_ref()),
-            Hasher::Sha256(hasher) => base64(hasher.finalize().as_ref()),
+            Hasher::Crc(hasher, width) => {
+                let bytes = hasher.finalize().to_be_bytes();
+                base64(bytes.get(8 - width..).unwrap_or_default())
+            }
+            Hasher::Sha(hasher) => base64(hasher.finish().as_ref()),
         };
-        let md5 = hex::encode(self.md5.finalize().as_ref() as &[u8]);
+        let md5 = hex::encode(self.md5.finalize());
         (md5, Checksums { value: Some((self.kind, value)), composite: false })
     }
 }
@@ -137,7 +139,7 @@ pub(crate) fn multipart_etag<'a>(part_etags: impl Iterator<Item = &'a str>) -> S
         md5.update(&hex::decode(etag).unwrap_or_default());
         parts += 1;
     }
-    format!("{}-{parts}", hex::encode(md5.finalize().as_ref() as &[u8]))
+    format!("{}-{parts}", hex::encode(md5.finalize()))
 }
 
 /// The whole's checksum from those of its parts; `None` if a part has none of this kind.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::block::{self, Address, BlockEntry, bound_crc};
 use crate::config::{BLOCK_BYTES, Compression};
+use crate::crypto::Cipher;
 use crate::disk::{Disk, DiskFile};
 
 const HEADER_MAGIC: &[u8; 8] = b"DHEXTNT1";
@@ -77,11 +78,18 @@ pub(crate) struct ExtentWriter {
     logical: u64,
     entries: Vec<BlockEntry>,
     compression: Compression,
+    cipher: Option<Arc<Cipher>>,
 }
 
 impl ExtentWriter {
     /// Starts the extent `id`, whose directory exists.
-    pub(crate) fn create(disk: &Arc<dyn Disk>, root: &Path, id: u64, compression: Compression) -> Result<Self, Error> {
+    pub(crate) fn create(
+        disk: &Arc<dyn Disk>,
+        root: &Path,
+        id: u64,
+        compression: Compression,
+        cipher: Option<Arc<Cipher>>,
+    ) -> Result<Self, Error> {
         let path = path(root, id);
         let temporary = path.with_extension(TEMP_SUFFIX);
         let file = disk.create(&temporary).map_err(|error| Error::io(named("create", &temporary), error))?;
@@ -95,6 +103,7 @@ impl ExtentWriter {
             logical: 0,
             entries: Vec::new(),
             compression,
+            cipher,
         })
     }
 
@@ -117,7 +126,7 @@ impl ExtentWriter {
             self.write(&header(self.id))?;
         }
         let block = u32::try_from(self.entries.len()).map_err(|_many| Error::TooLarge(u64::from(u32::MAX)))?;
-        let (entry, packed) = block::seal(Address { extent: self.id, block }, bytes, self.compression);
+        let (entry, packed) = block::seal(Address { extent: self.id, block }, bytes, self.compression, self.cipher.as_deref())?;
         self.write(packed.as_deref().unwrap_or(bytes))?;
         self.entries.push(entry);
         self.logical += bytes.len() as u64;
@@ -213,7 +222,7 @@ impl OpenExtent {
     }
 
     /// The bytes of block `block`, verified.
-    pub(crate) fn block(&self, block: u32) -> Result<Vec<u8>, Error> {
+    pub(crate) fn block(&self, block: u32, cipher: Option<&Cipher>) -> Result<Vec<u8>, Error> {
         let place = usize::try_from(block).ok().and_then(|index| self.blocks.get(index)).copied();
         let (entry, offset) = place.ok_or_else(|| Error::corrupt(format!("there is no block {block}"), &self.name))?;
         let length = usize::try_from(entry.stored).unwrap_or(0);
@@ -225,7 +234,7 @@ impl OpenExtent {
                 Error::io(format!("read block {block} of {}", self.name), error)
             }
         })?;
-        block::open(Address { extent: self.id, block }, entry, stored)
+        block::open(Address { extent: self.id, block }, entry, stored, cipher)
             .map_err(|error| Error::corrupt(format!("block {block}: {error}"), &self.name))
     }
 }

@@ -9,6 +9,7 @@ use dh_core::limits::OBJECT_PUT_BYTES_MAX;
 use tokio::task::JoinHandle;
 
 use crate::config::{BLOCK_BYTES, INLINE_BYTES_MAX};
+use crate::crypto::{Cipher, INLINE};
 use crate::digest::Digester;
 use crate::extent::{ExtentRef, ExtentWriter};
 use crate::mutation::{Mutation, Path};
@@ -54,6 +55,7 @@ struct Work {
     writer: Option<ExtentWriter>,
     guard: Option<ExtentGuard>,
     size: u64,
+    cipher: Option<Arc<Cipher>>,
 }
 
 impl Work {
@@ -65,7 +67,13 @@ impl Work {
             let id = self.inner.new_extent()?;
             self.guard = Some(ExtentGuard::new(&self.inner.reaper, id));
             let compression = self.inner.config.compression;
-            self.writer = Some(ExtentWriter::create(&self.inner.disk, &self.inner.root, id, compression)?);
+            self.writer = Some(ExtentWriter::create(
+                &self.inner.disk,
+                &self.inner.root,
+                id,
+                compression,
+                self.cipher.clone(),
+            )?);
         }
         if let (Some(writer), Some(guard)) = (&mut self.writer, &mut self.guard) {
             if !bytes.is_empty() {
@@ -113,8 +121,17 @@ impl std::fmt::Debug for BodyWriter {
 impl BodyWriter {
     fn new(inner: Arc<Inner>, kind: ChecksumKind, place: Place) -> Self {
         let digester = Digester::new(kind);
-        let work = Work { inner, digester, writer: None, guard: None, size: 0 };
+        let work = Work { inner, digester, writer: None, guard: None, size: 0, cipher: None };
         Self { buffer: Vec::new(), state: State::Idle(Box::new(work)), received: 0, limit: OBJECT_PUT_BYTES_MAX, place }
+    }
+
+    /// The same writer, but what it writes is encrypted. Before the first byte.
+    #[must_use]
+    pub fn encrypted(mut self, cipher: Arc<Cipher>) -> Self {
+        if let State::Idle(work) = &mut self.state {
+            work.cipher = Some(cipher);
+        }
+        self
     }
 
     /// Waits for the block that is being written.
@@ -164,7 +181,12 @@ impl BodyWriter {
         if self.place == Place::Object && work.writer.is_none() && rest.len() <= INLINE_BYTES_MAX {
             work.digester.update(&rest);
             let (md5, checksums) = work.digester.finish();
-            return Ok(SealedBody { size: rest.len() as u64, md5, checksums, content: Content::Inline(rest) });
+            let size = rest.len() as u64;
+            let stored = match &work.cipher {
+                None => rest,
+                Some(cipher) => cipher.seal(INLINE, rest)?,
+            };
+            return Ok(SealedBody { size, md5, checksums, content: Content::Inline(stored) });
         }
         off_runtime(move || {
             let work = if rest.is_empty() && work.writer.is_some() { *work } else { work.block(&rest)? };

@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::block::Address;
 use crate::config::BLOCK_BYTES;
+use crate::crypto::{Cipher, INLINE};
 use crate::extent::{ExtentRef, OpenExtent};
 use crate::index::keys::{object_key, past_object, version_key};
 use crate::index::meta::{Meta, TableId};
@@ -56,6 +57,7 @@ pub struct ObjectReader {
     name: Arc<str>,
     inner: Arc<Inner>,
     pins: Pins,
+    cipher: Option<Arc<Cipher>>,
 }
 
 impl std::fmt::Debug for ObjectReader {
@@ -75,6 +77,13 @@ impl ObjectReader {
     /// What is known of the object.
     pub const fn info(&self) -> &ObjectInfo {
         &self.info
+    }
+
+    /// The same reader, for an object that was written encrypted.
+    #[must_use]
+    pub fn decrypted(mut self, cipher: Option<Arc<Cipher>>) -> Self {
+        self.cipher = cipher;
+        self
     }
 
     /// The blocks that hold `range`, in order; made as they are needed, for there may be millions.
@@ -106,17 +115,20 @@ impl ObjectReader {
         let wanted = self.wanted(&range);
         let from = usize::try_from(range.start).unwrap_or(usize::MAX);
         let to = usize::try_from(range.end).unwrap_or(usize::MAX);
-        let inline = if self.info.extents.is_empty() && from < to && to <= self.inline.len() {
-            Some(self.inline.slice(from..to))
-        } else {
-            None
-        };
+        let inline = (self.info.extents.is_empty() && from < to).then(|| {
+            let damaged = || Error::corrupt("the inline body is not the one that was written", "its row");
+            let whole = match &self.cipher {
+                None => self.inline.clone(),
+                Some(cipher) => cipher.open(INLINE, self.inline.to_vec()).ok_or_else(damaged)?.into(),
+            };
+            if to <= whole.len() { Ok(whole.slice(from..to)) } else { Err(damaged()) }
+        });
         let counters = Arc::clone(&self.inner.counters);
-        let Self { name, inner, pins, .. } = self;
+        let Self { name, inner, pins, cipher, .. } = self;
         let blocks = futures::stream::iter(wanted)
-            .map(move |wanted| fetch(Arc::clone(&inner), Arc::clone(&name), wanted))
+            .map(move |wanted| fetch(Arc::clone(&inner), Arc::clone(&name), wanted, cipher.clone()))
             .buffered(BLOCKS_AHEAD);
-        futures::stream::iter(inline.map(Ok)).chain(blocks).map(move |result| {
+        futures::stream::iter(inline).chain(blocks).map(move |result| {
             // The closure owns the pins, so that they live as long as the stream.
             let _pinned = &pins;
             result.inspect(|bytes| counters.bytes_out(bytes.len() as u64))
@@ -137,11 +149,16 @@ impl ObjectReader {
     }
 }
 
-async fn fetch(inner: Arc<Inner>, name: Arc<str>, wanted: Wanted) -> Result<Bytes, Error> {
+async fn fetch(
+    inner: Arc<Inner>,
+    name: Arc<str>,
+    wanted: Wanted,
+    cipher: Option<Arc<Cipher>>,
+) -> Result<Bytes, Error> {
     let address = Address { extent: wanted.extent.id, block: wanted.block };
     let bytes = match inner.cache.get(address) {
         Some(bytes) => bytes,
-        None => off_runtime(move || read_block(&inner, &name, &wanted.extent, address)).await?,
+        None => off_runtime(move || read_block(&inner, &name, (&wanted.extent, address), cipher.as_deref())).await?,
     };
     if wanted.to > bytes.len() {
         return Err(Error::corrupt(format!("block {} is shorter than its row says", wanted.block), "an extent"));
@@ -149,14 +166,19 @@ async fn fetch(inner: Arc<Inner>, name: Arc<str>, wanted: Wanted) -> Result<Byte
     Ok(bytes.slice(wanted.from..wanted.to))
 }
 
-fn read_block(inner: &Inner, name: &str, extent: &ExtentRef, address: Address) -> Result<Bytes, Error> {
+fn read_block(
+    inner: &Inner,
+    name: &str,
+    (extent, address): (&ExtentRef, Address),
+    cipher: Option<&Cipher>,
+) -> Result<Bytes, Error> {
     let opened = match inner.open_extents.get(&extent.id) {
         Some(opened) => Ok(opened),
         None => OpenExtent::open(inner.disk.as_ref(), &inner.root, extent).map(Arc::new).inspect(|opened| {
             inner.open_extents.insert(extent.id, Arc::clone(opened));
         }),
     };
-    match opened.and_then(|opened| opened.block(address.block)) {
+    match opened.and_then(|opened| opened.block(address.block, cipher)) {
         Ok(bytes) => {
             let bytes = Bytes::from(bytes);
             inner.cache.insert(address, bytes.clone());
@@ -244,7 +266,7 @@ impl Store {
                 // still names them, they were not, and the pins keep them.
                 if info.extents.is_empty() || row(&inner.meta, &path, version)?.0.extents == info.extents {
                     let name = format!("{}/{}", path.bucket, path.key).into();
-                    return Ok(ObjectReader { info, inline, name, inner: Arc::clone(&inner), pins });
+                    return Ok(ObjectReader { info, inline, name, inner: Arc::clone(&inner), pins, cipher: None });
                 }
             }
         })

@@ -1,162 +1,203 @@
-//! Listings: version 2, version 1, and versions (of which each object has one, called `null`).
+//! Listings of objects and versions.
+//!
+//! The token of a page is its last key, so a listing needs no state and goes on where it stopped, whatever came and went.
 
-use s3s::dto::{
-    CommonPrefix, EncodingType, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass, ObjectVersion, ObjectVersionStorageClass,
-    StorageClass,
-};
-use s3s::{S3Request, S3Result, s3_error};
-
-use super::buckets::owner;
-use super::convert::{ChecksumFields, count, etag, limit, signed, timestamp, url_encode};
-use super::objects::NULL_VERSION;
+use super::bucket_ops::owner_element;
+use super::call::{Slash, encode};
+use super::fault::Fault;
+use super::job::{Job, object_owner};
+use super::reply::{Answer, Reply, iso};
+use super::xml::Xml;
 use crate::digest::{base64, unbase64};
-use crate::{ListEntry, ListPage, ListQuery, Store};
+use crate::{ListEntry, ListPage, ListQuery, Version, VersionEntry, VersionId, VersionQuery};
 
-/// Whether keys are percent-encoded in the answer.
-#[derive(Clone, Copy)]
-pub(super) struct Encoding(bool);
+/// Keys of one page.
+fn limit(job: &Job) -> Result<usize, Fault> {
+    let most = dh_core::limits::LIST_KEYS_MAX;
+    let asked: Option<i64> = job.call.ask_number("max-keys")?;
+    let asked = asked.unwrap_or_else(|| i64::from(most));
+    let asked = u32::try_from(asked).map_err(|_range| {
+        Fault::argument("Argument maxKeys must be an integer between 0 and 2147483647").with("ArgumentName", "maxKeys")
+    })?;
+    Ok(usize::try_from(asked.min(most)).unwrap_or(1_000))
+}
 
-impl Encoding {
-    pub(super) fn new(asked: Option<&EncodingType>) -> S3Result<Self> {
-        match asked.map(EncodingType::as_str) {
-            None => Ok(Self(false)),
-            Some(EncodingType::URL) => Ok(Self(true)),
-            Some(_other) => Err(s3_error!(InvalidArgument, "encoding-type is `url` or absent")),
+/// How names are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    Plain,
+    Url,
+}
+
+impl Shown {
+    pub(super) fn of(job: &Job) -> Result<Self, Fault> {
+        match job.call.ask("encoding-type") {
+            None | Some("") => Ok(Self::Plain),
+            Some("url") => Ok(Self::Url),
+            Some(_other) => Err(Fault::argument("Invalid Encoding Method specified in Request")),
         }
     }
 
-    pub(super) fn text(self, text: String) -> String {
-        if self.0 { url_encode(&text) } else { text }
+    pub(super) fn show(self, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            // S3 leaves slashes in keys as they are.
+            Self::Url => encode(text, Slash::Kept),
+        }
     }
+}
 
-    pub(super) fn prefixes(self, prefixes: Vec<String>) -> Option<Vec<CommonPrefix>> {
-        let prefix = |prefix| CommonPrefix { prefix: Some(self.text(prefix)) };
-        (!prefixes.is_empty()).then(|| prefixes.into_iter().map(prefix).collect())
+fn entry(job: &Job, xml: &mut Xml, shown: Shown, entry: &ListEntry, with_owner: bool) {
+    let ListEntry { key, info } = entry;
+    xml.element("Contents", |xml| {
+        xml.leaf("Key", shown.show(key));
+        xml.leaf("LastModified", iso(info.modified_ms));
+        xml.leaf("ETag", format!("\"{}\"", info.etag));
+        xml.leaf("Size", info.size);
+        if let Some((kind, _value)) = &info.checksums.value {
+            xml.leaf("ChecksumAlgorithm", kind.name());
+            xml.leaf("ChecksumType", super::intake::type_name(&info.checksums));
+        }
+        if let (true, Some(bucket)) = (with_owner, &job.bucket) {
+            owner_element(job, xml, "Owner", object_owner(info, bucket));
+        }
+        xml.leaf("StorageClass", info.meta.storage_class.as_deref().unwrap_or("STANDARD"));
+    });
+}
+
+fn prefixes(xml: &mut Xml, shown: Shown, prefixes: &[String]) {
+    for prefix in prefixes {
+        xml.element("CommonPrefixes", |xml| xml.leaf("Prefix", shown.show(prefix)));
     }
+}
 
-    fn objects(self, entries: Vec<ListEntry>, with_owner: bool) -> Option<Vec<Object>> {
-        let object = |entry: ListEntry| {
-            let algorithm = entry.info.checksums.value.as_ref().map(|(kind, _value)| kind.name());
-            Object {
-                e_tag: Some(etag(&entry.info.etag)),
-                last_modified: Some(timestamp(entry.info.modified_ms)),
-                size: Some(signed(entry.info.size)),
-                storage_class: Some(ObjectStorageClass::from_static(StorageClass::STANDARD)),
-                owner: with_owner.then(owner),
-                checksum_algorithm: algorithm.map(|name| vec![s3s::dto::ChecksumAlgorithm::from_static(name)]),
-                checksum_type: ChecksumFields::from(&entry.info.checksums).kind,
-                key: Some(self.text(entry.key)),
-                ..Object::default()
+struct Asked {
+    prefix: String,
+    delimiter: String,
+    limit: usize,
+    shown: Shown,
+}
+
+fn asked(job: &Job) -> Result<Asked, Fault> {
+    let text = |name: &str| job.call.ask(name).unwrap_or_default().to_owned();
+    Ok(Asked { prefix: text("prefix"), delimiter: text("delimiter"), limit: limit(job)?, shown: Shown::of(job)? })
+}
+
+async fn page(job: &Job, asked: &Asked, after: Option<String>) -> Result<ListPage, Fault> {
+    let query = ListQuery { prefix: asked.prefix.clone(), delimiter: asked.delimiter.clone(), after, limit: asked.limit };
+    Ok(job.store().list(&job.bucket()?.info.name, query).await?)
+}
+
+fn opening(xml: &mut Xml, job: &Job, asked: &Asked, truncated: bool) {
+    xml.maybe("Name", job.call.bucket.as_ref());
+    xml.leaf("Prefix", asked.shown.show(&asked.prefix));
+    if !asked.delimiter.is_empty() {
+        xml.leaf("Delimiter", asked.shown.show(&asked.delimiter));
+    }
+    xml.leaf("MaxKeys", asked.limit);
+    xml.maybe("EncodingType", (asked.shown == Shown::Url).then_some("url"));
+    xml.leaf("IsTruncated", truncated);
+}
+
+pub(super) async fn v1(job: &mut Job) -> Answer {
+    let asked = asked(job)?;
+    let marker = job.call.ask("marker").unwrap_or_default().to_owned();
+    let page = page(job, &asked, (!marker.is_empty()).then(|| marker.clone())).await?;
+    let document = Xml::answer("ListBucketResult", |xml| {
+        opening(xml, job, &asked, page.next.is_some());
+        xml.leaf("Marker", asked.shown.show(&marker));
+        if let Some(next) = page.next.as_ref().filter(|_next| !asked.delimiter.is_empty()) {
+            xml.leaf("NextMarker", asked.shown.show(next));
+        }
+        for one in &page.entries {
+            entry(job, xml, asked.shown, one, true);
+        }
+        prefixes(xml, asked.shown, &page.prefixes);
+    });
+    Ok(Reply::ok().xml(document))
+}
+
+pub(super) async fn v2(job: &mut Job) -> Answer {
+    let asked = asked(job)?;
+    let token = job.call.ask("continuation-token").map(ToOwned::to_owned);
+    let start = job.call.ask("start-after").map(ToOwned::to_owned);
+    let after = match &token {
+        None => start.clone().filter(|start| !start.is_empty()),
+        Some(token) => {
+            let key = unbase64(token).and_then(|bytes| String::from_utf8(bytes).ok());
+            Some(key.filter(|key| !key.is_empty()).ok_or_else(|| Fault::argument("The continuation token provided is incorrect"))?)
+        }
+    };
+    let with_owner = job.call.ask("fetch-owner").is_some_and(|fetch| fetch.eq_ignore_ascii_case("true"));
+    let page = page(job, &asked, after).await?;
+    let document = Xml::answer("ListBucketResult", |xml| {
+        opening(xml, job, &asked, page.next.is_some());
+        xml.leaf("KeyCount", page.entries.len() + page.prefixes.len());
+        xml.maybe("ContinuationToken", token.as_ref());
+        xml.maybe("NextContinuationToken", page.next.as_ref().map(|next| base64(next.as_bytes())));
+        xml.maybe("StartAfter", start.as_ref().map(|start| asked.shown.show(start)));
+        for one in &page.entries {
+            entry(job, xml, asked.shown, one, with_owner);
+        }
+        prefixes(xml, asked.shown, &page.prefixes);
+    });
+    Ok(Reply::ok().xml(document))
+}
+
+pub(super) async fn versions(job: &mut Job) -> Answer {
+    let asked = asked(job)?;
+    let key_marker = job.call.ask("key-marker").unwrap_or_default().to_owned();
+    let version_marker = job.call.ask("version-id-marker").filter(|marker| !marker.is_empty()).map(ToOwned::to_owned);
+    let version = match &version_marker {
+        None => None,
+        Some(marker) => Some(VersionId::parse(marker).ok_or_else(|| Fault::argument("Invalid version id specified"))?),
+    };
+    let after = (!key_marker.is_empty()).then(|| (key_marker.clone(), version));
+    let query = VersionQuery { prefix: asked.prefix.clone(), delimiter: asked.delimiter.clone(), after, limit: asked.limit };
+    let page = job.store().list_versions(&job.bucket()?.info.name, query).await?;
+    let shown = asked.shown;
+    let document = Xml::answer("ListVersionsResult", |xml| {
+        opening(xml, job, &asked, page.next.is_some());
+        xml.leaf("KeyMarker", shown.show(&key_marker));
+        xml.leaf("VersionIdMarker", version_marker.as_deref().unwrap_or_default());
+        if let Some((key, version)) = &page.next {
+            xml.leaf("NextKeyMarker", shown.show(key));
+            xml.maybe("NextVersionIdMarker", *version);
+        }
+        for one in &page.entries {
+            show_version(job, xml, shown, one);
+        }
+        prefixes(xml, shown, &page.prefixes);
+    });
+    Ok(Reply::ok().xml(document))
+}
+
+fn show_version(job: &Job, xml: &mut Xml, shown: Shown, entry: &VersionEntry) {
+    match entry {
+        VersionEntry::Object { key, latest, info } => xml.element("Version", |xml| {
+            xml.leaf("Key", shown.show(key));
+            xml.leaf("VersionId", info.version);
+            xml.leaf("IsLatest", latest);
+            xml.leaf("LastModified", iso(info.modified_ms));
+            xml.leaf("ETag", format!("\"{}\"", info.etag));
+            xml.leaf("Size", info.size);
+            if let Some((kind, _value)) = &info.checksums.value {
+                xml.leaf("ChecksumAlgorithm", kind.name());
+                xml.leaf("ChecksumType", super::intake::type_name(&info.checksums));
             }
-        };
-        (!entries.is_empty()).then(|| entries.into_iter().map(object).collect())
+            if let Some(bucket) = &job.bucket {
+                owner_element(job, xml, "Owner", object_owner(info, bucket));
+            }
+            xml.leaf("StorageClass", info.meta.storage_class.as_deref().unwrap_or("STANDARD"));
+        }),
+        VersionEntry::Marker { key, latest, info } => xml.element("DeleteMarker", |xml| {
+            xml.leaf("Key", shown.show(key));
+            xml.leaf("VersionId", info.version);
+            xml.leaf("IsLatest", latest);
+            xml.leaf("LastModified", iso(info.modified_ms));
+            if let Some(bucket) = &job.bucket {
+                owner_element(job, xml, "Owner", info.owner.as_deref().unwrap_or(&bucket.owner));
+            }
+        }),
     }
-}
-
-/// Where a page of version 2 goes on; opaque to clients.
-fn token(next: &str) -> String {
-    base64(next.as_bytes())
-}
-
-fn read_token(token: &str) -> S3Result<String> {
-    let text = unbase64(token).and_then(|bytes| String::from_utf8(bytes).ok());
-    text.ok_or_else(|| s3_error!(InvalidArgument, "the continuation token is not one of ours"))
-}
-
-fn query(prefix: Option<&String>, delimiter: Option<&String>, after: Option<String>, limit: usize) -> ListQuery {
-    let text = |text: Option<&String>| text.cloned().unwrap_or_default();
-    ListQuery {
-        prefix: text(prefix),
-        delimiter: text(delimiter),
-        after: after.filter(|after| !after.is_empty()),
-        limit,
-    }
-}
-
-pub(super) async fn v2(store: &Store, request: S3Request<ListObjectsV2Input>) -> S3Result<ListObjectsV2Output> {
-    let input = request.input;
-    let encoding = Encoding::new(input.encoding_type.as_ref())?;
-    let limit = limit(input.max_keys)?;
-    let after = match &input.continuation_token {
-        Some(token) => Some(read_token(token)?),
-        None => input.start_after.clone(),
-    };
-    let query = query(input.prefix.as_ref(), input.delimiter.as_ref(), after, limit);
-    let ListPage { entries, prefixes, next } = store.list(&input.bucket, query).await?;
-    Ok(ListObjectsV2Output {
-        name: Some(input.bucket),
-        prefix: Some(encoding.text(input.prefix.unwrap_or_default())),
-        delimiter: input.delimiter.filter(|delimiter| !delimiter.is_empty()).map(|delimiter| encoding.text(delimiter)),
-        start_after: input.start_after.map(|start| encoding.text(start)),
-        max_keys: Some(count(limit)),
-        key_count: Some(count(entries.len() + prefixes.len())),
-        is_truncated: Some(next.is_some()),
-        next_continuation_token: next.as_deref().map(token),
-        continuation_token: input.continuation_token,
-        contents: encoding.objects(entries, input.fetch_owner.unwrap_or(false)),
-        common_prefixes: encoding.prefixes(prefixes),
-        encoding_type: input.encoding_type,
-        ..ListObjectsV2Output::default()
-    })
-}
-
-pub(super) async fn v1(store: &Store, request: S3Request<ListObjectsInput>) -> S3Result<ListObjectsOutput> {
-    let input = request.input;
-    let encoding = Encoding::new(input.encoding_type.as_ref())?;
-    let limit = limit(input.max_keys)?;
-    let query = query(input.prefix.as_ref(), input.delimiter.as_ref(), input.marker.clone(), limit);
-    let page = store.list(&input.bucket, query).await?;
-    let delimiter = input.delimiter.filter(|delimiter| !delimiter.is_empty());
-    Ok(ListObjectsOutput {
-        name: Some(input.bucket),
-        prefix: Some(encoding.text(input.prefix.unwrap_or_default())),
-        marker: Some(encoding.text(input.marker.unwrap_or_default())),
-        max_keys: Some(count(limit)),
-        is_truncated: Some(page.next.is_some()),
-        // S3 says it only with a delimiter; without, clients take the last key.
-        next_marker: page.next.filter(|_next| delimiter.is_some()).map(|next| encoding.text(next)),
-        delimiter: delimiter.map(|delimiter| encoding.text(delimiter)),
-        contents: encoding.objects(page.entries, true),
-        common_prefixes: encoding.prefixes(page.prefixes),
-        encoding_type: input.encoding_type,
-        ..ListObjectsOutput::default()
-    })
-}
-
-pub(super) async fn versions(
-    store: &Store,
-    request: S3Request<ListObjectVersionsInput>,
-) -> S3Result<ListObjectVersionsOutput> {
-    let input = request.input;
-    let encoding = Encoding::new(input.encoding_type.as_ref())?;
-    let limit = limit(input.max_keys)?;
-    let query = query(input.prefix.as_ref(), input.delimiter.as_ref(), input.key_marker.clone(), limit);
-    let page = store.list(&input.bucket, query).await?;
-    let version = |entry: ListEntry| ObjectVersion {
-        e_tag: Some(etag(&entry.info.etag)),
-        is_latest: Some(true),
-        last_modified: Some(timestamp(entry.info.modified_ms)),
-        size: Some(signed(entry.info.size)),
-        storage_class: Some(ObjectVersionStorageClass::from_static(StorageClass::STANDARD)),
-        owner: Some(owner()),
-        version_id: Some(NULL_VERSION.to_owned()),
-        key: Some(encoding.text(entry.key)),
-        ..ObjectVersion::default()
-    };
-    Ok(ListObjectVersionsOutput {
-        name: Some(input.bucket),
-        prefix: Some(encoding.text(input.prefix.unwrap_or_default())),
-        delimiter: input.delimiter.filter(|delimiter| !delimiter.is_empty()).map(|delimiter| encoding.text(delimiter)),
-        key_marker: Some(encoding.text(input.key_marker.unwrap_or_default())),
-        version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
-        max_keys: Some(count(limit)),
-        is_truncated: Some(page.next.is_some()),
-        next_version_id_marker: page.next.as_ref().map(|_next| NULL_VERSION.to_owned()),
-        next_key_marker: page.next.map(|next| encoding.text(next)),
-        versions: Some(page.entries.into_iter().map(version).collect()),
-        common_prefixes: encoding.prefixes(page.prefixes),
-        encoding_type: input.encoding_type,
-        ..ListObjectVersionsOutput::default()
-    })
 }

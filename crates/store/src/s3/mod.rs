@@ -1,18 +1,73 @@
-//! The S3 front: translates between S3's requests and the store, and decides nothing else.
+//! The S3 front: HTTP in, answers out.
 //!
-//! Invariant: no request reaches the store unless its signature was verified and its principal may use the store.
-//! The wire format, routing and signature arithmetic are the crate s3s's; what it allows and we do not (unsigned requests,
-//! signature version 2 in headers, form uploads) is refused in [`serve`] before it reads a body.
+//! [`serve_with`] listens. Each request is taken apart (`call`), its claim verified (`sign`, `framing`, `visitor`), its
+//! operation found (`route`), let in (`job`) and done by the file of its kind. `docs/adr` says why this is a layer of our own.
+//!
+//! Invariant: no body and no document is read before the signature over the request's head is verified; nothing that
+//! arrives is believed before its own digests are.
 
-mod auth;
-mod body;
-mod buckets;
-mod convert;
+mod acl;
+mod attributes;
+mod bucket;
+mod bucket_ops;
+mod call;
+mod conditions;
+mod copy;
+mod cors;
+mod delete;
+mod documents;
+mod events;
+mod fault;
+mod form;
+mod framing;
+mod get;
+mod iam;
+mod intake;
+mod job;
+mod lifecycle;
 mod list;
 mod multipart;
-mod objects;
+mod object_docs;
+mod payload;
+mod put;
+mod query;
+mod reply;
+mod route;
 mod server;
 mod service;
+mod sign;
+mod sse;
+mod visitor;
+mod webhook;
+mod xml;
 
-pub use server::serve;
-pub(crate) use service::Front;
+pub use server::{serve, serve_with};
+
+/// How the front behaves.
+#[derive(Debug, Clone)]
+pub struct S3Options {
+    /// The region that the store says it is in.
+    pub region: String,
+    /// Names under which `bucket.NAME` is a bucket.
+    pub domains: Vec<String>,
+    /// How long a day of a lifecycle is, in seconds: for trying rules out. `None` for a day.
+    pub day_seconds: Option<u64>,
+    /// Keys of the built-in key service.
+    pub kms_keys: Vec<String>,
+    /// Where events go; see [`webhook`](crate::s3::webhook_to).
+    pub events: Option<tokio::sync::mpsc::Sender<String>>,
+}
+
+impl Default for S3Options {
+    fn default() -> Self {
+        Self {
+            region: "us-east-1".to_owned(),
+            domains: Vec::new(),
+            day_seconds: None,
+            kms_keys: vec!["aws/s3".to_owned()],
+            events: None,
+        }
+    }
+}
+
+pub use webhook::webhook_to;

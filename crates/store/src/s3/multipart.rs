@@ -1,285 +1,328 @@
-//! Operations on multipart uploads.
+//! Uploads in parts.
 
-use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType,
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CopyPartResult,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, Initiator, ListMultipartUploadsInput,
-    ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Part, StorageClass,
-    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
-};
-use s3s::{S3ErrorCode, S3Request, S3Result, s3_error};
+use super::bucket_ops::owner_element;
+use super::conditions;
+use super::copy::{self, Source};
+use super::fault::Fault;
+use super::get::range;
+use super::intake::{Expected, element, header, sealed_with, shown, take, type_name};
+use super::job::Job;
+use super::list::Shown;
+use super::put;
+use super::reply::{Answer, Reply, iso};
+use super::sse;
+use super::xml::{Node, Xml};
+use crate::{ChecksumKind, Checksums, CompletePart, Error, UploadInfo, UploadQuery, UploadStart};
+use dh_core::limits::PARTS_MAX;
 
-use super::body::{self, Expected};
-use super::buckets::owner;
-use super::convert::{ChecksumFields, OWNER, condition, count, etag, limit, part_number, signed, timestamp};
-use super::list::Encoding;
-use super::objects::{check_metadata, conditions, copy_body, copy_source, object_headers};
-use crate::{ChecksumKind, CompletePart, PartInfo, RangeRequest, Store, UploadInfo, UploadQuery, UploadStart};
-
-fn initiator() -> Initiator {
-    Initiator { display_name: Some(OWNER.to_owned()), id: Some(OWNER.to_owned()) }
+/// Uploads or parts of one page.
+fn limit(job: &Job, name: &'static str) -> Result<usize, Fault> {
+    let asked: Option<u32> = job.call.ask_number(name)?;
+    Ok(asked.map_or(1_000, |asked| usize::try_from(asked).unwrap_or(1_000).min(1_000)))
 }
 
-fn algorithm(info: &UploadInfo) -> Option<ChecksumAlgorithm> {
-    info.checksum.map(|kind| ChecksumAlgorithm::from_static(kind.name()))
+fn upload_id(job: &Job) -> Result<&str, Fault> {
+    job.call.ask("uploadId").ok_or_else(|| Fault::argument("the request names no upload"))
 }
 
-fn checksum_type(info: &UploadInfo) -> Option<ChecksumType> {
-    let name = if info.full_object { ChecksumType::FULL_OBJECT } else { ChecksumType::COMPOSITE };
-    info.checksum.map(|_kind| ChecksumType::from_static(name))
+async fn upload(job: &Job) -> Result<UploadInfo, Fault> {
+    Ok(job.store().upload(job.call.bucket()?, job.call.key()?, upload_id(job)?).await?)
 }
 
-fn to_part(number: i32) -> S3Result<u32> {
-    u32::try_from(number).map_err(|_negative| s3_error!(InvalidArgument, "part numbers start at 1"))
+fn part_number(job: &Job) -> Result<u32, Fault> {
+    let number: Option<u32> = job.call.ask_number("partNumber")?;
+    number.filter(|number| (1..=PARTS_MAX).contains(number)).ok_or_else(|| {
+        Fault::argument("Part number must be an integer between 1 and 10000, inclusive").with("ArgumentName", "partNumber")
+    })
 }
 
-pub(super) async fn create(
-    store: &Store,
-    request: S3Request<CreateMultipartUploadInput>,
-) -> S3Result<CreateMultipartUploadOutput> {
-    let mut input = request.input;
-    let headers = object_headers!(input);
-    check_metadata(&headers)?;
-    let checksum = match &input.checksum_algorithm {
+pub(super) async fn create(job: &mut Job) -> Answer {
+    let mut meta = put::meta(job)?;
+    let sealing = sse::start(job, sse::wish(&job.call, job.bucket()?)?)?;
+    meta.sse.clone_from(&sealing.sse);
+    let checksum = match job.call.header("x-amz-checksum-algorithm") {
         None => None,
-        Some(name) => Some(
-            ChecksumKind::parse(name.as_str())
-                .ok_or_else(|| s3_error!(InvalidRequest, "the checksum algorithm is not one of S3's"))?,
-        ),
+        Some(name) => Some(ChecksumKind::parse(name).ok_or_else(|| Fault::request("Checksum algorithm provided is unsupported."))?),
     };
-    let asked = input.checksum_type.as_ref().map(ChecksumType::as_str);
-    let full_object = match (checksum, asked) {
-        (Some(ChecksumKind::Sha1 | ChecksumKind::Sha256), Some(ChecksumType::FULL_OBJECT)) => {
-            return Err(s3_error!(InvalidRequest, "SHA checksums of parts do not join into one of the whole"));
+    let full_object = match (checksum, job.call.header("x-amz-checksum-type")) {
+        (_, None) => checksum == Some(ChecksumKind::Crc64Nvme),
+        (None, Some(_)) => return Err(Fault::request("The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")),
+        (Some(kind), Some("FULL_OBJECT")) if kind.joins() => true,
+        (Some(ChecksumKind::Crc64Nvme), Some("COMPOSITE")) => {
+            return Err(Fault::request("The COMPOSITE checksum type cannot be used with the crc64nvme checksum algorithm."));
         }
-        (Some(ChecksumKind::Crc64Nvme), Some(ChecksumType::COMPOSITE)) => {
-            return Err(s3_error!(InvalidRequest, "CRC64NVME is a checksum of the whole object"));
+        (Some(_), Some("COMPOSITE")) => false,
+        (Some(kind), Some("FULL_OBJECT")) => {
+            return Err(Fault::request(format!("The FULL_OBJECT checksum type cannot be used with the {} checksum algorithm.", kind.name().to_ascii_lowercase())));
         }
-        (Some(ChecksumKind::Crc64Nvme), _) | (_, Some(ChecksumType::FULL_OBJECT)) => true,
-        (_, _) => false,
+        (Some(_), Some(_other)) => return Err(Fault::request("Value for x-amz-checksum-type header is invalid.")),
     };
-    let upload = store
-        .create_upload(
-            &input.bucket,
-            &input.key,
-            UploadStart { meta: headers.into(), checksum, full_object, initiator: None },
-        )
-        .await?;
-    let kind = checksum.map(|_kind| {
-        ChecksumType::from_static(if full_object { ChecksumType::FULL_OBJECT } else { ChecksumType::COMPOSITE })
+    let (bucket, key) = (job.call.bucket()?.to_owned(), job.call.key()?.to_owned());
+    let initiator = job.visitor.account().map(ToOwned::to_owned);
+    let start = UploadStart { meta, checksum, full_object, initiator };
+    let id = job.store().create_upload(&bucket, &key, start).await?;
+    let document = Xml::answer("InitiateMultipartUploadResult", |xml| {
+        xml.leaf("Bucket", &bucket);
+        xml.leaf("Key", &key);
+        xml.leaf("UploadId", &id);
     });
-    Ok(CreateMultipartUploadOutput {
-        bucket: Some(input.bucket),
-        key: Some(input.key),
-        upload_id: Some(upload),
-        checksum_algorithm: checksum.map(|kind| ChecksumAlgorithm::from_static(kind.name())),
-        checksum_type: kind,
-        ..CreateMultipartUploadOutput::default()
-    })
+    let mut reply = Reply::ok();
+    if let Some(kind) = checksum {
+        reply.set("x-amz-checksum-algorithm", kind.name());
+        reply.set("x-amz-checksum-type", if full_object { "FULL_OBJECT" } else { "COMPOSITE" });
+    }
+    sse::show(&mut reply, sealing.sse.as_ref());
+    Ok(reply.xml(document))
 }
 
-pub(super) async fn part(store: &Store, request: S3Request<UploadPartInput>) -> S3Result<UploadPartOutput> {
-    let S3Request { mut input, headers, trailing_headers, .. } = request;
-    let number = to_part(input.part_number)?;
-    let upload = store.upload(&input.bucket, &input.key, &input.upload_id).await?;
-    let expected = Expected::new(&headers, input.content_length, input.content_md5.take())?;
-    let writer = store.part_body(expected.kind(upload.checksum));
-    let sealed = body::take(writer, input.body.take(), &expected, trailing_headers.as_ref()).await?;
-    let info = store.put_part(&input.bucket, &input.key, &input.upload_id, number, sealed).await?;
-    let sums = ChecksumFields::from(&info.checksums);
-    Ok(UploadPartOutput {
-        e_tag: Some(etag(&info.etag)),
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
-        ..UploadPartOutput::default()
-    })
+/// The checksum that a part gets: the upload's, else what the client sent.
+fn kind(upload: &UploadInfo, expected: &Expected) -> Result<ChecksumKind, Fault> {
+    match (upload.checksum, expected.named()) {
+        (Some(upload), Some(sent)) if upload != sent => Err(Fault::request(format!(
+            "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+            upload.name().to_ascii_lowercase(),
+            sent.name().to_ascii_lowercase()
+        ))),
+        (Some(kind), _) | (None, Some(kind)) => Ok(kind),
+        (None, None) => Ok(ChecksumKind::Crc64Nvme),
+    }
 }
 
-/// `bytes=first-last`, both of which a copied part must name.
-fn copy_range(text: &str) -> Option<RangeRequest> {
-    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
-    Some(RangeRequest::Between(first.parse().ok()?, Some(last.parse().ok()?)))
+pub(super) async fn part(job: &mut Job) -> Answer {
+    if job.payload.length().is_none() {
+        return Err(Fault::new("MissingContentLength", "You must provide the Content-Length HTTP header."));
+    }
+    let number = part_number(job)?;
+    let upload = upload(job).await?;
+    let expected = Expected::new(&job.call)?;
+    let cipher = sse::open(&job.front.ring, &job.call, upload.meta.sse.as_ref(), sse::CUSTOMER)?;
+    let writer = sealed_with(job.store().part_body(kind(&upload, &expected)?), cipher);
+    let sealed = take(writer, &mut job.payload, &expected).await?;
+    let info = job.store().put_part(job.call.bucket()?, job.call.key()?, &upload.upload, number, sealed).await?;
+    let mut reply = Reply::ok().with("etag", format!("\"{}\"", info.etag));
+    for (name, value) in shown(&info.checksums) {
+        if name != "x-amz-checksum-type" {
+            reply.set(&name, value);
+        }
+    }
+    sse::show(&mut reply, upload.meta.sse.as_ref());
+    Ok(reply.empty())
 }
 
-pub(super) async fn part_copy(
-    store: &Store,
-    request: S3Request<UploadPartCopyInput>,
-) -> S3Result<UploadPartCopyOutput> {
-    let input = request.input;
-    let number = to_part(input.part_number)?;
-    let upload = store.upload(&input.bucket, &input.key, &input.upload_id).await?;
-    let (bucket, key) = copy_source(&input.copy_source)?;
-    let reader = store.object(bucket, key).await?;
-    conditions(
-        input.copy_source_if_match.as_ref(),
-        input.copy_source_if_none_match.as_ref(),
-        input.copy_source_if_modified_since.as_ref(),
-        input.copy_source_if_unmodified_since.as_ref(),
-    )
-    .check(reader.info(), &S3ErrorCode::PreconditionFailed)?;
-    let size = reader.info().size;
-    let range = match input.copy_source_range.as_deref() {
-        None => 0..size,
+pub(super) async fn part_copy(job: &mut Job) -> Answer {
+    let number = part_number(job)?;
+    let source = Source::parse(job.call.header("x-amz-copy-source").unwrap_or_default())?;
+    let upload = upload(job).await?;
+    let reader = copy::open(job, &source).await?;
+    let from = reader.info().clone();
+    let bytes = match job.call.header("x-amz-copy-source-range") {
+        None => 0..from.size,
         Some(text) => {
-            let asked = copy_range(text)
-                .ok_or_else(|| s3_error!(InvalidArgument, "the range of a copied part is bytes=first-last"))?;
-            match asked {
-                RangeRequest::Between(_first, Some(last)) if last >= size => {
-                    return Err(crate::Error::InvalidRange(size).into());
+            let wrong = || Fault::argument("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy");
+            match range(text) {
+                Some(crate::RangeRequest::Between(first, Some(last))) if first < from.size && last < from.size => first..last + 1,
+                Some(crate::RangeRequest::Between(_, Some(_))) => {
+                    return Err(Fault::from(Error::InvalidRange(from.size)));
                 }
-                RangeRequest::Between(..) | RangeRequest::Whole | RangeRequest::Suffix(_) => asked.resolve(size)?,
+                Some(_) | None => return Err(wrong()),
             }
         }
     };
-    let writer = store.part_body(upload.checksum.unwrap_or(ChecksumKind::Crc64Nvme));
-    let sealed = copy_body(reader, range, writer).await?;
-    let info = store.put_part(&input.bucket, &input.key, &input.upload_id, number, sealed).await?;
-    let sums = ChecksumFields::from(&info.checksums);
-    let result = CopyPartResult {
-        e_tag: Some(etag(&info.etag)),
-        last_modified: Some(timestamp(info.modified_ms)),
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
-    };
-    Ok(UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() })
+    let cipher = sse::open(&job.front.ring, &job.call, upload.meta.sse.as_ref(), sse::CUSTOMER)?;
+    let writer = job.store().part_body(upload.checksum.unwrap_or(ChecksumKind::Crc64Nvme));
+    let sealed = copy::body(reader, bytes, sealed_with(writer, cipher)).await?;
+    let info = job.store().put_part(job.call.bucket()?, job.call.key()?, &upload.upload, number, sealed).await?;
+    let document = Xml::answer("CopyPartResult", |xml| {
+        xml.leaf("LastModified", iso(info.modified_ms));
+        xml.leaf("ETag", format!("\"{}\"", info.etag));
+        if let Some((kind, value)) = &info.checksums.value {
+            xml.leaf(&element(*kind), value);
+        }
+    });
+    let mut reply = copy::source_version(Reply::ok(), &from);
+    sse::show(&mut reply, upload.meta.sse.as_ref());
+    Ok(reply.xml(document))
 }
 
-fn completed(part: CompletedPart) -> S3Result<CompletePart> {
-    let number = part.part_number.ok_or_else(|| s3_error!(MalformedXML, "a part without a number"))?;
-    let tag = part.e_tag.ok_or_else(|| s3_error!(MalformedXML, "a part without an ETag"))?;
-    let checksum = [
-        (ChecksumKind::Crc32, part.checksum_crc32),
-        (ChecksumKind::Crc32c, part.checksum_crc32c),
-        (ChecksumKind::Crc64Nvme, part.checksum_crc64nvme),
-        (ChecksumKind::Sha1, part.checksum_sha1),
-        (ChecksumKind::Sha256, part.checksum_sha256),
-    ]
-    .into_iter()
-    .find_map(|(kind, value)| value.map(|value| (kind, value)));
-    Ok(CompletePart { part: to_part(number)?, etag: tag.into_value(), checksum })
-}
-
-pub(super) async fn complete(
-    store: &Store,
-    request: S3Request<CompleteMultipartUploadInput>,
-) -> S3Result<CompleteMultipartUploadOutput> {
-    let input = request.input;
-    let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
-    let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
-    if parts.is_empty() {
-        return Err(s3_error!(MalformedXML, "a completion names at least one part"));
+fn named_parts(root: &Node) -> Result<Vec<CompletePart>, Fault> {
+    let mut parts = Vec::new();
+    for node in root.all("Part") {
+        let number: Option<u32> = node.number("PartNumber")?;
+        let part = number.ok_or_else(|| Fault::malformed("a part has no number"))?;
+        let etag = conditions::plain_tag(node.need("ETag")?).to_owned();
+        let checksum = ChecksumKind::ALL
+            .into_iter()
+            .find_map(|kind| node.get(&element(kind)).map(|value| (kind, value.to_owned())));
+        parts.push(CompletePart { part, etag, checksum });
     }
-    let parts = parts.into_iter().map(completed).collect::<S3Result<Vec<_>>>()?;
-    let info = store.complete_upload(&input.bucket, &input.key, &input.upload_id, parts, condition).await?;
-    let sums = ChecksumFields::from(&info.checksums);
-    Ok(CompleteMultipartUploadOutput {
-        location: Some(format!("/{}/{}", input.bucket, super::convert::url_encode(&input.key))),
-        bucket: Some(input.bucket),
-        key: Some(input.key),
-        e_tag: Some(etag(&info.etag)),
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
-        checksum_type: sums.kind,
-        ..CompleteMultipartUploadOutput::default()
+    if parts.is_empty() || parts.len() > usize::try_from(PARTS_MAX).unwrap_or(10_000) {
+        return Err(Fault::malformed("a completion names 1 to 10000 parts"));
+    }
+    Ok(parts)
+}
+
+pub(super) async fn complete(job: &mut Job) -> Answer {
+    let body = job.payload.document().await?;
+    let parts = named_parts(&Node::root(&body, "CompleteMultipartUpload")?)?;
+    let (bucket, key, id) = (job.call.bucket()?.to_owned(), job.call.key()?.to_owned(), upload_id(job)?.to_owned());
+    let condition = conditions::of_write(&job.call)?;
+    let found = job.store().upload(&bucket, &key, &id).await;
+    let upload = match found {
+        Ok(upload) => upload,
+        Err(error @ Error::NoSuchUpload(_)) => return repeated(job, &bucket, &key, &id, &parts, error).await,
+        Err(error) => return Err(error.into()),
+    };
+    let sent = ChecksumKind::ALL.into_iter().find_map(|kind| job.call.header(&header(kind)).map(|value| (kind, value.to_owned())));
+    if let Some(size) = job.call.header("x-amz-mp-object-size") {
+        let size: u64 = size.parse().map_err(|_error| Fault::argument("x-amz-mp-object-size is no number"))?;
+        let total = total(job, &bucket, &key, &id, &parts).await?;
+        if total != size {
+            return Err(Fault::request(format!("The provided 'x-amz-mp-object-size' header value {size} does not match what was computed: {total}")));
+        }
+    }
+    if let Some((kind, value)) = &sent {
+        // Checked before the upload is consumed: afterwards nothing could be mended.
+        let computed = checksum_of(job, &upload, (&bucket, &key), &parts).await?;
+        let plain = |value: &str| value.split_once('-').map_or(value, |(value, _parts)| value).to_owned();
+        if computed.of(*kind).map(plain) != Some(plain(value)) {
+            return Err(Fault::new("BadDigest", format!("The {} you specified did not match the calculated checksum.", kind.name().to_ascii_lowercase())));
+        }
+    }
+    let info = job.store().complete_upload(&bucket, &key, &id, parts, condition).await?;
+    job.object = Some(info.clone());
+    let document = completed(job, &bucket, &key, &info);
+    let mut reply = Reply::ok();
+    sse::show(&mut reply, upload.meta.sse.as_ref());
+    Ok(put::version(reply, job, info.version).xml(document))
+}
+
+fn completed(job: &Job, bucket: &str, key: &str, info: &crate::ObjectInfo) -> String {
+    let host = job.call.header("host").unwrap_or_default();
+    Xml::answer("CompleteMultipartUploadResult", |xml| {
+        xml.leaf("Location", format!("http://{host}/{bucket}/{}", super::call::encode(key, super::call::Slash::Kept)));
+        xml.leaf("Bucket", bucket);
+        xml.leaf("Key", key);
+        xml.leaf("ETag", format!("\"{}\"", info.etag));
+        if let Some((kind, value)) = &info.checksums.value {
+            xml.leaf(&element(*kind), value);
+            xml.leaf("ChecksumType", type_name(&info.checksums));
+        }
     })
 }
 
-pub(super) async fn abort(
-    store: &Store,
-    request: S3Request<AbortMultipartUploadInput>,
-) -> S3Result<AbortMultipartUploadOutput> {
-    let input = request.input;
-    store.abort_upload(&input.bucket, &input.key, &input.upload_id).await?;
-    Ok(AbortMultipartUploadOutput::default())
-}
-
-fn shown_part(info: &PartInfo) -> Part {
-    let sums = ChecksumFields::from(&info.checksums);
-    Part {
-        part_number: Some(part_number(info.part)),
-        e_tag: Some(etag(&info.etag)),
-        size: Some(signed(info.size)),
-        last_modified: Some(timestamp(info.modified_ms)),
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
+/// A completion that is asked for again, because its answer got lost, is told what the first was.
+async fn repeated(job: &Job, bucket: &str, key: &str, _id: &str, parts: &[CompletePart], error: Error) -> Answer {
+    let etag = crate::digest::multipart_etag(parts.iter().map(|part| part.etag.as_str()));
+    match job.store().head(bucket, key).await {
+        Ok(info) if info.etag == etag => Ok(Reply::ok().xml(completed(job, bucket, key, &info))),
+        Ok(_) | Err(_) => Err(error.into()),
     }
 }
 
-pub(super) async fn parts(store: &Store, request: S3Request<ListPartsInput>) -> S3Result<ListPartsOutput> {
-    let input = request.input;
-    let limit = limit(input.max_parts)?;
-    let after = to_part(input.part_number_marker.unwrap_or(0))?;
-    let upload = store.upload(&input.bucket, &input.key, &input.upload_id).await?;
-    let (parts, more) = store.parts(&input.bucket, &input.key, &input.upload_id, after, limit).await?;
-    Ok(ListPartsOutput {
-        bucket: Some(input.bucket),
-        key: Some(input.key),
-        upload_id: Some(input.upload_id),
-        max_parts: Some(count(limit)),
-        part_number_marker: Some(part_number(after)),
-        is_truncated: Some(more),
-        next_part_number_marker: parts.last().map(|last| part_number(last.part)),
-        parts: Some(parts.iter().map(shown_part).collect()),
-        checksum_algorithm: algorithm(&upload),
-        checksum_type: checksum_type(&upload),
-        initiator: Some(initiator()),
-        owner: Some(owner()),
-        storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
-        ..ListPartsOutput::default()
-    })
+/// The checksum that the object will have.
+async fn checksum_of(
+    job: &Job,
+    upload: &UploadInfo,
+    (bucket, key): (&str, &str),
+    named: &[CompletePart],
+) -> Result<Checksums, Fault> {
+    let most = usize::try_from(PARTS_MAX).unwrap_or(10_000);
+    let (parts, _more) = job.store().parts(bucket, key, &upload.upload, 0, most).await?;
+    let chosen: Vec<_> = named.iter().filter_map(|named| parts.iter().find(|part| part.part == named.part)).collect();
+    let sums: Vec<_> = chosen.iter().map(|part| (&part.checksums, part.size)).collect();
+    let joined = upload.checksum.and_then(|kind| crate::digest::join_parts(kind, upload.full_object, &sums));
+    Ok(joined.unwrap_or_default())
 }
 
-pub(super) async fn uploads(
-    store: &Store,
-    request: S3Request<ListMultipartUploadsInput>,
-) -> S3Result<ListMultipartUploadsOutput> {
-    let input = request.input;
-    let encoding = Encoding::new(input.encoding_type.as_ref())?;
-    let limit = limit(input.max_uploads)?;
-    let marker = input.upload_id_marker.clone().filter(|upload| !upload.is_empty());
-    let query = UploadQuery {
-        prefix: input.prefix.clone().unwrap_or_default(),
-        delimiter: input.delimiter.clone().unwrap_or_default(),
-        after: input.key_marker.clone().filter(|key| !key.is_empty()).map(|key| (key, marker)),
-        limit,
-    };
-    let page = store.list_uploads(&input.bucket, query).await?;
-    let shown = |info: UploadInfo| MultipartUpload {
-        checksum_algorithm: algorithm(&info),
-        checksum_type: checksum_type(&info),
-        initiated: Some(timestamp(info.created_ms)),
-        initiator: Some(initiator()),
-        owner: Some(owner()),
-        storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
-        upload_id: Some(info.upload),
-        key: Some(encoding.text(info.key)),
-    };
-    let (next_key, next_upload) = page.next.unzip();
-    Ok(ListMultipartUploadsOutput {
-        bucket: Some(input.bucket),
-        prefix: input.prefix.map(|prefix| encoding.text(prefix)),
-        delimiter: input.delimiter.map(|delimiter| encoding.text(delimiter)),
-        key_marker: Some(encoding.text(input.key_marker.unwrap_or_default())),
-        upload_id_marker: Some(input.upload_id_marker.unwrap_or_default()),
-        max_uploads: Some(count(limit)),
-        is_truncated: Some(next_key.is_some()),
-        next_key_marker: next_key.map(|key| encoding.text(key)),
-        next_upload_id_marker: next_upload,
-        uploads: Some(page.uploads.into_iter().map(shown).collect()),
-        common_prefixes: encoding.prefixes(page.prefixes),
-        encoding_type: input.encoding_type,
-        ..ListMultipartUploadsOutput::default()
-    })
+/// The bytes of the named parts.
+async fn total(job: &Job, bucket: &str, key: &str, id: &str, named: &[CompletePart]) -> Result<u64, Fault> {
+    let most = usize::try_from(PARTS_MAX).unwrap_or(10_000);
+    let (parts, _more) = job.store().parts(bucket, key, id, 0, most).await?;
+    Ok(parts.iter().filter(|part| named.iter().any(|named| named.part == part.part)).map(|part| part.size).sum())
+}
+
+pub(super) async fn abort(job: &mut Job) -> Answer {
+    job.store().abort_upload(job.call.bucket()?, job.call.key()?, upload_id(job)?).await?;
+    Ok(Reply::no_content().empty())
+}
+
+pub(super) async fn parts(job: &mut Job) -> Answer {
+    let (bucket, key) = (job.call.bucket()?.to_owned(), job.call.key()?.to_owned());
+    let upload = upload(job).await?;
+    let marker: u32 = job.call.ask_number("part-number-marker")?.unwrap_or(0);
+    let limit = limit(job, "max-parts")?;
+    let shown_as = Shown::of(job)?;
+    let (parts, more) = job.store().parts(&bucket, &key, &upload.upload, marker, limit).await?;
+    let document = Xml::answer("ListPartsResult", |xml| {
+        xml.leaf("Bucket", &bucket);
+        xml.leaf("Key", shown_as.show(&key));
+        xml.leaf("UploadId", &upload.upload);
+        xml.leaf("PartNumberMarker", marker);
+        xml.leaf("NextPartNumberMarker", parts.last().map_or(marker, |last| last.part));
+        xml.leaf("MaxParts", limit);
+        xml.leaf("IsTruncated", more);
+        if let Some(kind) = upload.checksum {
+            xml.leaf("ChecksumAlgorithm", kind.name());
+            xml.leaf("ChecksumType", if upload.full_object { "FULL_OBJECT" } else { "COMPOSITE" });
+        }
+        let owner = upload.meta.owner.as_deref().unwrap_or(super::visitor::HOUSE);
+        owner_element(job, xml, "Initiator", upload.initiator.as_deref().unwrap_or(owner));
+        owner_element(job, xml, "Owner", owner);
+        xml.leaf("StorageClass", upload.meta.storage_class.as_deref().unwrap_or("STANDARD"));
+        for part in &parts {
+            xml.element("Part", |xml| {
+                xml.leaf("PartNumber", part.part);
+                xml.leaf("LastModified", iso(part.modified_ms));
+                xml.leaf("ETag", format!("\"{}\"", part.etag));
+                xml.leaf("Size", part.size);
+                if let Some((kind, value)) = &part.checksums.value {
+                    xml.leaf(&element(*kind), value);
+                }
+            });
+        }
+    });
+    Ok(Reply::ok().xml(document))
+}
+
+pub(super) async fn uploads(job: &mut Job) -> Answer {
+    let text = |name: &str| job.call.ask(name).unwrap_or_default().to_owned();
+    let (prefix, delimiter, key_marker, id_marker) =
+        (text("prefix"), text("delimiter"), text("key-marker"), text("upload-id-marker"));
+    let limit = limit(job, "max-uploads")?;
+    let shown_as = Shown::of(job)?;
+    let upload = (!id_marker.is_empty()).then(|| id_marker.clone());
+    let after = (!key_marker.is_empty()).then(|| (key_marker.clone(), upload));
+    let query = UploadQuery { prefix: prefix.clone(), delimiter: delimiter.clone(), after, limit };
+    let bucket = job.call.bucket()?.to_owned();
+    let page = job.store().list_uploads(&bucket, query).await?;
+    let document = Xml::answer("ListMultipartUploadsResult", |xml| {
+        xml.leaf("Bucket", &bucket);
+        xml.leaf("KeyMarker", shown_as.show(&key_marker));
+        xml.leaf("UploadIdMarker", &id_marker);
+        if let Some((key, id)) = &page.next {
+            xml.leaf("NextKeyMarker", shown_as.show(key));
+            xml.leaf("NextUploadIdMarker", id);
+        }
+        xml.leaf("Prefix", shown_as.show(&prefix));
+        if !delimiter.is_empty() {
+            xml.leaf("Delimiter", shown_as.show(&delimiter));
+        }
+        xml.leaf("MaxUploads", limit);
+        xml.leaf("IsTruncated", page.next.is_some());
+        for upload in &page.uploads {
+            xml.element("Upload", |xml| {
+                xml.leaf("Key", shown_as.show(&upload.key));
+                xml.leaf("UploadId", &upload.upload);
+                let owner = upload.meta.owner.as_deref().unwrap_or(super::visitor::HOUSE);
+                owner_element(job, xml, "Initiator", upload.initiator.as_deref().unwrap_or(owner));
+                owner_element(job, xml, "Owner", owner);
+                xml.leaf("StorageClass", upload.meta.storage_class.as_deref().unwrap_or("STANDARD"));
+                xml.leaf("Initiated", iso(upload.created_ms));
+            });
+        }
+        for prefix in &page.prefixes {
+            xml.element("CommonPrefixes", |xml| xml.leaf("Prefix", shown_as.show(prefix)));
+        }
+    });
+    Ok(Reply::ok().xml(document))
 }
