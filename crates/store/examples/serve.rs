@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dh_core::{Authenticate, Principal, Role, Secret};
-use dh_store::{Accounts, S3Options, Store, StoreConfig, UserKey, UserRank, UserRow};
-use serde::Deserialize;
+use dh_store::{Accounts, NewAccount, S3Options, Store, StoreConfig};
 
 struct OneKey;
 
@@ -26,35 +25,11 @@ impl Authenticate for OneKey {
     }
 }
 
-#[derive(Deserialize)]
-struct Account {
-    id: String,
-    name: String,
-    display_name: String,
-    email: Option<String>,
-    #[serde(default)]
-    aliases: Vec<String>,
-    access_key: String,
-    secret_key: String,
-}
-
 async fn add_users(store: &Store, file: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let list: Vec<Account> = serde_json::from_slice(&std::fs::read(file)?)?;
+    let list: Vec<NewAccount> = serde_json::from_slice(&std::fs::read(file)?)?;
     let accounts = Accounts::open(store).await?;
     for one in list {
-        let user = UserRow {
-            account: one.id.clone(),
-            id: one.id,
-            name: one.name,
-            display_name: one.display_name,
-            email: one.email,
-            aliases: one.aliases,
-            path: "/".to_owned(),
-            rank: UserRank::Root,
-            keys: vec![UserKey::new(one.access_key, &Secret::new(one.secret_key))],
-            ..UserRow::default()
-        };
-        accounts.put_user(user).await?;
+        accounts.add_account(one).await?;
     }
     Ok(())
 }

@@ -215,6 +215,9 @@ mod tests {
             flipped[byte] ^= 1 << (byte % 8);
             assert_eq!(open(HERE, entry, flipped, None), Err(BlockError::Checksum));
         }
-        assert_eq!(open(HERE, BlockEntry { logical: entry.logical - 1, ..entry }, stored, None), Err(BlockError::Checksum));
+        assert_eq!(
+            open(HERE, BlockEntry { logical: entry.logical - 1, ..entry }, stored, None),
+            Err(BlockError::Checksum)
+        );
     }
 }

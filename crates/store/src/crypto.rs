@@ -16,16 +16,14 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::block::Address;
 use crate::digest::{base64, unbase64};
 use crate::disk::Disk;
+use crate::store::off_runtime;
+use crate::{Error, Store};
 
 /// Bytes of a key.
 pub(crate) const KEY_BYTES: usize = 32;
-
-/// Bytes that encryption adds to a block.
-pub(crate) const TAG_BYTES: usize = 16;
 
 const NONCE_BYTES: usize = 12;
 
@@ -132,7 +130,7 @@ struct RingFile {
 }
 
 /// The store's own wrapping keys. The newest wraps; older ones still unwrap.
-pub struct KeyRing {
+pub(crate) struct KeyRing {
     current: String,
     keys: BTreeMap<String, Secret<Vec<u8>>>,
 }
@@ -161,7 +159,8 @@ impl KeyRing {
             }
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
             file.read_at(0, &mut bytes).map_err(io)?;
-            return Self::parse(&bytes).ok_or_else(|| Error::corrupt("this is no key ring", path.display().to_string()));
+            return Self::parse(&bytes)
+                .ok_or_else(|| Error::corrupt("this is no key ring", path.display().to_string()));
         }
         let mut ring = Self { current: String::new(), keys: BTreeMap::new() };
         ring.add()?;
@@ -203,7 +202,8 @@ impl KeyRing {
         let io = |error| Error::io(path.display().to_string(), error);
         let keys = self.keys.iter().map(|(id, key)| (id.clone(), base64(key.expose()))).collect();
         let file = RingFile { version: 1, current: self.current.clone(), keys };
-        let bytes = serde_json::to_vec(&file).map_err(|error| Error::Meta(format!("the key ring cannot be written: {error}")))?;
+        let bytes = serde_json::to_vec(&file)
+            .map_err(|error| Error::Meta(format!("the key ring cannot be written: {error}")))?;
         if disk.list(dir).map_err(io)?.contains(&fresh) {
             disk.remove(&fresh).map_err(io)?;
         }
@@ -234,14 +234,29 @@ impl KeyRing {
     /// A key that follows from the oldest of the ring and a name, for the built-in key service.
     fn derived(&self, name: &str) -> Option<Vec<u8>> {
         let (_id, first) = self.keys.first_key_value()?;
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, first.expose()), format!("key service\0{name}").as_bytes());
+        let tag =
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, first.expose()), format!("key service\0{name}").as_bytes());
         Some(tag.as_ref().to_vec())
+    }
+}
+
+impl Store {
+    /// Adds a key to the store's ring; what is written from the next start on is wrapped by it.
+    /// # Errors
+    /// What the disk says; then the ring is as it was.
+    pub async fn rotate_key_ring(&self) -> Result<(), Error> {
+        let inner = Arc::clone(&self.0);
+        off_runtime(move || {
+            let (disk, dir) = (inner.disk.as_ref(), &inner.config.dir);
+            KeyRing::open(disk, dir)?.rotate(disk, dir)
+        })
+        .await
     }
 }
 
 /// The key service of an installation without one: named keys that follow from the ring.
 #[derive(Debug)]
-pub struct LocalKeyService {
+pub(crate) struct LocalKeyService {
     pub(crate) ring: Arc<KeyRing>,
     pub(crate) names: Vec<String>,
 }
@@ -275,7 +290,7 @@ mod tests {
         let cipher = Cipher::new(&[7; KEY_BYTES]).unwrap();
         let here = Address { extent: 5, block: 2 };
         let sealed = cipher.seal(here, b"weights".to_vec()).unwrap();
-        assert_eq!(sealed.len(), 7 + TAG_BYTES);
+        assert_eq!(sealed.len(), 7 + 16);
         assert_eq!(cipher.open(here, sealed.clone()).unwrap(), b"weights");
         for other in [Address { extent: 6, block: 2 }, Address { extent: 5, block: 3 }] {
             assert!(cipher.open(other, sealed.clone()).is_none());

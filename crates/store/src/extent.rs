@@ -126,7 +126,8 @@ impl ExtentWriter {
             self.write(&header(self.id))?;
         }
         let block = u32::try_from(self.entries.len()).map_err(|_many| Error::TooLarge(u64::from(u32::MAX)))?;
-        let (entry, packed) = block::seal(Address { extent: self.id, block }, bytes, self.compression, self.cipher.as_deref())?;
+        let (entry, packed) =
+            block::seal(Address { extent: self.id, block }, bytes, self.compression, self.cipher.as_deref())?;
         self.write(packed.as_deref().unwrap_or(bytes))?;
         self.entries.push(entry);
         self.logical += bytes.len() as u64;

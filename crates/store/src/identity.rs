@@ -60,7 +60,8 @@ impl UserKey {
 pub(crate) fn random_text(length: usize, alphabet: &[u8]) -> Result<String, Error> {
     let mut bytes = vec![0; length];
     getrandom::fill(&mut bytes).map_err(|error| Error::Meta(format!("no randomness: {error}")))?;
-    let letter = |byte: &u8| alphabet.get(usize::from(*byte) % alphabet.len().max(1)).map_or('A', |letter| char::from(*letter));
+    let letter =
+        |byte: &u8| alphabet.get(usize::from(*byte) % alphabet.len().max(1)).map_or('A', |letter| char::from(*letter));
     Ok(bytes.iter().map(letter).collect())
 }
 
@@ -116,6 +117,32 @@ impl UserRow {
     fn slashed_path(&self) -> &str {
         if self.path.is_empty() { "/" } else { &self.path }
     }
+}
+
+/// An account to be made, as files and command lines name it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAccount {
+    /// The account's id; a new one if there is none.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The name of its root user.
+    pub name: String,
+    /// The name that is shown; the name itself if there is none.
+    #[serde(default)]
+    pub display_name: Option<String>,
+    /// The address by which grants may name it.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// Other ARNs that name it in policies.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// The public half of its key; a new one if there is none.
+    #[serde(default)]
+    pub access_key: Option<String>,
+    /// The private half.
+    #[serde(default)]
+    pub secret_key: Option<String>,
 }
 
 /// A group of users of one account.
@@ -273,9 +300,7 @@ impl Accounts {
 
     /// The user of this name in an account.
     pub fn user_named(&self, account: &str, name: &str) -> Option<Arc<UserRow>> {
-        self.look(|book| {
-            book.users.values().find(|user| user.account == account && user.name == name).cloned()
-        })
+        self.look(|book| book.users.values().find(|user| user.account == account && user.name == name).cloned())
     }
 
     /// All users of an account, by id.
@@ -317,7 +342,9 @@ impl Accounts {
                     attached.extend(&group.attached);
                 }
             }
-            texts.extend(attached.into_iter().filter_map(|arn| book.policies.get(arn)).map(|policy| policy.text.clone()));
+            texts.extend(
+                attached.into_iter().filter_map(|arn| book.policies.get(arn)).map(|policy| policy.text.clone()),
+            );
             texts
         })
     }
@@ -326,9 +353,8 @@ impl Accounts {
     /// # Errors
     /// [`Error::Invalid`] if one of the keys is another's, or a failed commit; then nothing has changed.
     pub async fn put_user(&self, user: UserRow) -> Result<(), Error> {
-        let taken = self.look(|book| {
-            user.keys.iter().any(|key| book.keys.get(&key.id).is_some_and(|owner| *owner != user.id))
-        });
+        let taken =
+            self.look(|book| user.keys.iter().any(|key| book.keys.get(&key.id).is_some_and(|owner| *owner != user.id)));
         if taken {
             return Err(Error::Invalid("an access key of this id belongs to another user".to_owned()));
         }
@@ -339,6 +365,45 @@ impl Accounts {
             book.users.insert(user.id.clone(), Arc::new(user));
         });
         Ok(())
+    }
+
+    /// Makes an account with one root user and one key, or gives an account of this id another key; returns the key.
+    /// # Errors
+    /// [`Error::Invalid`] if one half of a key is given without the other or the key is another's; a failed commit.
+    pub async fn add_account(&self, new: NewAccount) -> Result<UserKey, Error> {
+        let key = match (new.access_key, new.secret_key) {
+            (Some(id), Some(secret)) => UserKey::new(id, &Secret::new(secret)),
+            (None, None) => UserKey::generate("AKIA")?,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Error::Invalid("a key has a public and a private half".to_owned()));
+            }
+        };
+        let id = match new.id {
+            Some(id) => id,
+            None => random_text(24, b"abcdefghijklmnopqrstuvwxyz012345")?,
+        };
+        let known = self.user(&id).map(Arc::unwrap_or_clone);
+        let mut user = known.unwrap_or_else(|| UserRow {
+            account: id.clone(),
+            id,
+            path: "/".to_owned(),
+            rank: UserRank::Root,
+            created_ms: now_ms(),
+            ..UserRow::default()
+        });
+        user.display_name = new.display_name.unwrap_or_else(|| new.name.clone());
+        user.name = new.name;
+        user.email = new.email;
+        user.aliases = new.aliases;
+        user.keys.retain(|have| have.id != key.id);
+        user.keys.push(key.clone());
+        self.put_user(user).await?;
+        Ok(key)
+    }
+
+    /// All root users: the accounts.
+    pub fn accounts(&self) -> Vec<Arc<UserRow>> {
+        self.look(|book| book.users.values().filter(|user| user.rank == UserRank::Root).cloned().collect())
     }
 
     /// Removes a user.

@@ -67,13 +67,8 @@ impl Work {
             let id = self.inner.new_extent()?;
             self.guard = Some(ExtentGuard::new(&self.inner.reaper, id));
             let compression = self.inner.config.compression;
-            self.writer = Some(ExtentWriter::create(
-                &self.inner.disk,
-                &self.inner.root,
-                id,
-                compression,
-                self.cipher.clone(),
-            )?);
+            self.writer =
+                Some(ExtentWriter::create(&self.inner.disk, &self.inner.root, id, compression, self.cipher.clone())?);
         }
         if let (Some(writer), Some(guard)) = (&mut self.writer, &mut self.guard) {
             if !bytes.is_empty() {

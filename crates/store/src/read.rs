@@ -149,12 +149,7 @@ impl ObjectReader {
     }
 }
 
-async fn fetch(
-    inner: Arc<Inner>,
-    name: Arc<str>,
-    wanted: Wanted,
-    cipher: Option<Arc<Cipher>>,
-) -> Result<Bytes, Error> {
+async fn fetch(inner: Arc<Inner>, name: Arc<str>, wanted: Wanted, cipher: Option<Arc<Cipher>>) -> Result<Bytes, Error> {
     let address = Address { extent: wanted.extent.id, block: wanted.block };
     let bytes = match inner.cache.get(address) {
         Some(bytes) => bytes,

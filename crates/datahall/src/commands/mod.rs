@@ -28,6 +28,7 @@ mod schema;
 pub(crate) mod serve;
 mod simulate;
 mod status;
+mod store;
 mod submit;
 mod train;
 pub(crate) mod up;
@@ -68,6 +69,7 @@ const COMMANDS: &[Entry] = &[
     entry::<cancel::Cancel>(),
     entry::<serve::Serve>(),
     entry::<chat::Chat>(),
+    entry::<store::Store>(),
     entry::<env::Env>(),
     entry::<doctor::Doctor>(),
     entry::<probe::Probe>(),

@@ -95,18 +95,12 @@ pub(crate) fn listeners(endpoint: &Endpoint) {
     output::note(format!("  store     {} (S3)", endpoint.listeners.store));
 }
 
-/// Structured logs on stderr; `RUST_LOG` chooses how much. Never holds a key: ours have no text form, and the S3 library,
-/// which would show whole requests and the signatures that it expected, stays at `info` whatever is asked for.
-fn logging() {
-    use tracing_subscriber::filter::{EnvFilter, filter_fn};
-    use tracing_subscriber::layer::{Layer, SubscriberExt};
+/// Structured logs on stderr; `RUST_LOG` chooses how much. Never holds a key: ours have no text form.
+pub(super) fn logging() {
+    use tracing_subscriber::filter::EnvFilter;
+    use tracing_subscriber::layer::SubscriberExt;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let discreet =
-        filter_fn(|event| *event.level() <= tracing::Level::INFO || event.target().split("::").next() != Some("s3s"));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(output::coloured())
-        .with_writer(std::io::stderr)
-        .with_filter(discreet);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(output::coloured()).with_writer(std::io::stderr);
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     // Only a second call could fail, and there is none in a process.
     drop(tracing::subscriber::set_global_default(subscriber));

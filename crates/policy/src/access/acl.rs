@@ -62,7 +62,9 @@ pub struct Acl {
 impl Acl {
     /// The list that every bucket and object has at first: all to its owner.
     pub fn private(owner: &str) -> Self {
-        Self { grants: vec![Grant { grantee: Grantee::Account(owner.to_owned()), permission: Permission::FullControl }] }
+        Self {
+            grants: vec![Grant { grantee: Grantee::Account(owner.to_owned()), permission: Permission::FullControl }],
+        }
     }
 
     /// Whether `caller` was granted `permission`.

@@ -123,8 +123,7 @@ fn operator(name: &str) -> Option<Operator> {
         Some((any, rest)) if any.eq_ignore_ascii_case("ForAnyValue") => (Quantifier::Any, rest),
         Some(_other) => return None,
     };
-    let (missing, rest) =
-        rest.strip_suffix("IfExists").map_or((Missing::Decides, rest), |rest| (Missing::Holds, rest));
+    let (missing, rest) = rest.strip_suffix("IfExists").map_or((Missing::Decides, rest), |rest| (Missing::Holds, rest));
     let (_name, compare, sense) = OPERATORS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(rest))?;
     Some(Operator::Comparison { compare: *compare, sense: *sense, quantifier, missing })
 }
@@ -179,11 +178,19 @@ impl Condition {
     pub(super) fn pins(&self) -> bool {
         matches!(
             self.operator,
-            Operator::Comparison { sense: Sense::Positive, quantifier: Quantifier::Plain | Quantifier::Any, missing: Missing::Decides, .. }
+            Operator::Comparison {
+                sense: Sense::Positive,
+                quantifier: Quantifier::Plain | Quantifier::Any,
+                missing: Missing::Decides,
+                ..
+            }
         ) && !self.values.is_empty()
-            && self.values.iter().all(|value| value.is_fixed() && value.fill(&Context::default()).is_some_and(|value| {
-                !matches!(value.text().as_str(), "0.0.0.0/0" | "::/0")
-            }))
+            && self.values.iter().all(|value| {
+                value.is_fixed()
+                    && value
+                        .fill(&Context::default())
+                        .is_some_and(|value| !matches!(value.text().as_str(), "0.0.0.0/0" | "::/0"))
+            })
     }
 
     /// Whether it holds for a request.
@@ -196,14 +203,16 @@ impl Condition {
         if have.is_empty() {
             return match (missing, quantifier, sense) {
                 (Missing::Holds, ..) | (_, Quantifier::All, _) | (_, Quantifier::Plain, Sense::Negated) => true,
-                (Missing::Decides, Quantifier::Any, _) | (Missing::Decides, Quantifier::Plain, Sense::Positive) => false,
+                (Missing::Decides, Quantifier::Any, _) | (Missing::Decides, Quantifier::Plain, Sense::Positive) => {
+                    false
+                }
             };
         }
         let wanted: Vec<Filled> = self.values.iter().filter_map(|value| value.fill(context)).collect();
         let matches = |have: &String| wanted.iter().any(|want| compare.matches(have, want));
         match (quantifier, sense) {
-            (Quantifier::Plain, Sense::Positive) | (Quantifier::Any, Sense::Positive) => have.iter().any(matches),
-            (Quantifier::Plain, Sense::Negated) | (Quantifier::All, Sense::Negated) => !have.iter().any(matches),
+            (Quantifier::Plain | Quantifier::Any, Sense::Positive) => have.iter().any(matches),
+            (Quantifier::Plain | Quantifier::All, Sense::Negated) => !have.iter().any(matches),
             (Quantifier::All, Sense::Positive) => have.iter().all(matches),
             (Quantifier::Any, Sense::Negated) => !have.iter().all(matches),
         }
@@ -237,9 +246,7 @@ fn both(have: Option<i128>, want: Option<i128>, order: Order) -> bool {
 fn arn_matches(have: &str, want: &Filled) -> bool {
     let have: Vec<&str> = have.splitn(6, ':').collect();
     let want = want.arn_parts();
-    have.len() == 6
-        && want.len() == 6
-        && have.iter().zip(&want).all(|(have, want)| want.matches(have, Case::Matters))
+    have.len() == 6 && want.len() == 6 && have.iter().zip(&want).all(|(have, want)| want.matches(have, Case::Matters))
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -259,7 +266,11 @@ fn decimal(text: &str) -> Option<i128> {
     let digits = digits.strip_prefix('+').unwrap_or(digits);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() && fraction.is_empty() || whole.len() > 20 || fraction.len() > 9 || !plain(whole) || !plain(fraction)
+    if whole.is_empty() && fraction.is_empty()
+        || whole.len() > 20
+        || fraction.len() > 9
+        || !plain(whole)
+        || !plain(fraction)
     {
         return None;
     }
@@ -281,7 +292,11 @@ fn date(text: &str) -> Option<i128> {
     let year = numbers.next()?.ok()?;
     let month = numbers.next().unwrap_or(Ok(1)).ok()?;
     let day = numbers.next().unwrap_or(Ok(1)).ok()?;
-    if numbers.next().is_some() || !(0..=9_999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if numbers.next().is_some()
+        || !(0..=9_999).contains(&year)
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+    {
         return None;
     }
     // Days since 1970-01-01 in the proleptic Gregorian calendar, counted in eras of 400 years from March on.
@@ -409,9 +424,13 @@ mod tests {
 
     #[test]
     fn values_that_can_never_be_compared_are_refused() {
-        for (operator, value) in
-            [("NumericEquals", "x"), ("DateEquals", "2020-13-01"), ("IpAddress", "10.0.0.0/33"), ("Bool", "yes"), ("Sounds", "x")]
-        {
+        for (operator, value) in [
+            ("NumericEquals", "x"),
+            ("DateEquals", "2020-13-01"),
+            ("IpAddress", "10.0.0.0/33"),
+            ("Bool", "yes"),
+            ("Sounds", "x"),
+        ] {
             assert!(Condition::new(operator, "key", &[value.to_owned()], Variables::Filled).is_err(), "{operator}");
         }
     }

@@ -152,7 +152,9 @@ impl Policy {
             }
         }
         let statements = match map.get("Statement") {
-            Some(Value::Array(list)) => list.iter().map(|one| statement(one, kind, variables)).collect::<Result<_, _>>()?,
+            Some(Value::Array(list)) => {
+                list.iter().map(|one| statement(one, kind, variables)).collect::<Result<_, _>>()?
+            }
             Some(one) => vec![statement(one, kind, variables)?],
             None => return wrong("the policy has no `Statement`"),
         };
@@ -202,7 +204,7 @@ impl Policy {
     pub fn check_resources(&self, belongs: impl Fn(&str) -> bool) -> Result<(), PolicyError> {
         let context = super::Context::default();
         for statement in &self.statements {
-            let (Some(Listed::These(list)) | Some(Listed::AllBut(list))) = &statement.resources else {
+            let Some(Listed::These(list) | Listed::AllBut(list)) = &statement.resources else {
                 return wrong("each statement of a bucket's policy names a resource");
             };
             for resource in list {
@@ -243,7 +245,15 @@ fn statement(value: &Value, kind: Kind, variables: Variables) -> Result<Statemen
     let Value::Object(map) = value else { return wrong("a statement is a JSON object") };
     for name in map.keys() {
         let known = [
-            "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition",
+            "Sid",
+            "Effect",
+            "Principal",
+            "NotPrincipal",
+            "Action",
+            "NotAction",
+            "Resource",
+            "NotResource",
+            "Condition",
         ];
         if !known.contains(&name.as_str()) {
             return wrong(format!("`{name}` does not belong into a statement"));

@@ -124,6 +124,7 @@ pub enum Verdict {
 }
 
 /// A bucket's or an account's block of public access.
+#[expect(clippy::struct_excessive_bools, reason = "S3's own four switches, each on or off for itself")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct PublicAccessBlock {

@@ -14,7 +14,10 @@ enum Piece {
     /// `*`: any characters.
     Any,
     /// `${name}` or `${name, 'default'}`.
-    Variable { name: String, default: Option<String> },
+    Variable {
+        name: String,
+        default: Option<String>,
+    },
 }
 
 /// Whether the letters' case matters.
@@ -98,7 +101,9 @@ fn variable(inside: &str) -> Piece {
         "$" => Piece::Char('$'),
         _name => {
             let (name, default) = match inside.split_once(',') {
-                Some((name, default)) => (name, default.trim().strip_prefix('\'').and_then(|text| text.strip_suffix('\''))),
+                Some((name, default)) => {
+                    (name, default.trim().strip_prefix('\'').and_then(|text| text.strip_suffix('\'')))
+                }
                 None => (inside, None),
             };
             Piece::Variable { name: name.trim().to_owned(), default: default.map(ToOwned::to_owned) }
@@ -154,9 +159,6 @@ impl Filled {
 
     /// The six parts of an ARN, the last with all the colons that are left.
     pub(super) fn arn_parts(&self) -> Vec<Self> {
-        self.0
-            .splitn(6, |piece| *piece == Piece::Char(':'))
-            .map(|pieces| Self(pieces.to_vec()))
-            .collect()
+        self.0.splitn(6, |piece| *piece == Piece::Char(':')).map(|pieces| Self(pieces.to_vec())).collect()
     }
 }

@@ -43,7 +43,8 @@ fn the_guides_cases() {
         r#"{"Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::b/*"}]}"#,
         Kind::Resource,
     );
-    let (member, root, stranger) = (user("1", "ann", Rank::Member), user("1", "root", Rank::Root), user("2", "bob", Rank::Root));
+    let (member, root, stranger) =
+        (user("1", "ann", Rank::Member), user("1", "root", Rank::Root), user("2", "bob", Rank::Root));
     let get = |caller: &Caller, rules: &Rules<'_>| ask(caller, rules, "s3:GetObject", "arn:aws:s3:::b/k");
     assert_eq!(get(&root, &NO_RULES), Decision::Allow);
     assert_eq!(get(&member, &NO_RULES), Decision::Implicit);
@@ -59,8 +60,20 @@ fn the_guides_cases() {
     assert_eq!(get(&member, &Rules { bucket: Some(&public), block, ..NO_RULES }), Decision::Allow);
     assert_eq!(get(&Caller::Anonymous, &Rules { granted: true, ..NO_RULES }), Decision::Allow);
     // A session may do no more than its policies allow.
-    assert_eq!(get(&member, &Rules { identity: std::slice::from_ref(&allow), session: &[policy(
-        r#"{"Statement":{"Effect":"Allow","Action":"s3:PutObject","Resource":"*"}}"#, Kind::Identity)], ..NO_RULES }), Decision::Implicit);
+    assert_eq!(
+        get(
+            &member,
+            &Rules {
+                identity: std::slice::from_ref(&allow),
+                session: &[policy(
+                    r#"{"Statement":{"Effect":"Allow","Action":"s3:PutObject","Resource":"*"}}"#,
+                    Kind::Identity
+                )],
+                ..NO_RULES
+            }
+        ),
+        Decision::Implicit
+    );
 }
 
 #[test]
@@ -121,7 +134,7 @@ fn a_policy_is_public_unless_a_condition_pins_it() {
     assert_eq!(reach(r#","Condition":{"StringEquals":{"s3:prefix":"x"}}"#), Reach::Public);
 }
 
-/// A seeded stream: SplitMix64.
+/// A seeded stream, `SplitMix64`.
 struct Dice(u64);
 
 impl Dice {
@@ -188,7 +201,8 @@ impl Plain {
             action: *dice.pick(&["s3:*", "s3:Get*", "S3:getobject", "s3:PutObject", "*"]),
             not_resource: coin(dice),
             resource: *dice.pick(&["*", "arn:aws:s3:::b/*", "arn:aws:s3:::b/k", "arn:aws:s3:::c/*"]),
-            condition: coin(dice).then(|| *dice.pick(&[("StringEquals", "x"), ("StringNotEquals", "x"), ("StringEqualsIfExists", "x")])),
+            condition: coin(dice)
+                .then(|| *dice.pick(&[("StringEquals", "x"), ("StringNotEquals", "x"), ("StringEqualsIfExists", "x")])),
         }
     }
 
@@ -199,8 +213,9 @@ impl Plain {
             (Kind::Resource, "*") => format!(r#""{}Principal":"*","#, not(self.not_principal)),
             (Kind::Resource, name) => format!(r#""{}Principal":{{"AWS":["{name}"]}},"#, not(self.not_principal)),
         };
-        let condition =
-            self.condition.map_or(String::new(), |(operator, value)| format!(r#","Condition":{{"{operator}":{{"k":"{value}"}}}}"#));
+        let condition = self
+            .condition
+            .map_or(String::new(), |(operator, value)| format!(r#","Condition":{{"{operator}":{{"k":"{value}"}}}}"#));
         format!(
             r#"{{"Effect":"{}",{principal}"{}Action":"{}","{}Resource":"{}"{condition}}}"#,
             if self.deny { "Deny" } else { "Allow" },
@@ -296,7 +311,11 @@ fn random_policies_decide_as_the_reference() {
             let ours = granted || said[1] == Verdict::Allow;
             let same = matches!(caller, Caller::User(user) if user.account == "1");
             let anonymous_needs = !matches!(caller, Caller::Anonymous) || ours;
-            if (if same { theirs || ours } else { theirs && ours }) && anonymous_needs { Decision::Allow } else { Decision::Implicit }
+            if (if same { theirs || ours } else { theirs && ours }) && anonymous_needs {
+                Decision::Allow
+            } else {
+                Decision::Implicit
+            }
         };
         // Nobody's identity policies count for the anonymous caller.
         let identity_policies = match caller {
@@ -345,7 +364,12 @@ fn broken_documents_never_panic() {
                 read += 1;
                 policy.reach();
                 let context = Context::default();
-                policy.verdict(&Request { caller: &Caller::Anonymous, action: "s3:GetObject", resource: "x", context: &context });
+                policy.verdict(&Request {
+                    caller: &Caller::Anonymous,
+                    action: "s3:GetObject",
+                    resource: "x",
+                    context: &context,
+                });
             }
             Err(_error) => refused += 1,
         }

@@ -219,11 +219,6 @@ impl ObjectInfo {
         if self.extents.is_empty() { self.size } else { self.extents.iter().map(|extent| extent.stored).sum() }
     }
 
-    /// The length of each part; of an object that was uploaded whole, its own.
-    pub(crate) fn part_lengths(&self) -> Vec<u64> {
-        if self.extents.is_empty() { vec![self.size] } else { self.extents.iter().map(|extent| extent.len).collect() }
-    }
-
     /// The number of parts, if it was uploaded in parts.
     pub fn part_count(&self) -> Option<usize> {
         self.etag.contains('-').then_some(self.extents.len())

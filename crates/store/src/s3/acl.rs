@@ -63,7 +63,11 @@ fn canned(name: &str, owner: &str, bucket_owner: &str) -> Result<Acl, Fault> {
             acl.grants.push(grant(Grantee::LogDelivery, Permission::Write));
             acl.grants.push(grant(Grantee::LogDelivery, Permission::ReadAcp));
         }
-        _other => return Err(Fault::argument("the canned access list is unknown").with("ArgumentName", "x-amz-acl").with("ArgumentValue", name)),
+        _other => {
+            return Err(Fault::argument("the canned access list is unknown")
+                .with("ArgumentName", "x-amz-acl")
+                .with("ArgumentValue", name));
+        }
     }
     acl.grants.dedup();
     Ok(acl)
@@ -89,7 +93,10 @@ fn account(accounts: &Accounts, id: &str) -> Result<Grantee, Fault> {
 fn email(accounts: &Accounts, address: &str) -> Result<Grantee, Fault> {
     let user = accounts.by_email(address);
     user.map(|user| Grantee::Account(user.account.clone())).ok_or_else(|| {
-        Fault::new("UnresolvableGrantByEmailAddress", "The email address you provided does not match any account on record.")
+        Fault::new(
+            "UnresolvableGrantByEmailAddress",
+            "The email address you provided does not match any account on record.",
+        )
     })
 }
 
@@ -104,7 +111,8 @@ fn headers(call: &Call, accounts: &Accounts, owner: &str, bucket_owner: &str) ->
     for (header, permission) in GRANT_HEADERS {
         let Some(value) = call.header(header) else { continue };
         for one in value.split(',').map(str::trim).filter(|one| !one.is_empty()) {
-            let (kind, who) = one.split_once('=').ok_or_else(|| Fault::argument("a grant's header is written kind=\"value\""))?;
+            let (kind, who) =
+                one.split_once('=').ok_or_else(|| Fault::argument("a grant's header is written kind=\"value\""))?;
             let who = who.trim().trim_matches('"');
             let grantee = match kind.trim().to_ascii_lowercase().as_str() {
                 "id" => account(accounts, who)?,
@@ -134,7 +142,8 @@ fn from_xml(accounts: &Accounts, body: &[u8], owner: &str) -> Result<Acl, Fault>
     if said.get("ID").is_some_and(|id| id != owner) {
         return Err(Fault::denied());
     }
-    let list = root.child("AccessControlList").ok_or_else(|| Fault::malformed("the list has no `AccessControlList`"))?;
+    let list =
+        root.child("AccessControlList").ok_or_else(|| Fault::malformed("the list has no `AccessControlList`"))?;
     let mut acl = Acl::default();
     for node in list.all("Grant") {
         let who = node.child("Grantee").ok_or_else(|| Fault::malformed("a grant has no grantee"))?;
@@ -178,10 +187,13 @@ fn show(job: &Job, acl: &Acl, owner: &str) -> Answer {
                             });
                         }
                         (Grantee::AllUsers | Grantee::AuthenticatedUsers | Grantee::LogDelivery, uri) => {
-                            xml.attributed("Grantee", &format!("{XSI} xsi:type=\"Group\""), |xml| xml.maybe("URI", uri));
+                            xml.attributed("Grantee", &format!("{XSI} xsi:type=\"Group\""), |xml| {
+                                xml.maybe("URI", uri)
+                            });
                         }
                     }
-                    let name = PERMISSIONS.iter().find(|(_name, known)| known == permission).map(|(name, _known)| *name);
+                    let name =
+                        PERMISSIONS.iter().find(|(_name, known)| known == permission).map(|(name, _known)| *name);
                     xml.maybe("Permission", name);
                 });
             }
@@ -193,7 +205,8 @@ fn show(job: &Job, acl: &Acl, owner: &str) -> Answer {
 /// Refuses lists where they do not count or may not be public.
 pub(super) fn check(bucket: &Bucket, acl: &Acl) -> Result<(), Fault> {
     if bucket.ownership == Ownership::Enforced {
-        let harmless = acl.grants.iter().all(|grant| matches!(&grant.grantee, Grantee::Account(id) if *id == bucket.owner));
+        let harmless =
+            acl.grants.iter().all(|grant| matches!(&grant.grantee, Grantee::Account(id) if *id == bucket.owner));
         if !harmless {
             return Err(Fault::new("AccessControlListNotSupported", "The bucket does not allow ACLs"));
         }
@@ -207,7 +220,8 @@ pub(super) fn check(bucket: &Bucket, acl: &Acl) -> Result<(), Fault> {
 /// The owner and the stored list of an object that is written.
 pub(super) fn of_new_object(job: &Job) -> Result<(Option<String>, Option<Vec<u8>>), Fault> {
     let bucket = job.bucket()?;
-    let writer = job.visitor.account().unwrap_or("anonymous").to_owned();
+    // Nobody in particular cannot own anything.
+    let writer = job.visitor.account().unwrap_or(&bucket.owner).to_owned();
     let gives = job.call.header("x-amz-acl") == Some("bucket-owner-full-control");
     let owner = match bucket.ownership {
         Ownership::Enforced => bucket.owner.clone(),
@@ -245,7 +259,8 @@ fn asked(job: &Job, body: &[u8], owner: &str) -> Result<Acl, Fault> {
     match from_headers(job, owner, &bucket.owner)? {
         Some(acl) => Ok(acl),
         None if body.is_empty() => {
-            Err(Fault::new("MissingSecurityHeader", "Your request was missing a required header").with("MissingHeaderName", "x-amz-acl"))
+            Err(Fault::new("MissingSecurityHeader", "Your request was missing a required header")
+                .with("MissingHeaderName", "x-amz-acl"))
         }
         None => from_xml(&job.front.accounts, body, owner),
     }
@@ -278,7 +293,8 @@ pub(super) async fn put_object(job: &mut Job) -> Answer {
     }
     check(bucket, &acl)?;
     let change = Annotation::Acl(Some(written(&acl)?));
-    let info = job.store().annotate(&bucket.info.name, job.call.key()?, job.version()?, change, Condition::Always).await?;
+    let info =
+        job.store().annotate(&bucket.info.name, job.call.key()?, job.version()?, change, Condition::Always).await?;
     let mut response = Reply::ok().empty();
     version_header(&mut response, &info);
     Ok(response)

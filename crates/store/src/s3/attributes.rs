@@ -37,9 +37,15 @@ pub(super) fn get(job: &Job) -> Answer {
         return Err(Fault::argument("Invalid attribute name specified."));
     }
     let wants = |name: &str| wanted.iter().any(|one| one == name);
-    let number = |name: &str| job.call.header(name).map(|text| text.parse::<u32>().map_err(|_error| Fault::argument(format!("{name} is no number")))).transpose();
+    let number = |name: &str| {
+        job.call
+            .header(name)
+            .map(|text| text.parse::<u32>().map_err(|_error| Fault::argument(format!("{name} is no number"))))
+            .transpose()
+    };
     let marker = number("x-amz-part-number-marker")?.unwrap_or(0);
-    let most = number("x-amz-max-parts")?.map_or(PARTS_MAX, |most| usize::try_from(most).unwrap_or(PARTS_MAX).min(PARTS_MAX));
+    let most =
+        number("x-amz-max-parts")?.map_or(PARTS_MAX, |most| usize::try_from(most).unwrap_or(PARTS_MAX).min(PARTS_MAX));
     let document = Xml::answer("GetObjectAttributesResponse", |xml| {
         if wants("ETag") {
             xml.leaf("ETag", &info.etag);

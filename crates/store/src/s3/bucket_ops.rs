@@ -1,14 +1,12 @@
 //! Operations on buckets themselves.
 
-use dh_policy::access::{Decision, Permission};
 use http::StatusCode;
 
 use super::acl;
 use super::bucket::{Bucket, Ownership, document};
 use super::fault::Fault;
-use super::job::{Access, Job};
+use super::job::Job;
 use super::reply::{Answer, Reply, iso};
-use super::route::Grantable;
 use super::visitor::HOUSE;
 use super::xml::{Node, Xml};
 use crate::{BucketStart, Error, Locking, Versioning};
@@ -26,7 +24,8 @@ pub(super) fn owner_element(job: &Job, xml: &mut Xml, name: &str, id: &str) {
 
 pub(super) async fn list(job: &mut Job) -> Answer {
     let call = &job.call;
-    let account = job.visitor.account().unwrap_or_default().to_owned();
+    // Nobody in particular owns nothing, which is what nobody sees.
+    let account = job.visitor.account().unwrap_or("anonymous").to_owned();
     let prefix = call.ask("prefix").unwrap_or_default();
     let after = call.ask("continuation-token").unwrap_or_default();
     let most: Option<usize> = call.ask_number("max-buckets")?;
@@ -77,10 +76,16 @@ pub(super) async fn create(job: &mut Job) -> Answer {
         Some(name) => Some(Ownership::parse(name).ok_or_else(|| Fault::argument("x-amz-object-ownership is unknown"))?),
     };
     let asked = acl::from_headers(job, &account, &account)?;
-    if ownership == Some(Ownership::Enforced) && asked.as_ref().is_some_and(|asked| *asked != dh_policy::access::Acl::private(&account)) {
-        return Err(Fault::new("InvalidBucketAclWithObjectOwnership", "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"));
+    if ownership == Some(Ownership::Enforced)
+        && asked.as_ref().is_some_and(|asked| *asked != dh_policy::access::Acl::private(&account))
+    {
+        return Err(Fault::new(
+            "InvalidBucketAclWithObjectOwnership",
+            "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
+        ));
     }
-    let lock = job.call.header("x-amz-bucket-object-lock-enabled").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let lock =
+        job.call.header("x-amz-bucket-object-lock-enabled").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let start = BucketStart {
         owner: Some(account.clone()),
         object_lock: if lock { Locking::On } else { Locking::Off },
@@ -93,7 +98,13 @@ pub(super) async fn create(job: &mut Job) -> Answer {
             if there.owner != account {
                 return Err(Fault::new("BucketAlreadyExists", "The requested bucket name is not available. The bucket namespace is shared by all users of the system.").with("BucketName", name));
             }
-            return Err(Fault::new("BucketAlreadyOwnedByYou", "Your previous request to create the named bucket succeeded and you already own it.").with("BucketName", name));
+            // Making the same bucket again succeeds, as it always did in the first region; another list is another bucket.
+            let same = asked.unwrap_or_else(|| dh_policy::access::Acl::private(&account)) == there.acl;
+            if !same {
+                return Err(Fault::new("BucketAlreadyExists", "The bucket exists with another access list.")
+                    .with("BucketName", name));
+            }
+            return Ok(Reply::ok().with("location", format!("/{name}")).empty());
         }
         Err(error) => return Err(error.into()),
     }
@@ -155,20 +166,11 @@ pub(super) async fn set_versioning(job: &mut Job) -> Answer {
     }
     let info = &job.bucket()?.info;
     if versioning == Versioning::Suspended && info.object_lock == Locking::On {
-        return Err(Fault::new("InvalidBucketState", "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."));
+        return Err(Fault::new(
+            "InvalidBucketState",
+            "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
+        ));
     }
     job.store().set_versioning(&info.name, versioning).await?;
     Ok(Reply::new(StatusCode::OK).empty())
-}
-
-/// Whether the visitor may read the bucket's list of objects.
-pub(super) fn may_list(job: &Job) -> bool {
-    let access = Access {
-        action: "s3:ListBucket",
-        grantable: Grantable::Bucket(Permission::Read),
-        bucket: job.bucket.as_ref(),
-        key: None,
-        object: None,
-    };
-    job.decide(access, &job.context(None)) == Decision::Allow
 }

@@ -108,6 +108,8 @@ impl Call {
                 (bucket.to_owned(), key.to_owned())
             }
         };
+        // An account before a colon, as some clients write it; the empty one is everybody's.
+        let bucket = bucket.strip_prefix(':').map_or_else(|| bucket.clone(), ToOwned::to_owned);
         let raw = parts.uri.query().unwrap_or_default();
         if raw.len() > QUERY_BYTES_MAX {
             return Err(wrong());
@@ -176,7 +178,8 @@ impl Call {
         for name in self.headers.keys() {
             if let Some(rest) = name.as_str().strip_prefix(prefix) {
                 let values = self.headers.get_all(name).iter();
-                let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned()).collect();
+                let values: Vec<_> =
+                    values.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned()).collect();
                 found.push((rest.to_owned(), values.join(",")));
             }
         }

@@ -70,7 +70,8 @@ fn outcome(call: &Call, info: &ObjectInfo, names: &Names) -> Outcome {
 }
 
 fn failed(condition: &'static str) -> Fault {
-    Fault::new("PreconditionFailed", "At least one of the pre-conditions you specified did not hold").with("Condition", condition)
+    Fault::new("PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+        .with("Condition", condition)
 }
 
 /// Whether an object may be read.
@@ -107,7 +108,9 @@ pub(super) fn of_write(call: &Call) -> Result<Condition, Fault> {
         all.push(Condition::IfModifiedAt(parse_time(text).ok_or_else(wrong)?));
     }
     if let Some(text) = call.header("x-amz-if-match-size") {
-        all.push(Condition::IfSize(text.parse().map_err(|_error| Fault::argument("x-amz-if-match-size is no number"))?));
+        all.push(Condition::IfSize(
+            text.parse().map_err(|_error| Fault::argument("x-amz-if-match-size is no number"))?,
+        ));
     }
     Ok(together(all))
 }

@@ -31,7 +31,10 @@ pub(super) struct Source {
 impl Source {
     /// From the value of `x-amz-copy-source`.
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
-        let wrong = || Fault::argument("Copy Source must mention the source bucket and key: sourcebucket/sourcekey").with("ArgumentName", "x-amz-copy-source");
+        let wrong = || {
+            Fault::argument("Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
+                .with("ArgumentName", "x-amz-copy-source")
+        };
         let (path, version) = match text.rsplit_once("?versionId=") {
             Some((path, version)) => {
                 let id = VersionId::parse(version).ok_or_else(|| Fault::argument("Invalid version id specified"))?;
@@ -68,7 +71,12 @@ pub(super) async fn open(job: &Job, source: &Source) -> Result<ObjectReader, Fau
         (Ok(_), Decision::Implicit | Decision::Explicit) => return Err(Fault::denied()),
         (Err(error), Decision::Allow) => return Err(error.into()),
         (Err(error), Decision::Implicit | Decision::Explicit) => {
-            let list = Access { action: "s3:ListBucket", grantable: Grantable::Bucket(Permission::Read), key: None, ..access_of(&bucket) };
+            let list = Access {
+                action: "s3:ListBucket",
+                grantable: Grantable::Bucket(Permission::Read),
+                key: None,
+                ..access_of(&bucket)
+            };
             return Err(if job.decide(list, &context) == Decision::Allow { error.into() } else { Fault::denied() });
         }
     };
@@ -102,7 +110,8 @@ fn replaces(job: &Job, header: &str) -> Result<bool, Fault> {
 
 pub(super) async fn copy(job: &mut Job) -> Answer {
     let source = Source::parse(job.call.header("x-amz-copy-source").unwrap_or_default())?;
-    let (replaces_meta, replaces_tags) = (replaces(job, "x-amz-metadata-directive")?, replaces(job, "x-amz-tagging-directive")?);
+    let (replaces_meta, replaces_tags) =
+        (replaces(job, "x-amz-metadata-directive")?, replaces(job, "x-amz-tagging-directive")?);
     let wish = sse::wish(&job.call, job.bucket()?)?;
     let same = source.bucket == job.call.bucket()? && source.key == job.call.key()?;
     let class = put::storage_class(&job.call)?;
@@ -112,13 +121,17 @@ pub(super) async fn copy(job: &mut Job) -> Answer {
         || sse::is_named(&job.call)
         || job.call.header("x-amz-website-redirect-location").is_some();
     if same && !changes {
-        return Err(Fault::request("This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."));
+        return Err(Fault::request(
+            "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
+        ));
     }
     let reader = open(job, &source).await?;
     let from = reader.info().clone();
     let limit = dh_core::limits::OBJECT_PUT_BYTES_MAX;
     if from.size > limit {
-        return Err(Fault::request("The specified copy source is larger than the maximum allowable size for a copy source: 5368709120"));
+        return Err(Fault::request(
+            "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120",
+        ));
     }
     let (owner, acl) = acl::of_new_object(job)?;
     let mut meta = crate::ObjectMeta {

@@ -26,7 +26,10 @@ pub(super) fn check(root: &Node) -> Result<(), Fault> {
         }
         for method in rule.all("AllowedMethod") {
             if !["GET", "PUT", "HEAD", "POST", "DELETE"].contains(&method.text.trim()) {
-                return Err(Fault::request(format!("Found unsupported HTTP method in CORS config. Unsupported method is {}", method.text)));
+                return Err(Fault::request(format!(
+                    "Found unsupported HTTP method in CORS config. Unsupported method is {}",
+                    method.text
+                )));
             }
         }
         for name in ["AllowedOrigin", "AllowedHeader"] {
@@ -44,9 +47,7 @@ pub(super) fn check(root: &Node) -> Result<(), Fault> {
 fn star(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
-        Some((start, end)) => {
-            text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
-        }
+        Some((start, end)) => text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end),
     }
 }
 
@@ -89,12 +90,12 @@ async fn configuration(store: &Store, bucket: &str) -> Result<Option<Node>, Faul
 
 /// Answers the question that a browser asks before the request itself.
 pub(super) async fn preflight(store: &Store, call: &Call) -> Answer {
-    let origin = call.header("origin").ok_or_else(|| {
-        Fault::new("BadRequest", "Insufficient information. Origin request header needed.")
-    })?;
-    let method = call.header("access-control-request-method").ok_or_else(|| {
-        Fault::new("BadRequest", "Invalid Access-Control-Request-Method: null")
-    })?;
+    let origin = call
+        .header("origin")
+        .ok_or_else(|| Fault::new("BadRequest", "Insufficient information. Origin request header needed."))?;
+    let method = call
+        .header("access-control-request-method")
+        .ok_or_else(|| Fault::new("BadRequest", "Invalid Access-Control-Request-Method: null"))?;
     let asked: Vec<String> = call
         .header("access-control-request-headers")
         .unwrap_or_default()

@@ -17,7 +17,8 @@ const KEYS_MAX: usize = 1_000;
 
 /// Whether the visitor wants and may pass over governance.
 fn governance(job: &Job, key: &str) -> Governance {
-    let wants = job.call.header("x-amz-bypass-governance-retention").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let wants =
+        job.call.header("x-amz-bypass-governance-retention").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     if wants && allowed(job, "s3:BypassGovernanceRetention", Grantable::Never, key) {
         Governance::Bypassed
     } else {
@@ -68,7 +69,8 @@ struct Wanted {
 fn wanted(root: &Node) -> Result<Vec<Wanted>, Fault> {
     let mut all = Vec::new();
     for node in root.all("Object") {
-        let key = node.child("Key").map(|key| key.text.clone()).ok_or_else(|| Fault::malformed("an object has no key"))?;
+        let key =
+            node.child("Key").map(|key| key.text.clone()).ok_or_else(|| Fault::malformed("an object has no key"))?;
         let mut conditions = Vec::new();
         if let Some(etag) = node.get("ETag") {
             let etag = plain_tag(etag);
@@ -101,7 +103,9 @@ async fn delete(job: &Job, bucket: &Bucket, wanted: Wanted) -> Outcome {
     let parsed = match version.as_deref().map(VersionId::parse) {
         None => Version::Latest,
         Some(Some(id)) => Version::Id(id),
-        Some(None) => return failed(Fault::new("NoSuchVersion", "The specified version does not exist."), key, version),
+        Some(None) => {
+            return failed(Fault::new("NoSuchVersion", "The specified version does not exist."), key, version);
+        }
     };
     let action = if parsed == Version::Latest { "s3:DeleteObject" } else { "s3:DeleteObjectVersion" };
     if !allowed(job, action, Grantable::Bucket(Permission::Write), &key) {

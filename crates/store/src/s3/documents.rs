@@ -15,56 +15,76 @@ use crate::{Locking, Versioning};
 
 /// A kind of document that is XML in and the same XML out.
 struct Form {
+    /// The operations that get, put and delete it.
+    operations: &'static [Op],
     name: &'static str,
     root: &'static str,
     /// The refusal when there is none; `None` to answer with an empty document.
     missing: Option<(&'static str, &'static str)>,
 }
 
-fn form(op: Op) -> Result<Form, Fault> {
-    let (name, root, missing) = match op {
-        Op::GetBucketCors | Op::PutBucketCors | Op::DeleteBucketCors => {
-            (document::CORS, "CORSConfiguration", Some(("NoSuchCORSConfiguration", "The CORS configuration does not exist")))
-        }
-        Op::GetBucketLifecycle | Op::PutBucketLifecycle | Op::DeleteBucketLifecycle => (
-            document::LIFECYCLE,
-            "LifecycleConfiguration",
-            Some(("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")),
-        ),
-        Op::GetBucketEncryption | Op::PutBucketEncryption | Op::DeleteBucketEncryption => (
-            document::ENCRYPTION,
-            "ServerSideEncryptionConfiguration",
-            Some((
-                "ServerSideEncryptionConfigurationNotFoundError",
-                "The server side encryption configuration was not found",
-            )),
-        ),
-        Op::GetBucketTagging | Op::PutBucketTagging | Op::DeleteBucketTagging => {
-            (document::TAGGING, "Tagging", Some(("NoSuchTagSet", "The TagSet does not exist")))
-        }
-        Op::GetObjectLockConfiguration | Op::PutObjectLockConfiguration => (
-            document::LOCK,
-            "ObjectLockConfiguration",
-            Some(("ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket")),
-        ),
-        Op::GetBucketNotification | Op::PutBucketNotification => {
-            (document::NOTIFICATION, "NotificationConfiguration", None)
-        }
-        Op::GetBucketWebsite | Op::PutBucketWebsite | Op::DeleteBucketWebsite => (
-            document::WEBSITE,
-            "WebsiteConfiguration",
-            Some(("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration")),
-        ),
-        _other => return Err(Fault::unknown_operation()),
-    };
-    Ok(Form { name, root, missing })
+const FORMS: &[Form] = &[
+    Form {
+        operations: &[Op::GetBucketCors, Op::PutBucketCors, Op::DeleteBucketCors],
+        name: document::CORS,
+        root: "CORSConfiguration",
+        missing: Some(("NoSuchCORSConfiguration", "The CORS configuration does not exist")),
+    },
+    Form {
+        operations: &[Op::GetBucketLifecycle, Op::PutBucketLifecycle, Op::DeleteBucketLifecycle],
+        name: document::LIFECYCLE,
+        root: "LifecycleConfiguration",
+        missing: Some(("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")),
+    },
+    Form {
+        operations: &[Op::GetBucketEncryption, Op::PutBucketEncryption, Op::DeleteBucketEncryption],
+        name: document::ENCRYPTION,
+        root: "ServerSideEncryptionConfiguration",
+        missing: Some((
+            "ServerSideEncryptionConfigurationNotFoundError",
+            "The server side encryption configuration was not found",
+        )),
+    },
+    Form {
+        operations: &[Op::GetBucketTagging, Op::PutBucketTagging, Op::DeleteBucketTagging],
+        name: document::TAGGING,
+        root: "Tagging",
+        missing: Some(("NoSuchTagSet", "The TagSet does not exist")),
+    },
+    Form {
+        operations: &[Op::GetObjectLockConfiguration, Op::PutObjectLockConfiguration],
+        name: document::LOCK,
+        root: "ObjectLockConfiguration",
+        missing: Some((
+            "ObjectLockConfigurationNotFoundError",
+            "Object Lock configuration does not exist for this bucket",
+        )),
+    },
+    Form {
+        operations: &[Op::GetBucketNotification, Op::PutBucketNotification],
+        name: document::NOTIFICATION,
+        root: "NotificationConfiguration",
+        missing: None,
+    },
+    Form {
+        operations: &[Op::GetBucketWebsite, Op::PutBucketWebsite, Op::DeleteBucketWebsite],
+        name: document::WEBSITE,
+        root: "WebsiteConfiguration",
+        missing: Some(("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration")),
+    },
+];
+
+fn form(op: Op) -> Result<&'static Form, Fault> {
+    FORMS.iter().find(|form| form.operations.contains(&op)).ok_or_else(Fault::unknown_operation)
 }
 
 pub(super) fn get(job: &Job) -> Answer {
     let form = form(job.op)?;
     let bucket = job.bucket()?;
     match (bucket.document(form.name), form.missing) {
-        (Some(bytes), _) => Ok(Reply::ok().with("content-type", "application/xml").body(super::reply::full(bytes.to_vec()))),
+        (Some(bytes), _) => {
+            Ok(Reply::ok().with("content-type", "application/xml").body(super::reply::full(bytes.to_vec())))
+        }
         (None, _) if job.op == Op::GetObjectLockConfiguration && bucket.info.object_lock == Locking::On => {
             let document = Xml::answer(form.root, |xml| xml.leaf("ObjectLockEnabled", "Enabled"));
             Ok(Reply::ok().xml(document))
@@ -80,21 +100,22 @@ pub(super) async fn put(job: &mut Job) -> Answer {
     check_md5(job, &body)?;
     let mut root = Node::root(&body, form.root)?;
     let bucket = job.bucket()?;
-    match job.op {
-        Op::PutBucketCors => cors::check(&root)?,
-        Op::PutBucketLifecycle => lifecycle::check(&mut root)?,
-        Op::PutBucketEncryption => super::sse::check_configuration(&root)?,
-        Op::PutBucketTagging => {
-            check_tags(&tags(&root)?, 50)?;
-        }
-        Op::PutObjectLockConfiguration => {
+    match form.name {
+        document::CORS => cors::check(&root)?,
+        document::LIFECYCLE => lifecycle::check(&mut root)?,
+        document::ENCRYPTION => super::sse::check_configuration(&root)?,
+        document::TAGGING => check_tags(&tags(&root)?, 50)?,
+        document::LOCK => {
             check_lock(&root)?;
             if bucket.info.versioning != Versioning::Enabled {
-                return Err(Fault::new("InvalidBucketState", "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration"));
+                return Err(Fault::new(
+                    "InvalidBucketState",
+                    "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration",
+                ));
             }
             job.store().set_object_lock(&bucket.info.name, Locking::On).await?;
         }
-        _other => {}
+        _kept => {}
     }
     let mut text = Xml::document();
     text.attributed(form.root, &format!("xmlns=\"{S3}\""), |xml| {
@@ -136,7 +157,8 @@ fn check_lock(root: &Node) -> Result<(), Fault> {
         return Err(Fault::malformed("`ObjectLockEnabled` is Enabled"));
     }
     let Some(rule) = root.child("Rule") else { return Ok(()) };
-    let retention = rule.child("DefaultRetention").ok_or_else(|| Fault::malformed("a rule has a `DefaultRetention`"))?;
+    let retention =
+        rule.child("DefaultRetention").ok_or_else(|| Fault::malformed("a rule has a `DefaultRetention`"))?;
     if !matches!(retention.get("Mode"), Some("GOVERNANCE" | "COMPLIANCE")) {
         return Err(Fault::malformed("`Mode` is GOVERNANCE or COMPLIANCE"));
     }
@@ -156,8 +178,13 @@ fn check_lock(root: &Node) -> Result<(), Fault> {
 pub(super) fn get_policy(job: &Job) -> Answer {
     let bucket = job.bucket()?;
     match bucket.document(document::POLICY) {
-        Some(bytes) => Ok(Reply::ok().with("content-type", "application/json").body(super::reply::full(bytes.to_vec()))),
-        None => Err(Fault::new("NoSuchBucketPolicy", "The bucket policy does not exist").with("BucketName", &bucket.info.name)),
+        Some(bytes) => {
+            Ok(Reply::ok().with("content-type", "application/json").body(super::reply::full(bytes.to_vec())))
+        }
+        None => {
+            Err(Fault::new("NoSuchBucketPolicy", "The bucket policy does not exist")
+                .with("BucketName", &bucket.info.name))
+        }
     }
 }
 
@@ -201,7 +228,10 @@ pub(super) fn policy_status(job: &Job) -> Answer {
 pub(super) fn get_block(job: &Job) -> Answer {
     let bucket = job.bucket()?;
     if bucket.document(document::BLOCK).is_none() {
-        return Err(Fault::new("NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found"));
+        return Err(Fault::new(
+            "NoSuchPublicAccessBlockConfiguration",
+            "The public access block configuration was not found",
+        ));
     }
     let PublicAccessBlock { block_acls, ignore_acls, block_policy, restrict_buckets } = bucket.block;
     let document = Xml::answer("PublicAccessBlockConfiguration", |xml| {
@@ -223,7 +253,8 @@ pub(super) async fn put_block(job: &mut Job) -> Answer {
         block_policy: on("BlockPublicPolicy"),
         restrict_buckets: on("RestrictPublicBuckets"),
     };
-    let bytes = serde_json::to_vec(&block).map_err(|_error| Fault::new("InternalError", "the block cannot be written"))?;
+    let bytes =
+        serde_json::to_vec(&block).map_err(|_error| Fault::new("InternalError", "the block cannot be written"))?;
     job.store().put_document(&job.bucket()?.info.name, document::BLOCK, Some(bytes)).await?;
     Ok(Reply::ok().empty())
 }
@@ -252,13 +283,19 @@ pub(super) async fn put_ownership(job: &mut Job) -> Answer {
     if rules.next().is_some() {
         return Err(Fault::malformed("`OwnershipControls` has one rule"));
     }
-    let ownership = Ownership::parse(rule.need("ObjectOwnership")?).ok_or_else(|| Fault::malformed("the ownership is unknown"))?;
+    let ownership =
+        Ownership::parse(rule.need("ObjectOwnership")?).ok_or_else(|| Fault::malformed("the ownership is unknown"))?;
     let bucket = job.bucket()?;
-    let shared = bucket.acl.grants.iter().any(|grant| {
-        !matches!(&grant.grantee, dh_policy::access::Grantee::Account(id) if *id == bucket.owner)
-    });
+    let shared = bucket
+        .acl
+        .grants
+        .iter()
+        .any(|grant| !matches!(&grant.grantee, dh_policy::access::Grantee::Account(id) if *id == bucket.owner));
     if ownership == Ownership::Enforced && shared {
-        return Err(Fault::new("InvalidBucketAclWithObjectOwnership", "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"));
+        return Err(Fault::new(
+            "InvalidBucketAclWithObjectOwnership",
+            "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
+        ));
     }
     let bytes = ownership.name().as_bytes().to_vec();
     job.store().put_document(&bucket.info.name, document::OWNERSHIP, Some(bytes)).await?;

@@ -13,24 +13,26 @@ use super::route::Op;
 
 /// What an operation is called in events, if it is told.
 fn name(op: Op) -> Option<&'static str> {
-    match op {
-        Op::PutObject => Some("ObjectCreated:Put"),
-        Op::PostForm => Some("ObjectCreated:Post"),
-        Op::CopyObject => Some("ObjectCreated:Copy"),
-        Op::CompleteMultipartUpload => Some("ObjectCreated:CompleteMultipartUpload"),
-        Op::DeleteObject => Some("ObjectRemoved:Delete"),
-        Op::PutObjectTagging => Some("ObjectTagging:Put"),
-        Op::DeleteObjectTagging => Some("ObjectTagging:Delete"),
-        Op::PutObjectAcl => Some("ObjectAcl:Put"),
-        _other => None,
-    }
+    TOLD.iter().find(|(told, _name)| *told == op).map(|(_told, name)| *name)
 }
+
+const TOLD: &[(Op, &str)] = &[
+    (Op::PutObject, "ObjectCreated:Put"),
+    (Op::PostForm, "ObjectCreated:Post"),
+    (Op::CopyObject, "ObjectCreated:Copy"),
+    (Op::CompleteMultipartUpload, "ObjectCreated:CompleteMultipartUpload"),
+    (Op::DeleteObject, "ObjectRemoved:Delete"),
+    (Op::PutObjectTagging, "ObjectTagging:Put"),
+    (Op::DeleteObjectTagging, "ObjectTagging:Delete"),
+    (Op::PutObjectAcl, "ObjectAcl:Put"),
+];
 
 /// Hands the event of a request that succeeded to the listener, if there is one.
 pub(super) fn notify(job: &Job, response: &Response<Body>) {
     let Some(listener) = &job.front.options.events else { return };
     let (Some(name), Some(bucket), Some(key)) = (name(job.op), &job.call.bucket, &job.call.key) else { return };
-    let name = if response.headers().contains_key("x-amz-delete-marker") { "ObjectRemoved:DeleteMarkerCreated" } else { name };
+    let name =
+        if response.headers().contains_key("x-amz-delete-marker") { "ObjectRemoved:DeleteMarkerCreated" } else { name };
     let object = job.object.as_ref();
     let version = response.headers().get("x-amz-version-id").and_then(|value| value.to_str().ok());
     let event = json!({ "Records": [{

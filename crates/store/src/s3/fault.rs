@@ -188,12 +188,12 @@ impl From<Error> for Fault {
             tracing::error!(%error, "a request failed");
         }
         let fault = Self::new(code(&error), message);
-        match error {
-            Error::DeleteMarker { version, .. } => fault
-                .header("x-amz-delete-marker", "true")
-                .header("x-amz-version-id", version.to_string()),
-            Error::InvalidRange(size) => fault.header("content-range", format!("bytes */{size}")),
-            _other => fault,
+        if let Error::DeleteMarker { version, .. } = error {
+            return fault.header("x-amz-delete-marker", "true").header("x-amz-version-id", version.to_string());
         }
+        if let Error::InvalidRange(size) = error {
+            return fault.header("content-range", format!("bytes */{size}"));
+        }
+        fault
     }
 }

@@ -18,7 +18,7 @@ use super::intake::Expected;
 use super::job::{Access, Front, Job};
 use super::payload::{Payload, Wrapping};
 use super::put;
-use super::reply::{Answer, Reply, parse_time};
+use super::reply::{Answer, parse_time};
 use super::route::Op;
 use super::sign::{form_signature_v2, sign_v4, signing_key};
 use super::sse;
@@ -77,7 +77,10 @@ impl Reader {
                 return Ok(at);
             }
             if self.buffer.len() > FIELDS_BYTES_MAX {
-                return Err(Fault::new("MaxPostPreDataLengthExceeded", "Your POST request fields preceding the upload file were too large."));
+                return Err(Fault::new(
+                    "MaxPostPreDataLengthExceeded",
+                    "Your POST request fields preceding the upload file were too large.",
+                ));
             }
             let piece = self.payload.next().await?.ok_or_else(malformed)?;
             self.buffer.extend_from_slice(&piece);
@@ -125,7 +128,10 @@ impl Reader {
             let value = self.buffer.split_to(at);
             total += value.len() + name.len();
             if total > FIELDS_BYTES_MAX {
-                return Err(Fault::new("MaxPostPreDataLengthExceeded", "Your POST request fields preceding the upload file were too large."));
+                return Err(Fault::new(
+                    "MaxPostPreDataLengthExceeded",
+                    "Your POST request fields preceding the upload file were too large.",
+                ));
             }
             let value = String::from_utf8(value.to_vec()).map_err(|_error| malformed())?;
             let _boundary = self.buffer.split_to(end.len());
@@ -170,12 +176,14 @@ fn check_policy(policy: &[u8], fields: &Fields, bucket: &str, now_ms: u64) -> Re
     let wrong = |what: &str| Fault::new("InvalidPolicyDocument", format!("Invalid Policy: {what}"));
     let denied = |what: &str| Fault::new("AccessDenied", format!("Invalid according to Policy: {what}"));
     let value: Value = serde_json::from_slice(policy).map_err(|_error| wrong("Invalid JSON."))?;
-    let expiration = value.get("expiration").and_then(Value::as_str).ok_or_else(|| wrong("Policy missing expiration."))?;
+    let expiration =
+        value.get("expiration").and_then(Value::as_str).ok_or_else(|| wrong("Policy missing expiration."))?;
     let end = parse_time(expiration).ok_or_else(|| wrong("Invalid 'expiration' value"))?;
     if end < now_ms {
         return Err(denied("Policy expired."));
     }
-    let conditions = value.get("conditions").and_then(Value::as_array).ok_or_else(|| wrong("Policy missing conditions."))?;
+    let conditions =
+        value.get("conditions").and_then(Value::as_array).ok_or_else(|| wrong("Policy missing conditions."))?;
     if conditions.is_empty() {
         return Err(wrong("Policy missing conditions."));
     }
@@ -186,10 +194,13 @@ fn check_policy(policy: &[u8], fields: &Fields, bucket: &str, now_ms: u64) -> Re
         match condition {
             Value::Object(map) => {
                 if map.len() != 1 {
-                    return Err(wrong("Invalid Simple-Condition: Simple-Conditions must have exactly one property specified."));
+                    return Err(wrong(
+                        "Invalid Simple-Condition: Simple-Conditions must have exactly one property specified.",
+                    ));
                 }
                 for (name, want) in map {
-                    let want = want.as_str().ok_or_else(|| wrong("Invalid Simple-Condition: value must be a string"))?;
+                    let want =
+                        want.as_str().ok_or_else(|| wrong("Invalid Simple-Condition: value must be a string"))?;
                     let name = name.to_ascii_lowercase();
                     if have(&name) != Some(want) {
                         return Err(denied(&format!("Policy Condition failed: [\"eq\", \"${name}\", \"{want}\"]")));
@@ -205,8 +216,12 @@ fn check_policy(policy: &[u8], fields: &Fields, bucket: &str, now_ms: u64) -> Re
                         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
                     };
                     let (least, most) = (number(least), number(most));
-                    let (Some(least), Some(most)) = (least, most) else { return Err(wrong("content-length-range needs two numbers")) };
-                    let size = |value: i64| u64::try_from(value).map_err(|_negative| wrong("content-length-range needs positive numbers"));
+                    let (Some(least), Some(most)) = (least, most) else {
+                        return Err(wrong("content-length-range needs two numbers"));
+                    };
+                    let size = |value: i64| {
+                        u64::try_from(value).map_err(|_negative| wrong("content-length-range needs positive numbers"))
+                    };
                     sizes = Sizes { least: size(least)?, most: size(most)? };
                 }
                 [Value::String(operator), Value::String(name), Value::String(want)] => {
@@ -218,13 +233,17 @@ fn check_policy(policy: &[u8], fields: &Fields, bucket: &str, now_ms: u64) -> Re
                         _other => return Err(wrong("Invalid condition operator")),
                     };
                     if !holds {
-                        return Err(denied(&format!("Policy Condition failed: [\"{operator}\", \"${name}\", \"{want}\"]")));
+                        return Err(denied(&format!(
+                            "Policy Condition failed: [\"{operator}\", \"${name}\", \"{want}\"]"
+                        )));
                     }
                     covered.push(name);
                 }
                 _other => return Err(wrong("Invalid condition")),
             },
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(wrong("Invalid condition")),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                return Err(wrong("Invalid condition"));
+            }
         }
     }
     for (name, _value) in fields {
@@ -271,9 +290,11 @@ pub(super) async fn serve(front: Arc<Front>, mut call: Call, body: Incoming) -> 
     let (fields, file_type) = reader.fields().await?;
     let bucket = Bucket::load(&front.store, call.bucket()?).await?;
     let named = call.bucket()?.to_owned();
-    let has_signature = ["policy", "signature", "x-amz-signature", "awsaccesskeyid"].iter().any(|name| field(&fields, name).is_some());
+    let has_signature =
+        ["policy", "signature", "x-amz-signature", "awsaccesskeyid"].iter().any(|name| field(&fields, name).is_some());
     let (visitor, sizes) = if has_signature {
-        let policy = field(&fields, "policy").ok_or_else(|| Fault::argument("Bucket POST must contain a field named 'policy'."))?;
+        let policy = field(&fields, "policy")
+            .ok_or_else(|| Fault::argument("Bucket POST must contain a field named 'policy'."))?;
         let visitor = signer(&front, &fields, call.now_ms)?;
         let decoded = unbase64(policy).ok_or_else(|| Fault::new("InvalidPolicyDocument", "the policy is no base64"))?;
         (visitor, check_policy(&decoded, &fields, &named, call.now_ms)?)
@@ -281,7 +302,11 @@ pub(super) async fn serve(front: Arc<Front>, mut call: Call, body: Incoming) -> 
         (Visitor::anonymous(), Sizes { least: 0, most: u64::MAX })
     };
     let key = field(&fields, "key").filter(|key| !key.is_empty());
-    let key = key.ok_or_else(|| Fault::argument("Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields."))?;
+    let key = key.ok_or_else(|| {
+        Fault::argument(
+            "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields.",
+        )
+    })?;
     call.key = Some(key.to_owned());
     // What fields say is what headers say in other requests.
     call.headers.remove("content-type");
@@ -333,7 +358,8 @@ struct FormBody {
 fn form_tags(text: &str) -> Result<String, Fault> {
     let tags = super::documents::tags(&super::xml::Node::root(text.as_bytes(), "Tagging")?)?;
     super::object_docs::check_tags(&tags, 10)?;
-    let pairs = tags.iter().map(|(name, value)| format!("{}={}", encode(name, Slash::Encoded), encode(value, Slash::Encoded)));
+    let pairs =
+        tags.iter().map(|(name, value)| format!("{}={}", encode(name, Slash::Encoded), encode(value, Slash::Encoded)));
     Ok(pairs.collect::<Vec<_>>().join("&"))
 }
 
@@ -376,7 +402,11 @@ async fn store(mut job: Job, form: FormBody, fields: &Fields) -> Answer {
     if let Some(target) = redirect.and_then(|target| target.parse::<http::Uri>().ok()) {
         let joint = if target.query().is_some() { '&' } else { '?' };
         let etag = encode(&format!("\"{}\"", info.etag), Slash::Encoded);
-        let target = format!("{target}{joint}bucket={}&key={}&etag={etag}", encode(&bucket, Slash::Encoded), encode(&key, Slash::Kept));
+        let target = format!(
+            "{target}{joint}bucket={}&key={}&etag={etag}",
+            encode(&bucket, Slash::Encoded),
+            encode(&key, Slash::Kept)
+        );
         reply.set("location", target);
         let response = reply.status(StatusCode::SEE_OTHER).empty();
         events::notify(&job, &response);
@@ -407,15 +437,29 @@ mod tests {
     #[test]
     fn a_policy_allows_what_it_names_and_nothing_else() {
         let policy = br#"{"expiration":"2030-01-01T00:00:00Z","conditions":[{"bucket":"b"},["starts-with","$key","a/"],["content-length-range",1,10]]}"#;
-        let fields = |list: &[(&str, &str)]| list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Fields>();
-        let check = |list: &[(&str, &str)], bucket: &str| check_policy(policy, &fields(list), bucket, 0).map(|sizes| (sizes.least, sizes.most)).map_err(|fault| fault.code);
+        let fields = |list: &[(&str, &str)]| {
+            list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Fields>()
+        };
+        let check = |list: &[(&str, &str)], bucket: &str| {
+            check_policy(policy, &fields(list), bucket, 0)
+                .map(|sizes| (sizes.least, sizes.most))
+                .map_err(|fault| fault.code)
+        };
         assert_eq!(check(&[("Key", "a/x")], "b"), Ok((1, 10)));
         assert_eq!(check(&[("key", "b/x")], "b"), Err("AccessDenied"));
         assert_eq!(check(&[("key", "a/x")], "c"), Err("AccessDenied"));
         assert_eq!(check(&[("key", "a/x"), ("acl", "public-read")], "b"), Err("AccessDenied"));
         assert_eq!(check(&[("key", "a/x"), ("x-ignore-this", "1")], "b"), Ok((1, 10)));
-        assert_eq!(check_policy(policy, &fields(&[("key", "a/x")]), "b", u64::MAX).map(|_sizes| ()).map_err(|fault| fault.code), Err("AccessDenied"));
-        assert_eq!(check_policy(b"{}", &Fields::new(), "b", 0).map(|_sizes| ()).map_err(|fault| fault.code), Err("InvalidPolicyDocument"));
+        assert_eq!(
+            check_policy(policy, &fields(&[("key", "a/x")]), "b", u64::MAX)
+                .map(|_sizes| ())
+                .map_err(|fault| fault.code),
+            Err("AccessDenied")
+        );
+        assert_eq!(
+            check_policy(b"{}", &Fields::new(), "b", 0).map(|_sizes| ()).map_err(|fault| fault.code),
+            Err("InvalidPolicyDocument")
+        );
     }
 
     #[test]

@@ -37,9 +37,14 @@ enum At {
     /// Before or in a line with a chunk's size.
     Size,
     /// Inside of a chunk.
-    Data { left: u64, signature: Option<String> },
+    Data {
+        left: u64,
+        signature: Option<String>,
+    },
     /// The line end behind a chunk.
-    AfterData { signature: Option<String> },
+    AfterData {
+        signature: Option<String>,
+    },
     /// In the trailers.
     Trailers,
     End,
@@ -138,7 +143,8 @@ impl Framing {
             At::Trailers => {
                 if line.is_empty() {
                     // Some clients put an empty line before the trailers' signature, so the end is where bytes end.
-                    self.at = if self.trailer_signature.is_some() || self.chain.is_none() { At::End } else { At::Trailers };
+                    self.at =
+                        if self.trailer_signature.is_some() || self.chain.is_none() { At::End } else { At::Trailers };
                     return Ok(());
                 }
                 let (name, value) = line.split_once(':').ok_or_else(|| broken("a trailer has no value"))?;
@@ -237,7 +243,10 @@ mod tests {
     #[test]
     fn the_documentations_signed_chunks_verify_and_a_changed_one_does_not() {
         // Source: Amazon S3 API Reference, the example of a chunked upload: 66,560 bytes `a`.
-        let key = super::super::sign::signing_key("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20130524/us-east-1/s3/aws4_request");
+        let key = super::super::sign::signing_key(
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            "20130524/us-east-1/s3/aws4_request",
+        );
         let chain = || ChunkKey {
             key: key.clone(),
             date: "20130524T000000Z".to_owned(),

@@ -93,7 +93,9 @@ fn head_of(job: &Job, status: StatusCode, info: &ObjectInfo) -> Result<Reply, Fa
     for (asked, header) in OVERRIDES {
         if let Some(value) = call.ask(asked) {
             if job.visitor.version.is_none() {
-                return Err(Fault::request("Request specific response headers cannot be used for anonymous GET requests."));
+                return Err(Fault::request(
+                    "Request specific response headers cannot be used for anonymous GET requests.",
+                ));
             }
             reply.set(header, value);
         }
@@ -121,7 +123,10 @@ fn wanted(job: &Job, info: &ObjectInfo) -> Result<(Reply, Range<u64>), Fault> {
         (None, None) => (StatusCode::OK, 0..info.size),
         (None, Some(asked)) => {
             let resolved = asked.resolve(info.size);
-            (StatusCode::PARTIAL_CONTENT, resolved.map_err(|error| Fault::from(error).with("ActualObjectSize", info.size.to_string()))?)
+            (
+                StatusCode::PARTIAL_CONTENT,
+                resolved.map_err(|error| Fault::from(error).with("ActualObjectSize", info.size.to_string()))?,
+            )
         }
     };
     let mut reply = head_of(job, status, info)?;
@@ -197,7 +202,9 @@ mod tests {
         };
         for _round in 0..50_000 {
             let length = next() % 12;
-            let text: String = (0..length).map(|_index| char::from(b"0123456789-,= a"[usize::try_from(next() % 15).unwrap()])).collect();
+            let text: String = (0..length)
+                .map(|_index| char::from(b"0123456789-,= a"[usize::try_from(next() % 15).unwrap()]))
+                .collect();
             let size = next() % 100;
             if let Some(Ok(bytes)) = range(&format!("bytes={text}")).map(|asked| asked.resolve(size)) {
                 assert!(bytes.start < bytes.end && bytes.end <= size, "{text} of {size}");

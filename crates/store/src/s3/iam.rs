@@ -407,7 +407,9 @@ async fn policies(query: &Query) -> Answer {
             xml.leaf("CreateDate", iso(policy.created_ms));
         });
     };
-    let own = |arn: &str| accounts.policy(arn).filter(|policy| policy.account == query.account).ok_or_else(|| missing("policy", arn));
+    let own = |arn: &str| {
+        accounts.policy(arn).filter(|policy| policy.account == query.account).ok_or_else(|| missing("policy", arn))
+    };
     match query.action.as_str() {
         "CreatePolicy" => {
             let name = query.need("PolicyName")?;
@@ -477,15 +479,18 @@ async fn session(query: &Query) -> Answer {
     let user = user.ok_or_else(Fault::denied)?;
     let seconds: u64 = match query.get("DurationSeconds") {
         None => 43_200,
-        Some(text) => text.parse().ok().filter(|seconds| (900..=129_600).contains(seconds)).ok_or_else(|| {
-            Fault::new("ValidationError", "DurationSeconds is from 900 to 129600")
-        })?,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|seconds| (900..=129_600).contains(seconds))
+            .ok_or_else(|| Fault::new("ValidationError", "DurationSeconds is from 900 to 129600"))?,
     };
     let limits = if query.get("Policy").is_some() { vec![query.policy("Policy")?] } else { Vec::new() };
     let key = UserKey::generate("ASIA")?;
     let token = random_text(64, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")?;
     let expires_ms = query.now_ms.saturating_add(seconds.saturating_mul(1_000));
-    let row = SessionRow { key: key.clone(), token: token.clone(), user: user.id.clone(), policies: limits, expires_ms };
+    let row =
+        SessionRow { key: key.clone(), token: token.clone(), user: user.id.clone(), policies: limits, expires_ms };
     query.front.accounts.put_session(row).await?;
     query.answer(STS, |xml| {
         xml.element("Credentials", |xml| {

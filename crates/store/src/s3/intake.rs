@@ -49,7 +49,9 @@ impl Expected {
             .filter_map(|kind| call.header(&header(kind)).map(|value| (kind, value.to_owned())));
         let checksum = sent.next();
         if sent.next().is_some() {
-            return Err(Fault::request("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."));
+            return Err(Fault::request(
+                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+            ));
         }
         if let Some((kind, value)) = &checksum
             && !fits(*kind, value)
@@ -57,7 +59,8 @@ impl Expected {
             return Err(Fault::request(format!("Value for {} header is invalid.", header(*kind))));
         }
         let trailing = call.header("x-amz-trailer").and_then(|names| {
-            let named = |kind: &ChecksumKind| names.split(',').any(|name| name.trim().eq_ignore_ascii_case(&header(*kind)));
+            let named =
+                |kind: &ChecksumKind| names.split(',').any(|name| name.trim().eq_ignore_ascii_case(&header(*kind)));
             ChecksumKind::ALL.into_iter().find(named)
         });
         let algorithm = call.header("x-amz-sdk-checksum-algorithm").or_else(|| call.header("x-amz-checksum-algorithm"));
@@ -69,9 +72,11 @@ impl Expected {
         };
         let md5 = match call.header("content-md5") {
             None => None,
-            Some(text) => Some(unbase64(text).filter(|md5| md5.len() == 16).ok_or_else(|| {
-                Fault::new("InvalidDigest", "The Content-MD5 you specified was invalid.")
-            })?),
+            Some(text) => Some(
+                unbase64(text)
+                    .filter(|md5| md5.len() == 16)
+                    .ok_or_else(|| Fault::new("InvalidDigest", "The Content-MD5 you specified was invalid."))?,
+            ),
         };
         Ok(Self { md5, checksum, trailing, wanted })
     }
@@ -89,15 +94,18 @@ impl Expected {
         {
             return Err(Fault::new("BadDigest", "The Content-MD5 you specified did not match what we received."));
         }
-        let trailing = self.trailing.map(|kind| {
-            (kind, super::call::header(payload.trailers(), &header(kind)).unwrap_or_default().to_owned())
-        });
+        let trailing = self
+            .trailing
+            .map(|kind| (kind, super::call::header(payload.trailers(), &header(kind)).unwrap_or_default().to_owned()));
         for (kind, value) in self.checksum.iter().chain(trailing.as_ref()) {
             if !fits(*kind, value) {
                 return Err(Fault::request(format!("Value for {} header is invalid.", header(*kind))));
             }
             if sealed.checksums.of(*kind) != Some(value.as_str()) {
-                return Err(Fault::new("BadDigest", format!("The {} you specified did not match the calculated checksum.", kind.name())));
+                return Err(Fault::new(
+                    "BadDigest",
+                    format!("The {} you specified did not match the calculated checksum.", kind.name()),
+                ));
             }
         }
         Ok(())
@@ -105,7 +113,11 @@ impl Expected {
 }
 
 /// Streams the payload into `writer` and checks it. The sealed body is durable and nobody sees it yet.
-pub(super) async fn take(mut writer: BodyWriter, payload: &mut Payload, expected: &Expected) -> Result<SealedBody, Fault> {
+pub(super) async fn take(
+    mut writer: BodyWriter,
+    payload: &mut Payload,
+    expected: &Expected,
+) -> Result<SealedBody, Fault> {
     while let Some(bytes) = payload.next().await? {
         writer.write(bytes).await?;
     }

@@ -64,11 +64,23 @@ pub(super) fn object_owner<'o>(object: &'o ObjectInfo, bucket: &'o Bucket) -> &'
 
 /// Request headers that conditions may ask for, under `s3:`.
 const CONDITION_HEADERS: &[&str] = &[
-    "x-amz-acl", "x-amz-grant-read", "x-amz-grant-write", "x-amz-grant-read-acp", "x-amz-grant-write-acp",
-    "x-amz-grant-full-control", "x-amz-copy-source", "x-amz-metadata-directive", "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id", "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-content-sha256", "x-amz-object-ownership",
-    "if-match", "if-none-match",
+    "x-amz-acl",
+    "x-amz-grant-read",
+    "x-amz-grant-write",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write-acp",
+    "x-amz-grant-full-control",
+    "x-amz-copy-source",
+    "x-amz-metadata-directive",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-storage-class",
+    "x-amz-website-redirect-location",
+    "x-amz-content-sha256",
+    "x-amz-object-ownership",
+    "if-match",
+    "if-none-match",
 ];
 
 impl Job {
@@ -161,8 +173,7 @@ impl Job {
             (None, _) => format!("arn:aws:s3:::{}", self.call.bucket.as_deref().unwrap_or("*")),
         };
         let granted = bucket.is_some_and(|bucket| {
-            let public =
-                if bucket.block.ignore_acls { PublicGrants::Ignored } else { PublicGrants::Count };
+            let public = if bucket.block.ignore_acls { PublicGrants::Ignored } else { PublicGrants::Count };
             let enforced = bucket.ownership == Ownership::Enforced;
             match grantable {
                 Grantable::Never => false,
@@ -232,7 +243,8 @@ impl Job {
             (op, _) => op.action(),
         };
         // What a list of many may do is decided for each of its keys.
-        if matches!(op, Op::DeleteObjects | Op::PostForm) {
+        let anonymous_list = op == Op::ListBuckets && self.visitor.caller == Caller::Anonymous;
+        if anonymous_list || matches!(op, Op::DeleteObjects | Op::PostForm) {
             return Ok(());
         }
         let access = Access {
@@ -267,7 +279,9 @@ pub(super) fn version(call: &Call) -> Result<Version, Fault> {
     match call.ask("versionId") {
         None => Ok(Version::Latest),
         Some(text) => VersionId::parse(text).map(Version::Id).ok_or_else(|| {
-            Fault::argument("Invalid version id specified").with("ArgumentName", "versionId").with("ArgumentValue", text)
+            Fault::argument("Invalid version id specified")
+                .with("ArgumentName", "versionId")
+                .with("ArgumentValue", text)
         }),
     }
 }

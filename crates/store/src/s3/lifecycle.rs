@@ -13,7 +13,8 @@ use crate::identity::random_text;
 /// Rules of one document; S3's own limit.
 const RULES_MAX: usize = 1_000;
 
-const DAY_MS: u64 = 86_400_000;
+/// A day.
+pub(super) const DAY_MS: u64 = 86_400_000;
 
 fn positive(node: &Node, name: &str) -> Result<(), Fault> {
     match node.number::<i64>(name)? {
@@ -43,7 +44,9 @@ pub(super) fn check(root: &mut Node) -> Result<(), Fault> {
     let mut ids: Vec<String> = Vec::new();
     for rule in root.children.iter_mut().filter(|child| child.name == "Rule") {
         let id = match rule.get("ID") {
-            Some(id) if id.chars().count() > 255 => return Err(Fault::argument("ID length should not exceed allowed limit of 255")),
+            Some(id) if id.chars().count() > 255 => {
+                return Err(Fault::argument("ID length should not exceed allowed limit of 255"));
+            }
             Some(id) if !id.is_empty() => id.to_owned(),
             Some(_) | None => {
                 let id = random_text(24, b"abcdefghijklmnopqrstuvwxyz012345")?;
@@ -68,9 +71,14 @@ pub(super) fn check(root: &mut Node) -> Result<(), Fault> {
                 "Expiration" => {
                     positive(child, "Days")?;
                     check_date(child)?;
-                    let named = ["Days", "Date", "ExpiredObjectDeleteMarker"].iter().filter(|name| child.child(name).is_some()).count();
+                    let named = ["Days", "Date", "ExpiredObjectDeleteMarker"]
+                        .iter()
+                        .filter(|name| child.child(name).is_some())
+                        .count();
                     if named != 1 {
-                        return Err(Fault::malformed("an expiration has one of `Days`, `Date`, `ExpiredObjectDeleteMarker`"));
+                        return Err(Fault::malformed(
+                            "an expiration has one of `Days`, `Date`, `ExpiredObjectDeleteMarker`",
+                        ));
                     }
                 }
                 "NoncurrentVersionExpiration" => {
@@ -96,9 +104,15 @@ pub(super) fn check(root: &mut Node) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What a rule's filter asks of an object.
-fn applies(rule: &Node, key: &str, info: &ObjectInfo) -> bool {
-    let prefix = |node: &Node| node.get("Prefix").is_none_or(|prefix| key.starts_with(prefix));
+/// Whether a rule's prefixes are those of a key.
+pub(super) fn fits_prefix(rule: &Node, key: &str) -> bool {
+    let fits = |node: &Node| node.get("Prefix").is_none_or(|prefix| key.starts_with(prefix));
+    let filter = rule.child("Filter");
+    fits(rule) && filter.is_none_or(|filter| fits(filter) && filter.child("And").is_none_or(fits))
+}
+
+/// Whether a rule is about an object.
+pub(super) fn applies(rule: &Node, key: &str, info: &ObjectInfo) -> bool {
     let tags = |node: &Node| {
         node.all("Tag").all(|tag| {
             let want = (tag.get("Key").unwrap_or_default(), tag.get("Value").unwrap_or_default());
@@ -110,8 +124,22 @@ fn applies(rule: &Node, key: &str, info: &ObjectInfo) -> bool {
         bound("ObjectSizeGreaterThan").is_none_or(|least| info.size > least)
             && bound("ObjectSizeLessThan").is_none_or(|most| info.size < most)
     };
-    let all = |node: &Node| prefix(node) && tags(node) && size(node);
-    prefix(rule) && rule.child("Filter").is_none_or(|filter| all(filter) && filter.child("And").is_none_or(all))
+    let rest = |node: &Node| tags(node) && size(node);
+    let filter = rule.child("Filter");
+    fits_prefix(rule, key) && filter.is_none_or(|filter| rest(filter) && filter.child("And").is_none_or(rest))
+}
+
+/// When a rule expires an object that was written at `modified_ms`, if it does.
+pub(super) fn due(rule: &Node, modified_ms: u64, day_ms: u64) -> Option<u64> {
+    let expiration = rule.child("Expiration")?;
+    match (expiration.number::<u64>("Days").ok()?, expiration.get("Date").and_then(parse_time)) {
+        (Some(days), _) => {
+            let due = modified_ms.saturating_add(days.saturating_mul(day_ms));
+            // S3 rounds up to the next midnight.
+            Some(if day_ms == DAY_MS { due.div_ceil(DAY_MS).saturating_mul(DAY_MS) } else { due })
+        }
+        (None, date) => date,
+    }
 }
 
 /// The rule that expires an object, and when.
@@ -119,19 +147,9 @@ pub(super) fn expiration(job: &Job, info: &ObjectInfo) -> Option<(String, u64)> 
     let bytes = job.bucket.as_ref()?.document(document::LIFECYCLE)?;
     let root = Node::parse(bytes).ok()?;
     let key = job.call.key.as_deref()?;
-    let day = job.front.options.day_seconds.map_or(DAY_MS, |seconds| seconds.saturating_mul(1_000));
-    let expiring = root.all("Rule").filter(|rule| rule.get("Status") == Some("Enabled") && applies(rule, key, info)).filter_map(|rule| {
-        let expiration = rule.child("Expiration")?;
-        let at = match (expiration.number::<u64>("Days").ok()?, expiration.get("Date").and_then(parse_time)) {
-            (Some(days), _) => {
-                let due = info.modified_ms.saturating_add(days.saturating_mul(day));
-                // S3 rounds up to the next midnight.
-                if day == DAY_MS { due.div_ceil(DAY_MS).saturating_mul(DAY_MS) } else { due }
-            }
-            (None, Some(date)) => date,
-            (None, None) => return None,
-        };
-        Some((rule.get("ID").unwrap_or_default().to_owned(), at))
-    });
-    expiring.min_by_key(|(_rule, at)| *at)
+    let day_ms = job.front.options.day_seconds.map_or(DAY_MS, |seconds| seconds.saturating_mul(1_000));
+    root.all("Rule")
+        .filter(|rule| rule.get("Status") == Some("Enabled") && applies(rule, key, info))
+        .filter_map(|rule| Some((rule.get("ID").unwrap_or_default().to_owned(), due(rule, info.modified_ms, day_ms)?)))
+        .min_by_key(|(_rule, at)| *at)
 }

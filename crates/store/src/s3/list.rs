@@ -9,7 +9,7 @@ use super::job::{Job, object_owner};
 use super::reply::{Answer, Reply, iso};
 use super::xml::Xml;
 use crate::digest::{base64, unbase64};
-use crate::{ListEntry, ListPage, ListQuery, Version, VersionEntry, VersionId, VersionQuery};
+use crate::{ListEntry, ListPage, ListQuery, VersionEntry, VersionId, VersionQuery};
 
 /// Keys of one page.
 fn limit(job: &Job) -> Result<usize, Fault> {
@@ -79,12 +79,18 @@ struct Asked {
 }
 
 fn asked(job: &Job) -> Result<Asked, Fault> {
+    // Order costs nothing here, so leave to give it up changes nothing; but it does not go with rolling up.
+    let unordered = job.call.ask("allow-unordered").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if unordered && job.call.ask("delimiter").is_some_and(|delimiter| !delimiter.is_empty()) {
+        return Err(Fault::argument("allow-unordered cannot be used with a delimiter"));
+    }
     let text = |name: &str| job.call.ask(name).unwrap_or_default().to_owned();
     Ok(Asked { prefix: text("prefix"), delimiter: text("delimiter"), limit: limit(job)?, shown: Shown::of(job)? })
 }
 
 async fn page(job: &Job, asked: &Asked, after: Option<String>) -> Result<ListPage, Fault> {
-    let query = ListQuery { prefix: asked.prefix.clone(), delimiter: asked.delimiter.clone(), after, limit: asked.limit };
+    let query =
+        ListQuery { prefix: asked.prefix.clone(), delimiter: asked.delimiter.clone(), after, limit: asked.limit };
     Ok(job.store().list(&job.bucket()?.info.name, query).await?)
 }
 
@@ -125,7 +131,10 @@ pub(super) async fn v2(job: &mut Job) -> Answer {
         None => start.clone().filter(|start| !start.is_empty()),
         Some(token) => {
             let key = unbase64(token).and_then(|bytes| String::from_utf8(bytes).ok());
-            Some(key.filter(|key| !key.is_empty()).ok_or_else(|| Fault::argument("The continuation token provided is incorrect"))?)
+            Some(
+                key.filter(|key| !key.is_empty())
+                    .ok_or_else(|| Fault::argument("The continuation token provided is incorrect"))?,
+            )
         }
     };
     let with_owner = job.call.ask("fetch-owner").is_some_and(|fetch| fetch.eq_ignore_ascii_case("true"));
@@ -153,7 +162,8 @@ pub(super) async fn versions(job: &mut Job) -> Answer {
         Some(marker) => Some(VersionId::parse(marker).ok_or_else(|| Fault::argument("Invalid version id specified"))?),
     };
     let after = (!key_marker.is_empty()).then(|| (key_marker.clone(), version));
-    let query = VersionQuery { prefix: asked.prefix.clone(), delimiter: asked.delimiter.clone(), after, limit: asked.limit };
+    let query =
+        VersionQuery { prefix: asked.prefix.clone(), delimiter: asked.delimiter.clone(), after, limit: asked.limit };
     let page = job.store().list_versions(&job.bucket()?.info.name, query).await?;
     let shown = asked.shown;
     let document = Xml::answer("ListVersionsResult", |xml| {

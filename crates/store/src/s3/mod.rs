@@ -17,6 +17,7 @@ mod cors;
 mod delete;
 mod documents;
 mod events;
+mod expiry;
 mod fault;
 mod form;
 mod framing;

@@ -32,7 +32,8 @@ async fn upload(job: &Job) -> Result<UploadInfo, Fault> {
 fn part_number(job: &Job) -> Result<u32, Fault> {
     let number: Option<u32> = job.call.ask_number("partNumber")?;
     number.filter(|number| (1..=PARTS_MAX).contains(number)).ok_or_else(|| {
-        Fault::argument("Part number must be an integer between 1 and 10000, inclusive").with("ArgumentName", "partNumber")
+        Fault::argument("Part number must be an integer between 1 and 10000, inclusive")
+            .with("ArgumentName", "partNumber")
     })
 }
 
@@ -42,18 +43,29 @@ pub(super) async fn create(job: &mut Job) -> Answer {
     meta.sse.clone_from(&sealing.sse);
     let checksum = match job.call.header("x-amz-checksum-algorithm") {
         None => None,
-        Some(name) => Some(ChecksumKind::parse(name).ok_or_else(|| Fault::request("Checksum algorithm provided is unsupported."))?),
+        Some(name) => Some(
+            ChecksumKind::parse(name).ok_or_else(|| Fault::request("Checksum algorithm provided is unsupported."))?,
+        ),
     };
     let full_object = match (checksum, job.call.header("x-amz-checksum-type")) {
         (_, None) => checksum == Some(ChecksumKind::Crc64Nvme),
-        (None, Some(_)) => return Err(Fault::request("The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")),
+        (None, Some(_)) => {
+            return Err(Fault::request(
+                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.",
+            ));
+        }
         (Some(kind), Some("FULL_OBJECT")) if kind.joins() => true,
         (Some(ChecksumKind::Crc64Nvme), Some("COMPOSITE")) => {
-            return Err(Fault::request("The COMPOSITE checksum type cannot be used with the crc64nvme checksum algorithm."));
+            return Err(Fault::request(
+                "The COMPOSITE checksum type cannot be used with the crc64nvme checksum algorithm.",
+            ));
         }
         (Some(_), Some("COMPOSITE")) => false,
         (Some(kind), Some("FULL_OBJECT")) => {
-            return Err(Fault::request(format!("The FULL_OBJECT checksum type cannot be used with the {} checksum algorithm.", kind.name().to_ascii_lowercase())));
+            return Err(Fault::request(format!(
+                "The FULL_OBJECT checksum type cannot be used with the {} checksum algorithm.",
+                kind.name().to_ascii_lowercase()
+            )));
         }
         (Some(_), Some(_other)) => return Err(Fault::request("Value for x-amz-checksum-type header is invalid.")),
     };
@@ -118,9 +130,15 @@ pub(super) async fn part_copy(job: &mut Job) -> Answer {
     let bytes = match job.call.header("x-amz-copy-source-range") {
         None => 0..from.size,
         Some(text) => {
-            let wrong = || Fault::argument("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy");
+            let wrong = || {
+                Fault::argument(
+                    "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy",
+                )
+            };
             match range(text) {
-                Some(crate::RangeRequest::Between(first, Some(last))) if first < from.size && last < from.size => first..last + 1,
+                Some(crate::RangeRequest::Between(first, Some(last))) if first < from.size && last < from.size => {
+                    first..last + 1
+                }
                 Some(crate::RangeRequest::Between(_, Some(_))) => {
                     return Err(Fault::from(Error::InvalidRange(from.size)));
                 }
@@ -172,12 +190,16 @@ pub(super) async fn complete(job: &mut Job) -> Answer {
         Err(error @ Error::NoSuchUpload(_)) => return repeated(job, &bucket, &key, &id, &parts, error).await,
         Err(error) => return Err(error.into()),
     };
-    let sent = ChecksumKind::ALL.into_iter().find_map(|kind| job.call.header(&header(kind)).map(|value| (kind, value.to_owned())));
+    let sent = ChecksumKind::ALL
+        .into_iter()
+        .find_map(|kind| job.call.header(&header(kind)).map(|value| (kind, value.to_owned())));
     if let Some(size) = job.call.header("x-amz-mp-object-size") {
         let size: u64 = size.parse().map_err(|_error| Fault::argument("x-amz-mp-object-size is no number"))?;
         let total = total(job, &bucket, &key, &id, &parts).await?;
         if total != size {
-            return Err(Fault::request(format!("The provided 'x-amz-mp-object-size' header value {size} does not match what was computed: {total}")));
+            return Err(Fault::request(format!(
+                "The provided 'x-amz-mp-object-size' header value {size} does not match what was computed: {total}"
+            )));
         }
     }
     if let Some((kind, value)) = &sent {
@@ -185,7 +207,13 @@ pub(super) async fn complete(job: &mut Job) -> Answer {
         let computed = checksum_of(job, &upload, (&bucket, &key), &parts).await?;
         let plain = |value: &str| value.split_once('-').map_or(value, |(value, _parts)| value).to_owned();
         if computed.of(*kind).map(plain) != Some(plain(value)) {
-            return Err(Fault::new("BadDigest", format!("The {} you specified did not match the calculated checksum.", kind.name().to_ascii_lowercase())));
+            return Err(Fault::new(
+                "BadDigest",
+                format!(
+                    "The {} you specified did not match the calculated checksum.",
+                    kind.name().to_ascii_lowercase()
+                ),
+            ));
         }
     }
     let info = job.store().complete_upload(&bucket, &key, &id, parts, condition).await?;

@@ -93,10 +93,15 @@ pub(super) fn new_lock(job: &Job) -> Result<ObjectLock, Fault> {
             Some(Retention { mode, until_ms })
         }
         (Some(_), None) | (None, Some(_)) => {
-            return Err(Fault::argument("x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied"));
+            return Err(Fault::argument(
+                "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied",
+            ));
         }
     };
-    let legal_hold = said_hold.map(hold).transpose().map_err(|_fault| Fault::argument("Legal Hold must be either of 'ON' or 'OFF'"))?;
+    let legal_hold = said_hold
+        .map(hold)
+        .transpose()
+        .map_err(|_fault| Fault::argument("Legal Hold must be either of 'ON' or 'OFF'"))?;
     Ok(ObjectLock { retention, legal_hold })
 }
 
@@ -174,7 +179,8 @@ pub(super) async fn put_retention(job: &mut Job) -> Answer {
         }
         (Some(_), None) | (None, Some(_)) => return Err(Fault::malformed("a retention has a mode and a date")),
     };
-    let wants = job.call.header("x-amz-bypass-governance-retention").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let wants =
+        job.call.header("x-amz-bypass-governance-retention").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let may = wants && job.also("s3:BypassGovernanceRetention", job.object.as_ref());
     let governance = if may { Governance::Bypassed } else { Governance::Holds };
     let info = annotate(job, Annotation::Retention(retention, governance)).await?;

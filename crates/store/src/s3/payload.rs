@@ -45,7 +45,15 @@ impl Payload {
     /// `claimed`: the SHA-256 that was signed. `length`: of the object's bytes, without framing.
     pub(super) fn new(body: Incoming, wrapping: Wrapping, claimed: Option<String>, length: Option<u64>) -> Self {
         let claimed = claimed.map(|hash| (hash, digest::Context::new(&digest::SHA256)));
-        Self { body, wrapping: Some(wrapping), ready: VecDeque::new(), claimed, length, received: 0, trailers: HeaderMap::new() }
+        Self {
+            body,
+            wrapping: Some(wrapping),
+            ready: VecDeque::new(),
+            claimed,
+            length,
+            received: 0,
+            trailers: HeaderMap::new(),
+        }
     }
 
     /// Bytes that are to come, if the request says so.
@@ -110,12 +118,18 @@ impl Payload {
             self.trailers = framing.finish()?;
         }
         if self.length.is_some_and(|length| self.received != length) {
-            return Err(Fault::new("IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header"));
+            return Err(Fault::new(
+                "IncompleteBody",
+                "You did not provide the number of bytes specified by the Content-Length HTTP header",
+            ));
         }
         if let Some((claimed, context)) = self.claimed.take()
             && !same(&claimed.to_ascii_lowercase(), &hex::encode(context.finish()))
         {
-            return Err(Fault::new("XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed."));
+            return Err(Fault::new(
+                "XAmzContentSHA256Mismatch",
+                "The provided 'x-amz-content-sha256' header does not match what was computed.",
+            ));
         }
         Ok(())
     }

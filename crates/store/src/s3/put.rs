@@ -18,8 +18,15 @@ const USER_META_BYTES_MAX: usize = 2 << 10;
 const PUT_BYTES_MAX: u64 = dh_core::limits::OBJECT_PUT_BYTES_MAX;
 
 const STORAGE_CLASSES: &[&str] = &[
-    "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE",
-    "GLACIER_IR", "EXPRESS_ONEZONE",
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "GLACIER_IR",
+    "EXPRESS_ONEZONE",
 ];
 
 /// The object's headers that a request names.
@@ -43,7 +50,8 @@ pub(super) fn headers(call: &Call) -> Result<ObjectHeaders, Fault> {
 /// `aws-chunked` is the framing of the request, not the object's encoding.
 fn content_encoding(value: Option<String>) -> Option<String> {
     let value = value?;
-    let kept: Vec<&str> = value.split(',').map(str::trim).filter(|one| !one.eq_ignore_ascii_case("aws-chunked")).collect();
+    let kept: Vec<&str> =
+        value.split(',').map(str::trim).filter(|one| !one.eq_ignore_ascii_case("aws-chunked")).collect();
     (!kept.is_empty()).then(|| kept.join(","))
 }
 

@@ -48,14 +48,9 @@ impl Query {
     }
 
     pub(super) fn need(&self, name: &str) -> Result<&str, Fault> {
-        self.get(name).filter(|value| !value.is_empty()).ok_or_else(|| {
-            Fault::new("ValidationError", format!("the field `{name}` is needed"))
-        })
-    }
-
-    /// The values of `name.1`, `name.2` and so on.
-    pub(super) fn list(&self, name: &str) -> Vec<&str> {
-        (1..=100_u32).map_while(|number| self.get(&format!("{name}.{number}"))).collect()
+        self.get(name)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| Fault::new("ValidationError", format!("the field `{name}` is needed")))
     }
 
     /// A policy that is well-formed.

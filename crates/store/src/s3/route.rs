@@ -194,9 +194,7 @@ fn sub(call: &Call, table: &[(&str, Option<Op>, Option<Op>, Option<Op>)]) -> Opt
         Method::DELETE => delete,
         _ => &None,
     };
-    Some(found.ok_or_else(|| {
-        if get.is_none() && put.is_none() { Fault::unknown_operation() } else { not_allowed() }
-    }))
+    Some(found.ok_or_else(|| if get.is_none() && put.is_none() { Fault::unknown_operation() } else { not_allowed() }))
 }
 
 fn not_allowed() -> Fault {
@@ -216,7 +214,8 @@ pub(super) fn route(call: &Call) -> Result<Op, Fault> {
 }
 
 fn bucket(call: &Call) -> Result<Op, Fault> {
-    if call.method != Method::HEAD && call.method != Method::POST
+    if call.method != Method::HEAD
+        && call.method != Method::POST
         && let Some(found) = sub(call, OF_BUCKET)
     {
         return found;

@@ -57,6 +57,7 @@ pub async fn serve_with(
     let front = Arc::new(Front { store, accounts, auth, options, ring: Arc::new(ring) });
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(false);
+    let expiry = tokio::spawn(super::expiry::run(Arc::clone(&front), stopping.clone()));
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = async {
@@ -85,6 +86,9 @@ pub async fn serve_with(
     }
     drop(listener);
     stop.send_replace(true);
+    if expiry.await.is_err() {
+        tracing::error!("the lifecycle task ended by a panic");
+    }
     let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
     let grace = Duration::from_millis(STOP_GRACE_MS);
     if tokio::time::timeout(grace, connections.acquire_many(all)).await.is_err() {

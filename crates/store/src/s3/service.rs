@@ -18,7 +18,8 @@ use super::route::{Op, Scope, route};
 use super::sign::{Carrier, Claim, claim};
 use super::visitor::{Asked, verify};
 use super::{
-    acl, attributes, bucket_ops, copy, cors, delete, documents, events, form, get, list, multipart, object_docs, put, query,
+    acl, attributes, bucket_ops, copy, cors, delete, documents, events, form, get, list, multipart, object_docs, put,
+    query,
 };
 use crate::store::now_ms;
 
@@ -134,8 +135,11 @@ async fn serve(front: Arc<Front>, call: Call, body: Incoming) -> Answer {
     let payload = match framed {
         Some(Framed { signed, trailers }) => {
             let length = call.header("x-amz-decoded-content-length");
-            let length = length.ok_or_else(|| Fault::new("MissingContentLength", "You must provide the Content-Length HTTP header."))?;
-            let length = length.parse().map_err(|_error| Fault::argument("x-amz-decoded-content-length is no number"))?;
+            let length = length.ok_or_else(|| {
+                Fault::new("MissingContentLength", "You must provide the Content-Length HTTP header.")
+            })?;
+            let length =
+                length.parse().map_err(|_error| Fault::argument("x-amz-decoded-content-length is no number"))?;
             let chain = if signed {
                 let denied = || Fault::new("AccessDenied", "signed chunks need a signed request");
                 Some(chunks.ok_or_else(denied)?)
@@ -224,7 +228,10 @@ async fn operate(job: &mut Job) -> Answer {
         Op::CopyObject => copy::copy(job).await,
         Op::DeleteObject => delete::one(job).await,
         Op::DeleteObjects => delete::many(job).await,
-        Op::PostForm => Err(Fault::new("MalformedPOSTRequest", "The body of your POST request is not well-formed multipart/form-data.")),
+        Op::PostForm => Err(Fault::new(
+            "MalformedPOSTRequest",
+            "The body of your POST request is not well-formed multipart/form-data.",
+        )),
         Op::GetObjectTagging => object_docs::get_tags(job),
         Op::PutObjectTagging => object_docs::put_tags(job).await,
         Op::DeleteObjectTagging => object_docs::delete_tags(job).await,

@@ -88,7 +88,7 @@ fn credential(text: &str) -> Option<(String, String)> {
 
 /// What the request claims.
 pub(super) fn claim(call: &Call) -> Result<Claim, Fault> {
-    if let Some(value) = call.header("authorization") {
+    if let Some(value) = call.header("authorization").filter(|value| !value.is_empty()) {
         if let Some(rest) = value.strip_prefix(ALGORITHM) {
             return header_v4(call, rest).map(|claim| Claim::V4(Box::new(claim)));
         }
@@ -110,7 +110,10 @@ pub(super) fn claim(call: &Call) -> Result<Claim, Fault> {
     if let Some(access_key) = call.ask("AWSAccessKeyId") {
         let need = |name: &str| {
             call.ask(name).map(ToOwned::to_owned).ok_or_else(|| {
-                Fault::new("AccessDenied", "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters")
+                Fault::new(
+                    "AccessDenied",
+                    "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
+                )
             })
         };
         return Ok(Claim::V2(V2 {
@@ -139,7 +142,8 @@ fn header_v4(call: &Call, rest: &str) -> Result<V4, Fault> {
     let [Some(credential_text), Some(signed), Some(signature)] = found else {
         return Err(header_fault("Credential, SignedHeaders and Signature are needed"));
     };
-    let (access_key, scope) = credential(credential_text).ok_or_else(|| header_fault("the Credential is mal-formed"))?;
+    let (access_key, scope) =
+        credential(credential_text).ok_or_else(|| header_fault("the Credential is mal-formed"))?;
     let date = match call.header("x-amz-date") {
         Some(date) if basic_date(date).is_some() => date.to_owned(),
         Some(date) => http_date(date).ok_or_else(date_fault)?,
@@ -178,11 +182,8 @@ fn query_v4(call: &Call) -> Result<V4, Fault> {
     let start = basic_date(&date).ok_or_else(|| query_fault("X-Amz-Date must be in the ISO8601 Long Format"))?;
     let expires: i64 =
         need("X-Amz-Expires")?.parse().map_err(|_error| query_fault("X-Amz-Expires should be a number"))?;
-    if expires < 0 {
-        return Err(query_fault("X-Amz-Expires must be non-negative"));
-    }
-    if expires > PRESIGNED_SECONDS_MAX {
-        return Err(query_fault("X-Amz-Expires must be less than a week (in seconds)"));
+    if !(1..=PRESIGNED_SECONDS_MAX).contains(&expires) {
+        return Err(Fault::new("AccessDenied", "X-Amz-Expires must be between one second and one week"));
     }
     let now = now_seconds(call);
     if start > now.saturating_add(SKEW_SECONDS) {
@@ -267,7 +268,10 @@ impl V4 {
         if self.carrier == Carrier::Header {
             let date = basic_date(&self.date).ok_or_else(date_fault)?;
             if (date - now_seconds(call)).abs() > SKEW_SECONDS {
-                return Err(Fault::new("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."));
+                return Err(Fault::new(
+                    "RequestTimeTooSkewed",
+                    "The difference between the request time and the current time is too large.",
+                ));
             }
         }
         if !self.scope.starts_with(self.date.get(..8).unwrap_or_default()) {
@@ -311,7 +315,9 @@ impl V4 {
                 .headers
                 .get_all(name)
                 .iter()
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).split_ascii_whitespace().collect::<Vec<_>>().join(" "))
+                .map(|value| {
+                    String::from_utf8_lossy(value.as_bytes()).split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+                })
                 .collect();
             text.push_str(name);
             text.push(':');
@@ -328,12 +334,43 @@ impl V4 {
 
 /// Parameters of a query that version 2 signs.
 const V2_SIGNED: &[&str] = &[
-    "accelerate", "acl", "cors", "delete", "encryption", "inventory", "legal-hold", "lifecycle", "location", "logging",
-    "notification", "object-lock", "ownershipControls", "partNumber", "policy", "policyStatus", "publicAccessBlock",
-    "replication", "requestPayment", "response-cache-control", "response-content-disposition",
-    "response-content-encoding", "response-content-language", "response-content-type", "response-expires", "restore",
-    "retention", "select", "select-type", "tagging", "torrent", "uploadId", "uploads", "versionId", "versioning",
-    "versions", "website",
+    "accelerate",
+    "acl",
+    "cors",
+    "delete",
+    "encryption",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "location",
+    "logging",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "partNumber",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+    "restore",
+    "retention",
+    "select",
+    "select-type",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
+    "website",
 ];
 
 impl V2 {
@@ -341,7 +378,9 @@ impl V2 {
     pub(super) fn verify(&self, call: &Call, secret: &str) -> Result<(), Fault> {
         let date = match &self.expires {
             Some(expires) => {
-                let end: i64 = expires.parse().map_err(|_error| Fault::new("AccessDenied", "Invalid date (should be seconds since epoch)"))?;
+                let end: i64 = expires
+                    .parse()
+                    .map_err(|_error| Fault::new("AccessDenied", "Invalid date (should be seconds since epoch)"))?;
                 if end < now_seconds(call) {
                     return Err(Fault::new("AccessDenied", "Request has expired"));
                 }
@@ -352,9 +391,12 @@ impl V2 {
             }
             None => {
                 let said = call.header("x-amz-date").or(call.header("date"));
-                let seconds = said.and_then(http_seconds).ok_or_else(date_fault)?;
+                let seconds = said.and_then(http_seconds).filter(|seconds| *seconds > 0).ok_or_else(date_fault)?;
                 if (seconds - now_seconds(call)).abs() > SKEW_SECONDS {
-                    return Err(Fault::new("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."));
+                    return Err(Fault::new(
+                        "RequestTimeTooSkewed",
+                        "The difference between the request time and the current time is too large.",
+                    ));
                 }
                 if call.header("x-amz-date").is_some() { String::new() } else { said.unwrap_or_default().to_owned() }
             }
@@ -371,7 +413,8 @@ impl V2 {
         };
         let mut amz = call.headers_from("x-amz-");
         amz.sort();
-        let amz: String = amz.iter().map(|(name, value)| format!("x-amz-{name}:{value}\n")).collect();
+        let amz: Vec<String> = amz.iter().map(|(name, value)| format!("x-amz-{name}:{value}\n")).collect();
+        let amz = amz.concat();
         let text = |path: &str| {
             format!(
                 "{}\n{}\n{}\n{date}\n{amz}{}",
@@ -409,7 +452,12 @@ mod tests {
 
     #[test]
     fn dates_are_read_in_the_forms_that_clients_write() {
-        for text in ["Thu, 26 Nov 2026 07:11:07 GMT", "20261126T071107Z", "2026-11-26T07:11:07Z", "Thu, 26 Nov 2026 07:11:07 +0000"] {
+        for text in [
+            "Thu, 26 Nov 2026 07:11:07 GMT",
+            "20261126T071107Z",
+            "2026-11-26T07:11:07Z",
+            "Thu, 26 Nov 2026 07:11:07 +0000",
+        ] {
             assert_eq!(http_seconds(text), Some(1_795_677_067), "{text}");
         }
         assert_eq!(http_seconds("yesterday"), None);

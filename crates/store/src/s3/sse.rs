@@ -53,11 +53,16 @@ fn customer(call: &Call, prefix: &str) -> Result<Option<CustomerKey>, Fault> {
     let Some(algorithm) = algorithm else {
         return match (key, said) {
             (None, None) => Ok(None),
-            (Some(_) | None, Some(_) | None) => Err(Fault::argument("Requests specifying Server Side Encryption with Customer provided keys must provide a valid encryption algorithm.")),
+            (Some(_) | None, Some(_) | None) => Err(Fault::argument(
+                "Requests specifying Server Side Encryption with Customer provided keys must provide a valid encryption algorithm.",
+            )),
         };
     };
     if algorithm != "AES256" {
-        return Err(Fault::new("InvalidEncryptionAlgorithmError", "The encryption request you specified is not valid. Supported value: AES256."));
+        return Err(Fault::new(
+            "InvalidEncryptionAlgorithmError",
+            "The encryption request you specified is not valid. Supported value: AES256.",
+        ));
     }
     let key = key.ok_or_else(|| Fault::argument("Requests specifying Server Side Encryption with Customer provided keys must provide an appropriate secret key."))?;
     let said = said.ok_or_else(|| Fault::argument("Requests specifying Server Side Encryption with Customer provided keys must provide the client calculated MD5 of the secret key."))?;
@@ -112,12 +117,16 @@ pub(super) fn wish(call: &Call, bucket: &Bucket) -> Result<Wish, Fault> {
         Ok(Wish::Service { scheme: scheme.to_owned(), key_id, context })
     };
     match (call.header(HEADER), own) {
-        (Some(_), Some(_)) => Err(Fault::argument("Server Side Encryption with Customer provided key is incompatible with the encryption method specified")),
+        (Some(_), Some(_)) => Err(Fault::argument(
+            "Server Side Encryption with Customer provided key is incompatible with the encryption method specified",
+        )),
         (None, Some(own)) => Ok(Wish::Customer(own)),
         (Some("AES256"), None) if key_id.is_some() => Err(Fault::argument("a KMS key id goes with aws:kms only")),
         (Some("AES256"), None) => Ok(Wish::Managed),
         (Some(scheme @ ("aws:kms" | "aws:kms:dsse")), None) => service(scheme, key_id),
-        (Some(_other), None) => Err(Fault::argument("The encryption method specified is not supported").with("ArgumentName", HEADER)),
+        (Some(_other), None) => {
+            Err(Fault::argument("The encryption method specified is not supported").with("ArgumentName", HEADER))
+        }
         (None, None) if key_id.is_some() => Err(Fault::argument("a KMS key id goes with aws:kms only")),
         (None, None) => match default(bucket)? {
             None => Ok(Wish::No),
@@ -171,7 +180,12 @@ pub(super) fn check_read(call: &Call, info: &ObjectInfo) -> Result<(), Fault> {
 }
 
 /// What decrypts an object or encrypts the parts of an upload.
-pub(super) fn open(ring: &Arc<KeyRing>, call: &Call, sse: Option<&Sse>, prefix: &str) -> Result<Option<Arc<Cipher>>, Fault> {
+pub(super) fn open(
+    ring: &Arc<KeyRing>,
+    call: &Call,
+    sse: Option<&Sse>,
+    prefix: &str,
+) -> Result<Option<Arc<Cipher>>, Fault> {
     let Some(sse) = sse else { return Ok(None) };
     let lost = || {
         tracing::error!(scheme = sse.scheme, key = sse.key_id, "an object's key cannot be unwrapped");

@@ -79,8 +79,12 @@ impl Visitor {
 
 fn unknown(kind: Asked) -> Fault {
     match kind {
-        Asked::Objects => Fault::new("InvalidAccessKeyId", "The AWS access key Id you provided does not exist in our records."),
-        Asked::Identities => Fault::new("InvalidClientTokenId", "The security token included in the request is invalid."),
+        Asked::Objects => {
+            Fault::new("InvalidAccessKeyId", "The AWS access key Id you provided does not exist in our records.")
+        }
+        Asked::Identities => {
+            Fault::new("InvalidClientTokenId", "The security token included in the request is invalid.")
+        }
     }
 }
 
@@ -147,12 +151,8 @@ pub(super) fn verify(
                 Carrier::Query => "REST-QUERY-STRING",
             };
             visitor.version = Some(("AWS4-HMAC-SHA256", how));
-            let chunks = ChunkKey {
-                key,
-                date: claim.date.clone(),
-                scope: claim.scope.clone(),
-                seed: claim.signature.clone(),
-            };
+            let chunks =
+                ChunkKey { key, date: claim.date.clone(), scope: claim.scope.clone(), seed: claim.signature.clone() };
             Ok((visitor, Some(chunks)))
         }
         Claim::V2(claim) => {
@@ -178,6 +178,9 @@ pub(super) fn verify_form(
     if matches(secret.expose()) {
         Ok(visitor)
     } else {
-        Err(Fault::new("SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided."))
+        Err(Fault::new(
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match the signature you provided.",
+        ))
     }
 }

@@ -18,7 +18,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often an event is tried.
 const TRIES: u32 = 3;
 
-/// Starts posting to `url`; put the sender into [`S3Options::events`](super::S3Options::events). Ends with its last sender.
+/// Starts posting to `url`; the sender goes into [`S3Options::events`](super::S3Options::events).
+/// Ends with its last sender.
 pub fn webhook_to(url: Uri) -> mpsc::Sender<String> {
     let (sender, mut events) = mpsc::channel::<String>(WAITING_MAX);
     tokio::spawn(async move {
@@ -27,7 +28,8 @@ pub fn webhook_to(url: Uri) -> mpsc::Sender<String> {
             let body = Bytes::from(event);
             let mut told = false;
             for _try in 0..TRIES {
-                let request = Request::post(url.clone()).header("content-type", "application/json").body(Full::new(body.clone()));
+                let request =
+                    Request::post(url.clone()).header("content-type", "application/json").body(Full::new(body.clone()));
                 let Ok(request) = request else { break };
                 if let Ok(Ok(response)) = tokio::time::timeout(TIMEOUT, client.request(request)).await
                     && response.status().is_success()

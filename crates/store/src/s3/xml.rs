@@ -1,7 +1,7 @@
 //! XML: a writer that escapes, and a reader of small documents into a tree.
 //!
-//! Invariant: what is read is bounded in bytes, depth and number of elements, and has no document type, so that nothing in
-//! it can grow or reach out. Element names are compared without their namespace.
+//! Invariant: what is read is bounded in bytes, depth and number of elements, and has no document type, so that
+//! nothing in it can grow or reach out. Element names are compared without their namespace.
 
 use std::fmt::Write as _;
 
@@ -117,7 +117,11 @@ pub(super) struct Node {
 impl Node {
     /// The document's root.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Fault> {
-        let broken = || Fault::malformed("The XML you provided was not well-formed or did not validate against our published schema");
+        let broken = || {
+            Fault::malformed(
+                "The XML you provided was not well-formed or did not validate against our published schema",
+            )
+        };
         let text = std::str::from_utf8(bytes).map_err(|_error| broken())?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut reader = Reader::from_str(text);
@@ -280,8 +284,16 @@ mod tests {
     fn what_could_grow_or_reach_out_is_refused() {
         let deep = format!("{}{}", "<a>".repeat(100), "</a>".repeat(100));
         for text in [
-            "", "x", "<a>", "</a>", "<a></b>", "<a/><b/>", "<a>&x;</a>", deep.as_str(),
-            "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>", "<!DOCTYPE a SYSTEM \"file:///etc/passwd\"><a/>",
+            "",
+            "x",
+            "<a>",
+            "</a>",
+            "<a></b>",
+            "<a/><b/>",
+            "<a>&x;</a>",
+            deep.as_str(),
+            "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>",
+            "<!DOCTYPE a SYSTEM \"file:///etc/passwd\"><a/>",
         ] {
             assert!(Node::parse(text.as_bytes()).is_err(), "{text}");
         }
@@ -289,7 +301,8 @@ mod tests {
 
     #[test]
     fn broken_documents_never_panic() {
-        let good = b"<?xml version=\"1.0\"?><a xmlns:xsi=\"u\"><b xsi:type=\"C\">x &amp; &#65;</b><![CDATA[y]]><!-- z --></a>";
+        let good =
+            b"<?xml version=\"1.0\"?><a xmlns:xsi=\"u\"><b xsi:type=\"C\">x &amp; &#65;</b><![CDATA[y]]><!-- z --></a>";
         let mut state = 1_u64;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

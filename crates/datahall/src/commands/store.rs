@@ -1,0 +1,210 @@
+//! `datahall store`: the object store alone, without a hall: `up` serves it, `keys` makes and lists its accounts.
+//!
+//! Accounts live in the store's own table, so `keys` needs the store to be stopped.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use dh_core::{Authenticate, Kind, Principal, Secret};
+use dh_store::{Accounts, NewAccount, S3Options, Store as ObjectStore, StoreConfig};
+use serde::Serialize;
+
+use super::{Globals, Verb};
+use crate::failure::{Failure, OrFail};
+use crate::output;
+
+/// The largest file of accounts.
+const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    #[command(subcommand)]
+    verb: StoreVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreVerb {
+    /// Serve S3 from a directory until Ctrl-C
+    Up(StoreUp),
+    /// Make an account and its key, take accounts from a file, or list them
+    Keys(Keys),
+}
+
+#[derive(Debug, Args)]
+struct StoreUp {
+    /// The store's directory
+    dir: PathBuf,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:9000")]
+    listen: SocketAddr,
+    /// The region that the store says it is in
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// A name under which `BUCKET.NAME` is a bucket
+    #[arg(long, value_name = "NAME")]
+    domain: Vec<String>,
+    /// A day of a lifecycle lasts so many seconds, for trying rules out
+    #[arg(long, value_name = "SECONDS")]
+    day_seconds: Option<u64>,
+    /// A key of the built-in key service, for aws:kms
+    #[arg(long, value_name = "NAME")]
+    kms_key: Vec<String>,
+    /// Post what happens to objects to this URL
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Keys {
+    /// The store's directory
+    dir: PathBuf,
+    /// Make an account of this name, or give the account `--id` another key
+    #[arg(long, value_name = "NAME")]
+    add: Option<String>,
+    /// The account's id instead of a random one
+    #[arg(long, requires = "add")]
+    id: Option<String>,
+    /// The address by which grants may name the account
+    #[arg(long, requires = "add")]
+    email: Option<String>,
+    /// Add a key to the ring that wraps the keys of encrypted objects
+    #[arg(long)]
+    rotate: bool,
+    /// Take accounts from a JSON list of objects with `name` and, as wanted, `id`, `display_name`, `email`, `aliases`,
+    /// `access_key`, `secret_key`
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+}
+
+/// The store's own accounts are all there are.
+struct Nobody;
+
+impl Authenticate for Nobody {
+    fn bearer(&self, _token: &str) -> Option<Principal> {
+        None
+    }
+
+    fn signing_key(&self, _access_key_id: &str) -> Option<(Secret<String>, Principal)> {
+        None
+    }
+}
+
+#[derive(Serialize)]
+struct Listed {
+    accounts: Vec<Account>,
+}
+
+#[derive(Serialize)]
+struct Account {
+    id: String,
+    name: String,
+    email: Option<String>,
+    access_keys: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Made {
+    access_key: String,
+    secret_key: String,
+}
+
+impl Verb for Store {
+    const NAME: &'static str = "store";
+    const ABOUT: &'static str = "Run the object store alone, and make its keys";
+    const AFTER: &'static str =
+        "Examples:\n  datahall store keys ./objects --add ann\n  datahall store up ./objects --listen 127.0.0.1:9000";
+
+    fn run(self, globals: &Globals) -> Result<u8, Failure> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().or_fail("start the async runtime")?;
+        match self.verb {
+            StoreVerb::Up(up) => runtime.block_on(serve(up, globals)),
+            StoreVerb::Keys(keys) => runtime.block_on(accounts(keys, globals)),
+        }
+    }
+}
+
+async fn open(dir: &Path) -> Result<ObjectStore, Failure> {
+    Ok(ObjectStore::open(StoreConfig::new(dir)).await?)
+}
+
+async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure> {
+    super::up::logging();
+    let mut options =
+        S3Options { region: up.region, domains: up.domain, day_seconds: up.day_seconds, ..S3Options::default() };
+    options.kms_keys.extend(up.kms_key);
+    if let Some(url) = up.webhook {
+        let url = url.parse().map_err(|error| Failure::new(Kind::Invalid, format!("`{url}` is no URL: {error}")))?;
+        options.events = Some(dh_store::s3::webhook_to(url));
+    }
+    let store = open(&up.dir).await?;
+    let listener = tokio::net::TcpListener::bind(up.listen).await.or_fail(format!("listen on {}", up.listen))?;
+    if !globals.quiet {
+        output::note(format!("S3 is served on http://{}; Ctrl-C stops it", up.listen));
+    }
+    let stop = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "cannot wait for a signal");
+        }
+    };
+    dh_store::serve_with(store.clone(), listener, Arc::new(Nobody), options, stop).await?;
+    store.close().await;
+    Ok(0)
+}
+
+async fn accounts(keys: Keys, globals: &Globals) -> Result<u8, Failure> {
+    let store = open(&keys.dir).await?;
+    let book = Accounts::open(&store).await?;
+    let mut made = None;
+    if keys.rotate {
+        store.rotate_key_ring().await?;
+    }
+    if let Some(file) = keys.from {
+        for new in from_file(&file)? {
+            book.add_account(new).await?;
+        }
+    }
+    if let Some(name) = keys.add {
+        let new = NewAccount { id: keys.id, name, email: keys.email, ..NewAccount::default() };
+        made = Some(book.add_account(new).await?);
+    }
+    let listed: Vec<Account> = book
+        .accounts()
+        .iter()
+        .map(|user| Account {
+            id: user.id.clone(),
+            name: user.name.clone(),
+            email: user.email.clone(),
+            access_keys: user.keys.iter().map(|key| key.id.clone()).collect(),
+        })
+        .collect();
+    store.close().await;
+    match made {
+        Some(key) if globals.output.is_data() => {
+            output::versioned(&Made { access_key: key.id.clone(), secret_key: key.secret().expose().clone() })?;
+        }
+        Some(key) => {
+            output::note(format!("access key  {}", key.id));
+            output::note(format!("secret key  {}  (shown this once)", key.secret().expose()));
+        }
+        None if globals.output.is_data() => output::versioned(&Listed { accounts: listed })?,
+        None => {
+            for account in listed {
+                output::note(format!("{}  {}  {}", account.id, account.name, account.access_keys.join(" ")));
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn from_file(path: &Path) -> Result<Vec<NewAccount>, Failure> {
+    let shown = path.display();
+    let length = std::fs::metadata(path).or_fail(format!("read {shown}"))?.len();
+    if length > ACCOUNTS_BYTES_MAX {
+        return Err(Failure::new(Kind::TooLarge, format!("{shown} has more than {ACCOUNTS_BYTES_MAX} bytes")));
+    }
+    let bytes = std::fs::read(path).or_fail(format!("read {shown}"))?;
+    serde_json::from_slice(&bytes).map_err(|error| Failure::new(Kind::Invalid, format!("{shown}: {error}")))
+}
