@@ -31,6 +31,10 @@ pub struct VersionQuery {
 
 /// A version in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every entry is an object, and a box would cost an allocation each"
+)]
 pub enum VersionEntry {
     /// An object.
     Object {

@@ -84,8 +84,10 @@ pub(crate) struct Tables<'t> {
     usage: BTreeMap<String, Option<BucketUsage>>,
 }
 
-/// Rows: keys and values.
-pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+/// A row: key and value.
+pub(crate) type Row = (Vec<u8>, Vec<u8>);
+/// Rows in order.
+pub(crate) type Rows = Vec<Row>;
 
 impl<'t> Tables<'t> {
     fn open(transaction: &'t redb::WriteTransaction) -> Result<Self, Error> {
@@ -322,7 +324,7 @@ impl Meta {
         id: TableId,
         from: &[u8],
         to: &[u8],
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    ) -> Result<Option<Row>, Error> {
         let table = transaction.open_table(id.definition()).map_err(failed)?;
         let row = table.range(from..to).map_err(failed)?.next().transpose().map_err(failed)?;
         Ok(row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))

@@ -243,6 +243,7 @@ pub struct MarkerInfo {
 
 /// A row of the versions' table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "nearly every row is an object, and a box would cost an allocation each")]
 pub(crate) enum VersionRow {
     /// An object.
     Object(ObjectInfo),

@@ -14,9 +14,8 @@ impl From<Error> for S3Error {
     fn from(error: Error) -> Self {
         let code = match &error {
             Error::NoSuchBucket(_) => S3ErrorCode::NoSuchBucket,
-            Error::NoSuchKey { .. } => S3ErrorCode::NoSuchKey,
+            Error::NoSuchKey { .. } | Error::DeleteMarker { asked: Version::Latest, .. } => S3ErrorCode::NoSuchKey,
             Error::NoSuchVersion { .. } => S3ErrorCode::NoSuchVersion,
-            Error::DeleteMarker { asked: Version::Latest, .. } => S3ErrorCode::NoSuchKey,
             Error::DeleteMarker { asked: Version::Id(_), .. } => S3ErrorCode::MethodNotAllowed,
             Error::Retained { .. } => S3ErrorCode::AccessDenied,
             Error::Quota(_) => S3ErrorCode::Custom("QuotaExceeded".into()),
