@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 use crate::disk::Disk;
 use crate::extent::{SUFFIX, TEMP_SUFFIX};
+use crate::index::codec::decode;
 use crate::index::keys::split_version;
 use crate::index::meta::{Meta, Next, TableId};
-use crate::index::rows::{BucketRow, PartRow, UploadRow, VersionRow, decode};
+use crate::index::rows::{BucketRow, PartRow, UploadRow, VersionRow};
 use crate::stats::BucketUsage;
 
 /// Names in the report; the counts are complete.

@@ -16,7 +16,7 @@ use redb::{
 use crate::Error;
 use crate::config::META_CACHE_BYTES;
 use crate::disk::{Disk, DiskFile};
-use crate::index::rows::{decode, encode};
+use crate::index::codec::{decode, encode};
 use crate::mutation::UsageChange;
 use crate::stats::BucketUsage;
 
@@ -150,7 +150,7 @@ impl<'t> Tables<'t> {
         for (bucket, usage) in std::mem::take(&mut self.usage) {
             let key = bucket.as_bytes();
             match usage {
-                Some(usage) => self.put(TableId::Usage, key, &encode(key, &usage, &[])?)?,
+                Some(usage) => self.put(TableId::Usage, key, &encode(key, &usage, &[]))?,
                 None => self.remove(TableId::Usage, key)?,
             }
         }
