@@ -18,8 +18,14 @@ pub(crate) const OBJECT_BYTES_MAX: u64 = 5 << 40;
 /// disk is full. On small file systems a sixteenth of the whole, if that is less.
 pub(crate) const RESERVE_BYTES: u64 = 32 << 20;
 
-/// Memory for redb's page cache. Interior pages of ten million rows fit.
-pub(crate) const META_CACHE_BYTES: usize = 64 << 20;
+/// Memory for redb's page cache. Interior pages of ten million small rows fit.
+pub(crate) const META_CACHE_BYTES: usize = 32 << 20;
+
+/// Bytes of the log after which the database takes it over; bounds what a start repeats to about a second.
+pub(crate) const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+/// The age of a log that is not empty after which the database takes it over, in milliseconds.
+pub(crate) const CHECKPOINT_MS: u64 = 30_000;
 
 /// Open extent files kept with their block index. Well below the usual limit of 1,024 descriptors.
 pub(crate) const OPEN_EXTENTS_MAX: usize = 128;
@@ -42,6 +48,13 @@ pub(crate) const DOCUMENTS_MAX: usize = 64;
 
 /// An entry of the identities' table.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 256 << 10;
+
+/// How long a change of a bucket of the class `group` may wait for others to share its sync, in milliseconds. A sync of a
+/// good drive takes about one.
+pub(crate) const GROUP_WINDOW_MS: u64 = 2;
+
+/// How long what a bucket of the class `cache` took in may be in memory only, in milliseconds.
+pub(crate) const CACHE_FLUSH_MS: u64 = 1_000;
 
 /// Whether bodies are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

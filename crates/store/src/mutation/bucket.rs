@@ -32,7 +32,8 @@ pub(super) fn create(tables: &mut Tables<'_>, bucket: String, row: &BucketRow) -
     }
     put_row(tables, &bucket, row)?;
     tables.change_usage(&bucket, UsageChange::default())?;
-    Ok(Effects { usage: Some((bucket, UsageChange::default())), ..Effects::default() })
+    let class = Some((bucket.clone(), row.durability));
+    Ok(Effects { usage: Some((bucket, UsageChange::default())), class, ..Effects::default() })
 }
 
 pub(super) fn change(tables: &mut Tables<'_>, bucket: &str, change: BucketChange) -> Result<Effects, Error> {
@@ -57,7 +58,7 @@ pub(super) fn change(tables: &mut Tables<'_>, bucket: &str, change: BucketChange
         BucketChange::Durability(durability) => row.durability = durability,
     }
     put_row(tables, bucket, &row)?;
-    Ok(Effects::default())
+    Ok(Effects { class: Some((bucket.to_owned(), row.durability)), ..Effects::default() })
 }
 
 pub(super) fn delete(tables: &mut Tables<'_>, bucket: String) -> Result<Effects, Error> {

@@ -231,7 +231,8 @@ pub(super) fn put(
     tables.change_usage(&path.bucket, usage)?;
     let (_removed, freed) = lost(place.replaced);
     let object = if let VersionRow::Object(info) = row { Some(info) } else { None };
-    Ok(Effects { object, freed, usage: Some((path.bucket, usage)), ..Effects::default() })
+    let added = object.as_ref().map(|info| info.extents.clone()).unwrap_or_default();
+    Ok(Effects { object, added, freed, usage: Some((path.bucket, usage)), ..Effects::default() })
 }
 
 pub(super) fn delete(

@@ -74,7 +74,7 @@ pub(super) fn put_part(
     let old = old.and_then(|value| Some(decode::<PartRow>(&row_key, &value).ok()?.0));
     tables.put(TableId::Parts, &row_key, &encode(&row_key, new, &[]))?;
     let freed = old.map(|row| row.extent).into_iter().collect();
-    Ok(Effects { freed, ..Effects::default() })
+    Ok(Effects { added: vec![new.extent], freed, ..Effects::default() })
 }
 
 pub(super) fn abort(tables: &mut Tables<'_>, path: &Path, upload: &str) -> Result<Effects, Error> {
