@@ -96,6 +96,7 @@ pub(crate) struct CommitParts {
     pub(crate) meta: Arc<Meta>,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) checkpoint_bytes: u64,
 }
 
 /// The handle of the committing thread.
@@ -121,7 +122,7 @@ impl Committer {
                     } else {
                         commit(&parts, &changing, batch);
                     }
-                    if parts.meta.wants_checkpoint() {
+                    if parts.meta.wants_checkpoint(parts.checkpoint_bytes) {
                         told("a checkpoint", parts.meta.checkpoint());
                     }
                 }

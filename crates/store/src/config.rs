@@ -22,7 +22,7 @@ pub(crate) const RESERVE_BYTES: u64 = 32 << 20;
 pub(crate) const META_CACHE_BYTES: usize = 32 << 20;
 
 /// Bytes of the log after which the database takes it over; bounds what a start repeats to about a second.
-pub(crate) const CHECKPOINT_BYTES: u64 = 64 << 20;
+const CHECKPOINT_BYTES: u64 = 64 << 20;
 
 /// The age of a log that is not empty after which the database takes it over, in milliseconds.
 pub(crate) const CHECKPOINT_MS: u64 = 30_000;
@@ -77,11 +77,19 @@ pub struct StoreConfig {
     pub capacity_bytes: Option<u64>,
     /// Whether bodies are compressed.
     pub compression: Compression,
+    /// Bytes of the log after which the database takes it over; bounds what a start repeats.
+    pub checkpoint_bytes: u64,
 }
 
 impl StoreConfig {
     /// A store at `dir` with a 256 MiB cache, no limit but the disk, compression on.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), cache_bytes: 256 << 20, capacity_bytes: None, compression: Compression::Auto }
+        Self {
+            dir: dir.into(),
+            cache_bytes: 256 << 20,
+            capacity_bytes: None,
+            compression: Compression::Auto,
+            checkpoint_bytes: CHECKPOINT_BYTES,
+        }
     }
 }

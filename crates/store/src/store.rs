@@ -173,6 +173,7 @@ impl Store {
                 meta: Arc::clone(&meta),
                 reaper: Arc::clone(&reaper),
                 counters: Arc::clone(&counters),
+                checkpoint_bytes: config.checkpoint_bytes,
             },
             found.classes,
         )?;

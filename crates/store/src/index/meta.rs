@@ -19,7 +19,7 @@ use super::mirror::{Health, Mirror};
 pub(crate) use super::tables::{Row, TableId, Tables};
 use super::wal::{self, Batch, Doubt, Place, Record, Wal};
 use crate::Error;
-use crate::config::{CHECKPOINT_BYTES, CHECKPOINT_MS, META_CACHE_BYTES};
+use crate::config::{CHECKPOINT_MS, META_CACHE_BYTES};
 
 const EPOCH: &[u8] = b"epoch";
 const SEQUENCE: &[u8] = b"sequence";
@@ -360,12 +360,12 @@ impl Meta {
         })
     }
 
-    /// Whether the log is so long or so old that the database should take it over.
-    pub(crate) fn wants_checkpoint(&self) -> bool {
+    /// Whether the log is so long, `bytes`, or so old that the database should take it over.
+    pub(crate) fn wants_checkpoint(&self, bytes: u64) -> bool {
         let log = self.log();
         log.as_ref().is_some_and(|log| {
             let old = log.checkpointed.elapsed() >= Duration::from_millis(CHECKPOINT_MS);
-            log.wal.bytes() >= CHECKPOINT_BYTES || (old && log.wal.bytes() > 0)
+            log.wal.bytes() >= bytes || (old && log.wal.bytes() > 0)
         })
     }
 

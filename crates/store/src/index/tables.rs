@@ -83,7 +83,7 @@ impl<'t> Tables<'t> {
     pub(super) fn open(transaction: &'t redb::WriteTransaction) -> Result<Self, Error> {
         let open = |id: &TableId| transaction.open_table(id.definition()).map_err(write_failed);
         Ok(Self {
-            tables: TableId::ALL.iter().map(open).collect::<Result<_, _>>()?,
+            open: TableId::ALL.iter().map(open).collect::<Result<_, _>>()?,
             usage: BTreeMap::new(),
             batch: Batch::default(),
         })
