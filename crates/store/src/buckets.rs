@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::index::codec::decode;
 use crate::index::keys::{bucket_range, document_key};
 use crate::index::meta::{Meta, Next, TableId};
-use crate::index::rows::{BucketRow, Durability, Locking, Quota, decode};
+use crate::index::rows::{BucketRow, Durability, Locking, Quota};
 use crate::mutation::{BucketChange, Documents, Mutation};
 use crate::store::{now_ms, off_runtime};
 use crate::version::Versioning;

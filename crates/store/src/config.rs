@@ -18,8 +18,14 @@ pub(crate) const OBJECT_BYTES_MAX: u64 = 5 << 40;
 /// disk is full. On small file systems a sixteenth of the whole, if that is less.
 pub(crate) const RESERVE_BYTES: u64 = 32 << 20;
 
-/// Memory for redb's page cache. Interior pages of ten million rows fit.
-pub(crate) const META_CACHE_BYTES: usize = 64 << 20;
+/// Memory for redb's page cache. Interior pages of ten million small rows fit.
+pub(crate) const META_CACHE_BYTES: usize = 32 << 20;
+
+/// Bytes of the log after which the database takes it over; bounds what a start repeats to about a second.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+/// The age of a log that is not empty after which the database takes it over, in milliseconds.
+pub(crate) const CHECKPOINT_MS: u64 = 30_000;
 
 /// Open extent files kept with their block index. Well below the usual limit of 1,024 descriptors.
 pub(crate) const OPEN_EXTENTS_MAX: usize = 128;
@@ -43,6 +49,13 @@ pub(crate) const DOCUMENTS_MAX: usize = 64;
 /// An entry of the identities' table.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 256 << 10;
 
+/// How long a change of a bucket of the class `group` may wait for others to share its sync, in milliseconds. A sync of a
+/// good drive takes about one.
+pub(crate) const GROUP_WINDOW_MS: u64 = 2;
+
+/// How long what a bucket of the class `cache` took in may be in memory only, in milliseconds.
+pub(crate) const CACHE_FLUSH_MS: u64 = 1_000;
+
 /// Whether bodies are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
@@ -64,11 +77,19 @@ pub struct StoreConfig {
     pub capacity_bytes: Option<u64>,
     /// Whether bodies are compressed.
     pub compression: Compression,
+    /// Bytes of the log after which the database takes it over; bounds what a start repeats.
+    pub checkpoint_bytes: u64,
 }
 
 impl StoreConfig {
     /// A store at `dir` with a 256 MiB cache, no limit but the disk, compression on.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), cache_bytes: 256 << 20, capacity_bytes: None, compression: Compression::Auto }
+        Self {
+            dir: dir.into(),
+            cache_bytes: 256 << 20,
+            capacity_bytes: None,
+            compression: Compression::Auto,
+            checkpoint_bytes: CHECKPOINT_BYTES,
+        }
     }
 }

@@ -7,10 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use md5::{Digest as _, Md5};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
-use serde::{Deserialize, Serialize};
 
 /// A checksum that S3 clients may send or ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ChecksumKind {
     /// CRC-32 as in zip.
     Crc32,
@@ -51,14 +50,11 @@ impl ChecksumKind {
 }
 
 /// Base64 checksums of a body, as S3 sends them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Checksums {
     /// The one checksum and its value.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<(ChecksumKind, String)>,
     /// Whether the value is over the parts' values (and ends in `-N`) rather than over the bytes.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub composite: bool,
 }
 

@@ -12,8 +12,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::Error;
 use crate::block::{self, Address, BlockEntry, bound_crc};
 use crate::config::{BLOCK_BYTES, Compression};
@@ -34,7 +32,7 @@ pub(crate) const SUFFIX: &str = "dhx";
 pub(crate) const TEMP_SUFFIX: &str = "tmp";
 
 /// How a metadata row names an extent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ExtentRef {
     pub(crate) id: u64,
     /// Logical bytes.

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use crate::index::codec::decode;
 use crate::index::keys::past;
 use crate::index::meta::{Meta, Next, TableId};
-use crate::index::rows::decode;
 use crate::mutation::Mutation;
 use crate::store::{Inner, off_runtime};
 use crate::{Error, Store};

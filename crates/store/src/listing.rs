@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use crate::buckets;
+use crate::index::codec::decode;
 use crate::index::keys::{bucket_range, past, past_object, prefix_key, split_upload, split_version, upload_key};
 use crate::index::meta::{Meta, Next, TableId};
-use crate::index::rows::{UploadRow, VersionRow, decode};
+use crate::index::rows::{UploadRow, VersionRow};
 use crate::store::off_runtime;
 use crate::{Error, ObjectInfo, Store, UploadInfo};
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use dh_core::limits::PARTS_MAX;
 
+use crate::index::codec::decode;
 use crate::index::keys::{part_key, upload_key};
 use crate::index::meta::{Meta, Next, TableId};
-use crate::index::rows::{PartRow, UploadRow, decode};
+use crate::index::rows::{PartRow, UploadRow};
 use crate::mutation::{Mutation, Path};
 use crate::put::Content;
 use crate::store::{check_key, now_ms, off_runtime};

@@ -1,17 +1,21 @@
 //! Puts a directory in order when it is opened: counts what is there, removes what a crash left over, and reports what is
 //! missing. It never drops an object silently.
 //!
-//! Cost: one pass over all rows (about 2 us each) and one directory listing.
+//! Cost: the rows of buckets and extents and one directory listing. Rows of objects are read only if a file is missing, to
+//! tell its name.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use redb::ReadTransaction;
+
 use crate::Error;
 use crate::disk::Disk;
 use crate::extent::{SUFFIX, TEMP_SUFFIX};
+use crate::index::codec::decode;
 use crate::index::keys::split_version;
 use crate::index::meta::{Meta, Next, TableId};
-use crate::index::rows::{BucketRow, PartRow, UploadRow, VersionRow, decode};
+use crate::index::rows::{BucketRow, Durability, PartRow, VersionRow};
 use crate::stats::BucketUsage;
 
 /// Names in the report; the counts are complete.
@@ -41,6 +45,7 @@ pub struct Recovery {
 pub(crate) struct Found {
     pub(crate) report: Recovery,
     pub(crate) usage: BTreeMap<String, BucketUsage>,
+    pub(crate) classes: BTreeMap<String, Durability>,
     pub(crate) used: u64,
 }
 
@@ -121,58 +126,79 @@ fn note(names: &mut Vec<String>, count: &mut u64, name: impl FnOnce() -> String)
     }
 }
 
-/// Reads every row; returns the extents that they name.
+/// Reads the rows of buckets, their counts, and extents; returns the extents.
 fn rows(meta: &Meta, files: &Files, found: &mut Found) -> Result<HashSet<u64>, Error> {
     let transaction = meta.read()?;
     let mut named = HashSet::new();
-    let all: &[u8] = &[0xff; 8];
-    let Found { report, usage, used } = found;
-    let corrupt = |report: &mut Recovery, key: &[u8], error: Error| {
-        if !matches!(error, Error::Corrupt { .. }) {
-            return Err(error);
-        }
-        note(&mut report.corrupt_names, &mut report.corrupt_rows, || key.escape_ascii().to_string());
-        Ok(Next::Row)
-    };
+    let mut missing = HashSet::new();
+    let all: &[u8] = &[0xff; 9];
+    let Found { report, usage, classes, used } = found;
     Meta::scan(&transaction, TableId::Buckets, Vec::new(), all, |key, value| match decode::<BucketRow>(key, value) {
-        Ok(_row) => {
-            usage.insert(String::from_utf8_lossy(key).into_owned(), BucketUsage::default());
+        Ok((row, _inline)) => {
+            let bucket = String::from_utf8_lossy(key).into_owned();
+            classes.insert(bucket.clone(), row.durability);
+            usage.insert(bucket, BucketUsage::default());
             Ok(Next::Row)
         }
         Err(error) => corrupt(report, key, error),
     })?;
-    Meta::scan(&transaction, TableId::Objects, Vec::new(), all, |key, value| {
+    Meta::scan(&transaction, TableId::Usage, Vec::new(), all, |key, value| match decode::<BucketUsage>(key, value) {
+        Ok((row, _inline)) => {
+            report.objects += row.objects;
+            usage.insert(String::from_utf8_lossy(key).into_owned(), row);
+            Ok(Next::Row)
+        }
+        Err(error) => corrupt(report, key, error),
+    })?;
+    Meta::scan(&transaction, TableId::Extents, Vec::new(), all, |key, value| {
+        let id = key.try_into().map_or(0, u64::from_be_bytes);
+        match decode::<u64>(key, value) {
+            Ok((stored, _inline)) => *used += stored,
+            Err(error) => return corrupt(report, key, error),
+        }
+        if !files.finished.contains(&id) {
+            missing.insert(id);
+        }
+        named.insert(id);
+        Ok(Next::Row)
+    })?;
+    if !missing.is_empty() {
+        names(&transaction, &missing, report)?;
+    }
+    Ok(named)
+}
+
+fn corrupt(report: &mut Recovery, key: &[u8], error: Error) -> Result<Next, Error> {
+    if !matches!(error, Error::Corrupt { .. }) {
+        return Err(error);
+    }
+    note(&mut report.corrupt_names, &mut report.corrupt_rows, || key.escape_ascii().to_string());
+    Ok(Next::Row)
+}
+
+/// Finds the names of those whose files are missing. Only then is every row read.
+fn names(transaction: &ReadTransaction, missing: &HashSet<u64>, report: &mut Recovery) -> Result<(), Error> {
+    let all: &[u8] = &[0xff; 9];
+    Meta::scan(transaction, TableId::Objects, Vec::new(), all, |key, value| {
         let info = match decode::<VersionRow>(key, value) {
             Ok((VersionRow::Object(info), _inline)) => info,
             Ok((VersionRow::Marker(_) | VersionRow::NullAt(_), _inline)) => return Ok(Next::Row),
             Err(error) => return corrupt(report, key, error),
         };
-        let bucket = split_version(key).map_or_else(String::new, |(bucket, _key, _sequence)| bucket.to_owned());
-        usage.entry(bucket).or_default().add(info.size, info.stored());
-        *used += info.extents.iter().map(|extent| extent.stored).sum::<u64>();
-        if info.extents.iter().all(|extent| files.finished.contains(&extent.id)) {
-            report.objects += 1;
-        } else {
+        if info.extents.iter().any(|extent| missing.contains(&extent.id)) {
+            report.objects = report.objects.saturating_sub(1);
             note(&mut report.missing_names, &mut report.missing, || name(key));
         }
-        named.extend(info.extents.iter().map(|extent| extent.id));
         Ok(Next::Row)
     })?;
-    Meta::scan(&transaction, TableId::Uploads, Vec::new(), all, |key, value| match decode::<UploadRow>(key, value) {
-        Ok(_row) => Ok(Next::Row),
-        Err(error) => corrupt(report, key, error),
-    })?;
-    Meta::scan(&transaction, TableId::Parts, Vec::new(), all, |key, value| {
+    Meta::scan(transaction, TableId::Parts, Vec::new(), all, |key, value| {
         let row = match decode::<PartRow>(key, value) {
             Ok((row, _inline)) => row,
             Err(error) => return corrupt(report, key, error),
         };
-        *used += row.extent.stored;
-        if !files.finished.contains(&row.extent.id) {
+        if missing.contains(&row.extent.id) {
             note(&mut report.missing_names, &mut report.missing, || key.escape_ascii().to_string());
         }
-        named.insert(row.extent.id);
         Ok(Next::Row)
-    })?;
-    Ok(named)
+    })
 }

@@ -3,12 +3,10 @@
 //! Checked inside of the transaction that would remove the version, so no race lets one go. Source: Amazon S3 User
 //! Guide, "Locking objects with Object Lock".
 
-use serde::{Deserialize, Serialize};
-
 use crate::Error;
 
 /// Who may shorten a retention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetentionMode {
     /// Those with the right to bypass it.
     Governance,
@@ -17,7 +15,7 @@ pub enum RetentionMode {
 }
 
 /// Until when a version is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Who may shorten it.
     pub mode: RetentionMode,
@@ -26,7 +24,7 @@ pub struct Retention {
 }
 
 /// A hold without an end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LegalHold {
     /// None.
     #[default]
@@ -36,7 +34,7 @@ pub enum LegalHold {
 }
 
 /// What keeps a version from being removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ObjectLock {
     /// The time that it is kept, if any.
     pub retention: Option<Retention>,

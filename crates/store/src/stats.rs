@@ -5,12 +5,10 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
 use crate::mutation::{Effects, UsageChange};
 
 /// What a bucket holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BucketUsage {
     /// Objects, with all versions and without delete markers.
     pub objects: u64,
@@ -71,6 +69,10 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Reads that found bytes other than those written.
     pub corrupt_reads: u64,
+    /// Pages of the index that did not check.
+    pub index_damaged: u64,
+    /// Those of them that were repaired from another drive.
+    pub index_repaired: u64,
     /// Metadata commits.
     pub commits: u64,
     /// Changes in those commits.
@@ -176,6 +178,8 @@ impl Stats {
             ("bytes_in_total", "Body bytes taken in.", self.bytes_in),
             ("bytes_out_total", "Body bytes given out.", self.bytes_out),
             ("corrupt_reads_total", "Reads that found wrong bytes.", self.corrupt_reads),
+            ("index_damaged_total", "Pages of the index that did not check.", self.index_damaged),
+            ("index_repaired_total", "Pages of the index repaired from another drive.", self.index_repaired),
             ("commits_total", "Metadata commits.", self.commits),
             ("changes_total", "Changes made durable by those commits.", self.changes),
         ];

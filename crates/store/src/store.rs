@@ -16,6 +16,7 @@ use crate::config::OPEN_EXTENTS_MAX;
 use crate::disk::{Disk, RealDisk};
 use crate::extent::{self, OpenExtent};
 use crate::index::meta::Meta;
+use crate::index::wal::Place;
 use crate::mutation::{Effects, Mutation, Path};
 use crate::reaper::{ExtentGuard, Meter, Reaper};
 use crate::retention::Governance;
@@ -157,20 +158,25 @@ impl Store {
         let lock = disk.lock(&dir.join("LOCK")).map_err(failed)?;
         let lock = lock.ok_or_else(|| Error::Locked(dir.display().to_string()))?;
         disk.create_dir(&root).map_err(failed)?;
-        let (meta, first_extent) = Meta::open(&disk, &dir)?;
+        let place = Place { disk: Arc::clone(&disk), dir: dir.clone() };
+        let (meta, opened) = Meta::open(vec![place])?;
         let meta = Arc::new(meta);
         let found = recover::recover(disk.as_ref(), &root, &meta)?;
-        tracing::info!(dir = %dir.display(), recovery = ?found.report, "the store is open");
+        tracing::info!(dir = %dir.display(), recovery = ?found.report, replayed = opened.replayed, "the store is open");
         let counters = Arc::new(Counters::new(found.usage));
         let meter = Meter::new(Arc::clone(&disk), root.clone(), config.capacity_bytes, found.used);
         let reaper = Reaper::start(Arc::clone(&disk), root.clone(), meter)?;
-        let committer = Committer::start(CommitParts {
-            disk: Arc::clone(&disk),
-            root: root.clone(),
-            meta: Arc::clone(&meta),
-            reaper: Arc::clone(&reaper),
-            counters: Arc::clone(&counters),
-        })?;
+        let committer = Committer::start(
+            CommitParts {
+                disk: Arc::clone(&disk),
+                root: root.clone(),
+                meta: Arc::clone(&meta),
+                reaper: Arc::clone(&reaper),
+                counters: Arc::clone(&counters),
+                checkpoint_bytes: config.checkpoint_bytes,
+            },
+            found.classes,
+        )?;
         Ok(Self(Arc::new(Inner {
             cache: BlockCache::new(config.cache_bytes),
             open_extents: quick_cache::sync::Cache::new(OPEN_EXTENTS_MAX),
@@ -181,7 +187,7 @@ impl Store {
             committer,
             reaper,
             counters,
-            next_extent: AtomicU64::new(first_extent),
+            next_extent: AtomicU64::new(opened.first_extent),
             directories: Mutex::default(),
             recovery: found.report,
             lock: Mutex::new(Some(lock)),
@@ -269,6 +275,8 @@ impl Store {
             cache_bytes: inner.cache.bytes(),
             cache_hits: inner.cache.hits(),
             cache_misses: inner.cache.misses(),
+            index_damaged: inner.meta.damage().0,
+            index_repaired: inner.meta.damage().1,
             ..inner.counters.snapshot()
         }
     }

@@ -6,10 +6,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 /// The name of a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum VersionId {
     /// `null`: written while the bucket kept no versions.
     #[default]
@@ -56,7 +54,7 @@ impl From<Option<VersionId>> for Version {
 }
 
 /// Whether a bucket keeps versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Versioning {
     /// It never did: a write replaces, a delete removes.
     #[default]

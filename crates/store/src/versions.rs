@@ -8,9 +8,10 @@ use std::sync::Arc;
 use redb::ReadTransaction;
 
 use crate::buckets;
+use crate::index::codec::decode;
 use crate::index::keys::{object_key, past, past_object, prefix_key, split_version, version_key};
 use crate::index::meta::{Meta, Next, TableId};
-use crate::index::rows::{MarkerInfo, ObjectInfo, VersionRow, decode};
+use crate::index::rows::{MarkerInfo, ObjectInfo, VersionRow};
 use crate::listing::{bounds, common_prefix};
 use crate::store::off_runtime;
 use crate::version::VersionId;
@@ -31,6 +32,10 @@ pub struct VersionQuery {
 
 /// A version in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every entry is an object, and a box would cost an allocation each"
+)]
 pub enum VersionEntry {
     /// An object.
     Object {

@@ -321,7 +321,7 @@ fn a_missing_extent_is_reported_and_an_orphan_removed() {
         let recovery = store.recovery();
         assert_eq!((recovery.objects, recovery.missing), (1, 1));
         assert_eq!((recovery.temporary_removed, recovery.orphans_removed), (1, 1));
-        assert_eq!(recovery.missing_names, ["bucket\\x00lost"]);
+        assert_eq!(recovery.missing_names, ["bucket/lost"]);
         assert_eq!(store.get_bytes("bucket", "lost").await.unwrap_err().kind(), Kind::Corrupt);
         assert_eq!(store.get_bytes("bucket", "kept").await.unwrap(), body("kept", 1, 20_000));
     });

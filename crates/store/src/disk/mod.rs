@@ -4,6 +4,7 @@
 //! [`RealDisk`] is the operating system; [`SimDisk`] keeps cached and durable images apart, fails any operation, and
 //! shows what a power cut would leave.
 
+mod crash;
 mod real;
 mod sim;
 
@@ -12,6 +13,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use crash::{CrashPoints, Survival};
 pub use real::RealDisk;
 pub use sim::{Fault, SimDisk};
 

@@ -1,12 +1,14 @@
 //! A disk in memory that tells cached from durable. It can fail any one operation, and stop at any operation as a power
 //! cut would: what was not synced is then gone, or kept, as the test chooses.
 //!
-//! Model: a file's content becomes durable by `sync_data` (of that content) and its name by `sync_dir` of its directory.
-//! A cut keeps for each file the durable content and for each directory the durable names. Source for what file systems
-//! may do: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014.
+//! Model: a file's content becomes durable by `sync_data` (of that content) and its name by `sync_dir` of its directory; so
+//! does a directory's own. What was not synced is kept as a list of changes, of which a cut keeps none, or those that a
+//! [`Survival`] lets live: any of them, in any mix, writes also by sectors. Source for what file systems may do: Pillai et
+//! al., "All File Systems Are Not Created Equal", OSDI 2014.
+//! Cost: a sync copies what was written since the last one.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,25 +26,165 @@ pub enum Fault {
     Cut,
 }
 
+/// A change of a file that is not durable yet.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Write(usize, Arc<[u8]>),
+    Len(usize),
+}
+
+impl Change {
+    pub(super) fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Len(len) => bytes.resize(*len, 0),
+            Self::Write(start, data) => {
+                let end = start + data.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                if let Some(target) = bytes.get_mut(*start..end) {
+                    target.copy_from_slice(data);
+                }
+            }
+        }
+    }
+}
+
+/// A change of a directory that is not durable yet.
+#[derive(Debug, Clone)]
+pub(super) enum Entry {
+    Link(PathBuf, u64),
+    Unlink(PathBuf),
+    Rename(PathBuf, PathBuf, u64),
+    Dir(PathBuf),
+}
+
+impl Entry {
+    fn parent(&self) -> Option<&Path> {
+        match self {
+            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(_, path, _) | Self::Dir(path) => path.parent(),
+        }
+    }
+
+    pub(super) fn apply(&self, names: &mut BTreeMap<PathBuf, u64>, dirs: &mut BTreeSet<PathBuf>) {
+        match self {
+            Self::Link(path, number) => drop(names.insert(path.clone(), *number)),
+            Self::Unlink(path) => drop(names.remove(path)),
+            Self::Rename(from, to, number) => {
+                names.remove(from);
+                names.insert(to.clone(), *number);
+            }
+            Self::Dir(path) => drop(dirs.insert(path.clone())),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default)]
-struct Content {
-    cached: Vec<u8>,
-    durable: Vec<u8>,
+pub(super) struct Content {
+    pub(super) cached: Vec<u8>,
+    pub(super) durable: Vec<u8>,
+    pub(super) pending: Vec<Change>,
+}
+
+impl Content {
+    fn whole(bytes: Vec<u8>) -> Self {
+        Self { cached: bytes.clone(), durable: bytes, pending: Vec::new() }
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.cached);
+        self.pending.push(change);
+    }
+
+    fn sync(&mut self) {
+        for change in self.pending.drain(..) {
+            change.apply(&mut self.durable);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+pub(super) struct Inner {
     /// All files by number, so that an unlinked file can still be read.
-    files: BTreeMap<u64, Content>,
+    pub(super) files: BTreeMap<u64, Content>,
     /// Names as programs see them, and as a power cut would leave them.
-    names: BTreeMap<PathBuf, u64>,
-    durable_names: BTreeMap<PathBuf, u64>,
-    dirs: BTreeMap<PathBuf, bool>,
+    pub(super) names: BTreeMap<PathBuf, u64>,
+    pub(super) durable_names: BTreeMap<PathBuf, u64>,
+    pub(super) dirs: BTreeSet<PathBuf>,
+    pub(super) durable_dirs: BTreeSet<PathBuf>,
+    /// Changes of directories that are not durable.
+    pub(super) entries: Vec<Entry>,
     next: u64,
     operations: u64,
     fault: Option<(u64, Fault)>,
     locked: bool,
     used: u64,
+    /// What was done, if it is recorded, by number of operation.
+    trace: Option<Vec<(u64, Step)>>,
+}
+
+/// An operation that changed something.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    File(u64, Change),
+    SyncFile(u64),
+    Entry(Entry),
+    SyncDir(PathBuf),
+}
+
+impl Inner {
+    /// Does one step.
+    pub(super) fn take(&mut self, step: Step) {
+        if let Some(trace) = &mut self.trace {
+            // The operation was counted before it was done.
+            trace.push((self.operations.saturating_sub(1), step.clone()));
+        }
+        match step {
+            Step::File(number, change) => self.files.entry(number).or_default().change(change),
+            Step::SyncFile(number) => self.files.entry(number).or_default().sync(),
+            Step::Entry(entry) => {
+                entry.apply(&mut self.names, &mut self.dirs);
+                if let Entry::Link(_path, number) = &entry {
+                    self.files.entry(*number).or_default();
+                }
+                self.entries.push(entry);
+            }
+            Step::SyncDir(path) => {
+                for entry in std::mem::take(&mut self.entries) {
+                    if entry.parent() == Some(&path) {
+                        entry.apply(&mut self.durable_names, &mut self.durable_dirs);
+                    } else {
+                        self.entries.push(entry);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A disk of these files.
+    pub(super) fn image(
+        names: BTreeMap<PathBuf, u64>,
+        dirs: BTreeSet<PathBuf>,
+        content: impl Fn(u64) -> Option<Vec<u8>>,
+    ) -> Self {
+        let there = |path: &PathBuf| path.ancestors().skip(1).all(|dir| dirs.contains(dir) || dir.parent().is_none());
+        let names: BTreeMap<PathBuf, u64> = names.into_iter().filter(|(path, _number)| there(path)).collect();
+        let numbers: BTreeSet<u64> = names.values().copied().collect();
+        let files: BTreeMap<u64, Content> =
+            numbers.into_iter().filter_map(|number| Some((number, Content::whole(content(number)?)))).collect();
+        let used = files.values().map(|content| content.cached.len() as u64).sum();
+        let next = names.values().max().map_or(0, |number| number + 1);
+        Self {
+            files,
+            durable_names: names.clone(),
+            names,
+            durable_dirs: dirs.clone(),
+            dirs,
+            next,
+            used,
+            ..Self::default()
+        }
+    }
 }
 
 /// The disk in memory. Clones share it.
@@ -89,46 +231,37 @@ impl SimDisk {
         self.inner().fault = None;
     }
 
+    pub(super) fn of(inner: Inner, total: u64) -> Self {
+        Self { inner: Arc::new(Mutex::new(inner)), total }
+    }
+
+    /// Notes every operation from now on, for [`CrashPoints`](super::CrashPoints). The disk is empty.
+    pub fn record(&self) {
+        self.inner().trace = Some(Vec::new());
+    }
+
+    pub(super) fn trace(&self) -> Vec<(u64, Step)> {
+        self.inner().trace.take().unwrap_or_default()
+    }
+
+    pub(super) const fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The disk as the next start finds it if nothing that was not synced survived.
     #[must_use]
     pub fn after_power_cut(&self) -> Self {
         let inner = self.inner();
-        let names = inner.durable_names.clone();
-        let mut files = BTreeMap::new();
-        for number in names.values() {
-            if let Some(content) = inner.files.get(number) {
-                files.insert(*number, Content { cached: content.durable.clone(), durable: content.durable.clone() });
-            }
-        }
-        self.image(&inner, names, files)
+        let durable = |number: u64| inner.files.get(&number).map(|content| content.durable.clone());
+        Self::of(Inner::image(inner.durable_names.clone(), inner.durable_dirs.clone(), durable), self.total)
     }
 
     /// The disk as the next start finds it if only the process died: the kernel writes all out.
     #[must_use]
     pub fn after_kill(&self) -> Self {
         let inner = self.inner();
-        let files = inner
-            .files
-            .iter()
-            .map(|(number, content)| {
-                (*number, Content { cached: content.cached.clone(), durable: content.cached.clone() })
-            })
-            .collect();
-        self.image(&inner, inner.names.clone(), files)
-    }
-
-    fn image(&self, inner: &Inner, names: BTreeMap<PathBuf, u64>, files: BTreeMap<u64, Content>) -> Self {
-        let used = files.values().map(|content| content.cached.len() as u64).sum();
-        let fresh = Inner {
-            files,
-            durable_names: names.clone(),
-            names,
-            dirs: inner.dirs.clone(),
-            next: inner.next,
-            used,
-            ..Inner::default()
-        };
-        Self { inner: Arc::new(Mutex::new(fresh)), total: self.total }
+        let cached = |number: u64| inner.files.get(&number).map(|content| content.cached.clone());
+        Self::of(Inner::image(inner.names.clone(), inner.dirs.clone(), cached), self.total)
     }
 
     /// The paths of all files.
@@ -144,6 +277,7 @@ impl SimDisk {
         let Some(cached) = content.cached.get_mut(byte) else { return false };
         *cached ^= 1 << (bit % 8);
         content.durable.clone_from(&content.cached);
+        content.pending.clear();
         true
     }
 
@@ -181,8 +315,7 @@ impl Disk for SimDisk {
         }
         let number = inner.next;
         inner.next += 1;
-        inner.files.insert(number, Content::default());
-        inner.names.insert(path.to_owned(), number);
+        inner.take(Step::Entry(Entry::Link(path.to_owned(), number)));
         Ok(Box::new(SimFile { disk: self.clone(), number }))
     }
 
@@ -194,41 +327,37 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.step(Does::Read)?;
-        let number = inner.names.remove(from).ok_or_else(missing)?;
-        inner.names.insert(to.to_owned(), number);
+        let number = inner.names.get(from).copied().ok_or_else(missing)?;
+        inner.take(Step::Entry(Entry::Rename(from.to_owned(), to.to_owned(), number)));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.step(Does::Read)?;
-        let number = inner.names.remove(path).ok_or_else(missing)?;
+        let number = inner.names.get(path).copied().ok_or_else(missing)?;
+        inner.take(Step::Entry(Entry::Unlink(path.to_owned())));
         let freed = inner.files.get(&number).map_or(0, |content| content.cached.len() as u64);
         inner.used = inner.used.saturating_sub(freed);
         Ok(())
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.step(Does::Write)?.dirs.insert(path.to_owned(), true);
+        let mut inner = self.step(Does::Write)?;
+        if !inner.dirs.contains(path) {
+            inner.take(Step::Entry(Entry::Dir(path.to_owned())));
+        }
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.step(Does::Read)?;
-        inner.durable_names.retain(|name, _number| name.parent() != Some(path));
-        let present: Vec<(PathBuf, u64)> = inner
-            .names
-            .iter()
-            .filter(|(name, _number)| name.parent() == Some(path))
-            .map(|(name, number)| (name.clone(), *number))
-            .collect();
-        inner.durable_names.extend(present);
+        self.step(Does::Read)?.take(Step::SyncDir(path.to_owned()));
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let inner = self.step(Does::Read)?;
         let inside = |found: &&PathBuf| found.parent() == Some(path);
-        Ok(inner.names.keys().filter(inside).chain(inner.dirs.keys().filter(inside)).cloned().collect())
+        Ok(inner.names.keys().filter(inside).chain(inner.dirs.iter().filter(inside)).cloned().collect())
     }
 
     fn space(&self, _path: &Path) -> io::Result<Space> {
@@ -274,20 +403,13 @@ impl DiskFile for SimFile {
             return Err(io::ErrorKind::StorageFull.into());
         }
         inner.used += grows;
-        let content = inner.files.get_mut(&self.number).ok_or_else(missing)?;
-        if content.cached.len() < end {
-            content.cached.resize(end, 0);
-        }
-        if let Some(target) = content.cached.get_mut(start..end) {
-            target.copy_from_slice(data);
-        }
+        inner.take(Step::File(self.number, Change::Write(start, data.into())));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut inner = self.disk.step(Does::Read)?;
-        let content = inner.files.get_mut(&self.number).ok_or_else(missing)?;
-        content.durable.clone_from(&content.cached);
+        inner.take(Step::SyncFile(self.number));
         Ok(())
     }
 
@@ -299,9 +421,8 @@ impl DiskFile for SimFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut inner = self.disk.step(Does::Write)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let content = inner.files.get_mut(&self.number).ok_or_else(missing)?;
-        let before = content.cached.len() as u64;
-        content.cached.resize(len, 0);
+        let before = inner.files.get(&self.number).ok_or_else(missing)?.cached.len() as u64;
+        inner.take(Step::File(self.number, Change::Len(len)));
         inner.used = (inner.used + len as u64).saturating_sub(before);
         Ok(())
     }

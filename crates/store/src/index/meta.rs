@@ -1,313 +1,219 @@
-//! The metadata database: redb on the store's disk seam.
+//! The index: redb for what is looked up, the log for what is durable.
 //!
-//! Invariant: what [`Meta::write`] returned `Ok` for is durable. After a failed write the database is opened again, which
-//! rolls back to the last commit; after a failed *sync* nobody knows what the disk holds, so the store takes no more
-//! changes until it is opened again.
+//! Protocol of a batch: the rows change in a transaction that is not committed; their bytes go into the log as one record
+//! and are made durable; then the transaction is committed without a sync, which shows it to readers. A checkpoint commits
+//! with a sync and starts the log anew. A start opens the database at its last checkpoint and repeats the log's records.
+//!
+//! Invariant: what [`Meta::write`] returned `Ok` for is in the log or in the database's last checkpoint, on every drive
+//! that did not fail. After a failed *sync* nobody knows what the disk holds, so the store takes no more changes until it
+//! is opened again. Cost of a batch: one write and one `fdatasync` of the log, whatever it holds.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use redb::{
-    Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageBackend, Table, TableDefinition,
-};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase as _};
 
+use super::files;
+use super::mirror::{Health, Mirror};
+pub(crate) use super::tables::{Row, TableId, Tables};
+use super::wal::{self, Batch, Doubt, Place, Record, Wal};
 use crate::Error;
-use crate::config::META_CACHE_BYTES;
-use crate::disk::{Disk, DiskFile};
-use crate::index::rows::{decode, encode};
-use crate::mutation::UsageChange;
-use crate::stats::BucketUsage;
+use crate::config::{CHECKPOINT_MS, META_CACHE_BYTES};
 
-type Bytes = &'static [u8];
-
-/// A table of the index. Its number is part of the log's format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum TableId {
-    /// The store's own numbers.
-    State = 0,
-    /// Buckets by name.
-    Buckets = 1,
-    /// Versions of objects.
-    Objects = 2,
-    /// Multipart uploads.
-    Uploads = 3,
-    /// Their parts.
-    Parts = 4,
-    /// Documents of buckets.
-    Documents = 5,
-    /// Identities: users, groups, keys, policies, sessions.
-    Identities = 6,
-    /// What each bucket holds.
-    Usage = 7,
-}
-
-impl TableId {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::State,
-        Self::Buckets,
-        Self::Objects,
-        Self::Uploads,
-        Self::Parts,
-        Self::Documents,
-        Self::Identities,
-        Self::Usage,
-    ];
-
-    const fn definition(self) -> TableDefinition<'static, Bytes, Bytes> {
-        TableDefinition::new(match self {
-            Self::State => "state",
-            Self::Buckets => "buckets",
-            Self::Objects => "objects",
-            Self::Uploads => "uploads",
-            Self::Parts => "parts",
-            Self::Documents => "documents",
-            Self::Identities => "identities",
-            Self::Usage => "usage",
-        })
-    }
-}
-
-const EPOCH: Bytes = b"epoch";
-const SEQUENCE: Bytes = b"sequence";
+const EPOCH: &[u8] = b"epoch";
+const SEQUENCE: &[u8] = b"sequence";
 /// Extents that one opening of the store may make: ids are `epoch << 40 | counter`, so none is ever used twice.
 const EPOCH_SHIFT: u32 = 40;
 /// Changes of one batch: the sequence number of a change is `batch << 12 | place in the batch`.
 pub(crate) const BATCH_SHIFT: u32 = 12;
 
-/// The tables of one write transaction.
-pub(crate) struct Tables<'t> {
-    /// In the order of [`TableId::ALL`].
-    tables: Vec<Table<'t, Bytes, Bytes>>,
-    /// What buckets hold, as far as this transaction touched them; `None` for those that are gone.
-    usage: BTreeMap<String, Option<BucketUsage>>,
-}
-
-/// Rows: keys and values.
-pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
-
-impl<'t> Tables<'t> {
-    fn open(transaction: &'t redb::WriteTransaction) -> Result<Self, Error> {
-        let open = |id: &TableId| transaction.open_table(id.definition()).map_err(write_failed);
-        Ok(Self { tables: TableId::ALL.iter().map(open).collect::<Result<_, _>>()?, usage: BTreeMap::new() })
-    }
-
-    fn table(&self, id: TableId) -> Result<&Table<'t, Bytes, Bytes>, Error> {
-        self.tables.get(id as usize).ok_or_else(|| Error::Meta("an unknown table".to_owned()))
-    }
-
-    fn table_mut(&mut self, id: TableId) -> Result<&mut Table<'t, Bytes, Bytes>, Error> {
-        self.tables.get_mut(id as usize).ok_or_else(|| Error::Meta("an unknown table".to_owned()))
-    }
-
-    /// The value of a row.
-    pub(crate) fn get(&self, id: TableId, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.table(id)?.get(key).map_err(write_failed)?.map(|value| value.value().to_vec()))
-    }
-
-    /// Sets a row.
-    pub(crate) fn put(&mut self, id: TableId, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        self.table_mut(id)?.insert(key, value).map_err(write_failed)?;
-        Ok(())
-    }
-
-    /// Removes a row.
-    pub(crate) fn remove(&mut self, id: TableId, key: &[u8]) -> Result<(), Error> {
-        self.table_mut(id)?.remove(key).map_err(write_failed)?;
-        Ok(())
-    }
-
-    /// What a bucket holds.
-    pub(crate) fn usage(&mut self, bucket: &str) -> Result<BucketUsage, Error> {
-        if let Some(usage) = self.usage.get(bucket) {
-            return Ok(usage.unwrap_or_default());
-        }
-        let key = bucket.as_bytes();
-        let row = self.get(TableId::Usage, key)?;
-        let usage = row.map(|value| Ok::<_, Error>(decode(key, &value)?.0)).transpose()?.unwrap_or_default();
-        self.usage.insert(bucket.to_owned(), Some(usage));
-        Ok(usage)
-    }
-
-    /// Counts what came and went.
-    pub(crate) fn change_usage(&mut self, bucket: &str, change: UsageChange) -> Result<(), Error> {
-        let mut usage = self.usage(bucket)?;
-        usage.apply(change);
-        self.usage.insert(bucket.to_owned(), Some(usage));
-        Ok(())
-    }
-
-    /// Forgets a bucket that is gone.
-    pub(crate) fn forget_usage(&mut self, bucket: &str) {
-        self.usage.insert(bucket.to_owned(), None);
-    }
-
-    /// Writes the counts of this transaction.
-    fn flush_usage(&mut self) -> Result<(), Error> {
-        for (bucket, usage) in std::mem::take(&mut self.usage) {
-            let key = bucket.as_bytes();
-            match usage {
-                Some(usage) => self.put(TableId::Usage, key, &encode(key, &usage, &[])?)?,
-                None => self.remove(TableId::Usage, key)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// The first `limit` rows of `from..to`.
-    pub(crate) fn rows(&self, id: TableId, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, Error> {
-        self.table(id)?
-            .range(from..to)
-            .map_err(write_failed)?
-            .take(limit)
-            .map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(write_failed))
-            .collect()
-    }
-}
-
-/// Whether a write transaction has anything to make durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a write transaction asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Commit {
-    Needed,
+    /// Nothing: it changed nothing.
     Nothing,
+    /// To be seen now and durable later.
+    Later,
+    /// To be durable now.
+    Needed,
 }
 
-#[derive(Debug)]
-struct MetaFile {
-    file: Box<dyn DiskFile>,
-    sync_failed: Arc<AtomicBool>,
-}
-
-impl StorageBackend for MetaFile {
-    fn len(&self) -> std::io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.file.read_at(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> std::io::Result<()> {
-        self.file.sync_data().inspect_err(|_error| self.sync_failed.store(true, Ordering::SeqCst))
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.file.write_at(offset, data)
-    }
+/// Where a scan goes on.
+pub(crate) enum Next {
+    /// With the next row.
+    Row,
+    /// Nowhere.
+    Stop,
+    /// With the first row at or after this key.
+    Seek(Vec<u8>),
 }
 
 /// One of the store's own numbers; zero if it was never set.
-fn number(tables: &Tables<'_>, name: Bytes) -> Result<u64, Error> {
+fn number(tables: &Tables<'_>, name: &[u8]) -> Result<u64, Error> {
     let Some(value) = tables.get(TableId::State, name)? else { return Ok(0) };
     let bytes =
         value.as_slice().try_into().map_err(|_length| Error::Meta("corrupt: a number of the store".to_owned()))?;
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// The database.
-#[derive(Debug)]
-pub(crate) struct Meta {
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
-    database: RwLock<Option<Arc<Database>>>,
-    sync_failed: Arc<AtomicBool>,
-    sealed: Mutex<Option<String>>,
-}
-
 fn failed(error: impl Into<redb::Error>) -> Error {
     let error = error.into();
     if let redb::Error::Corrupted(what) = error {
-        return Error::corrupt(what, "meta.redb");
+        return Error::corrupt(what, "the index");
     }
     let shown = error.to_string();
-    if let redb::Error::Io(error) = error
-        && let full @ Error::Full(_) = Error::io("meta.redb", error)
-    {
-        return full;
+    if let redb::Error::Io(error) = error {
+        if error.kind() == std::io::ErrorKind::InvalidData {
+            return Error::corrupt(error.to_string(), "the index");
+        }
+        if let full @ Error::Full(_) = Error::io("the index", error) {
+            return full;
+        }
     }
     Error::Meta(shown)
 }
 
 /// Like [`failed`] inside of a write transaction, where corruption is the database's, never that of one row.
-fn write_failed(error: impl Into<redb::Error>) -> Error {
+pub(super) fn write_failed(error: impl Into<redb::Error>) -> Error {
     let error = failed(error);
     if let Error::Corrupt { what, .. } = &error { Error::Meta(format!("corrupt: {what}")) } else { error }
 }
 
+/// An open database, and what keeps it from writing once it was given up.
+#[derive(Debug)]
+struct Handle {
+    database: Database,
+    fence: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Log {
+    wal: Wal,
+    /// Rows that readers see and the log does not have yet.
+    deferred: Batch,
+    /// The last batch.
+    sequence: u64,
+    checkpointed: Instant,
+}
+
+/// The index.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    places: Vec<Place>,
+    handle: RwLock<Option<Arc<Handle>>>,
+    log: Mutex<Option<Log>>,
+    health: Arc<Health>,
+    sealed: Mutex<Option<String>>,
+}
+
+/// What opening the index found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opened {
+    /// The first extent id of this opening.
+    pub(crate) first_extent: u64,
+    /// Records of the log that were repeated.
+    pub(crate) replayed: u64,
+}
+
+fn database(places: &[Place], health: &Arc<Health>) -> Result<Handle, Error> {
+    let mirror = Mirror::new(files::open(places)?, Arc::clone(health));
+    let mirror = mirror.map_err(|error| Error::io("open the index", error))?;
+    let fence = mirror.fence();
+    let database = Database::builder().set_cache_size(META_CACHE_BYTES).create_with_backend(mirror).map_err(failed)?;
+    Ok(Handle { database, fence })
+}
+
+/// Commits with a sync, in the way that a start after a crash needs no look at the pages.
+fn commit_durably(database: &Database, change: impl FnOnce(&mut Tables<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    let mut transaction = database.begin_write().map_err(write_failed)?;
+    transaction.set_quick_repair(true);
+    {
+        let mut tables = Tables::open(&transaction)?;
+        change(&mut tables)?;
+        tables.finish()?;
+    }
+    transaction.commit().map_err(write_failed)
+}
+
+fn replay(tables: &mut Tables<'_>, record: &Record) -> Result<(), Error> {
+    for change in record.changes() {
+        let (id, key, value) =
+            change.ok_or_else(|| Error::corrupt(format!("the rows of record {}", record.sequence), "the log"))?;
+        tables.replay(id, key, value)?;
+    }
+    Ok(())
+}
+
+/// Brings the database up to the log and does `also` on top; returns the last batch, and how many records it took.
+fn recover(
+    database: &Database,
+    found: &wal::Found,
+    also: impl FnOnce(&mut Tables<'_>) -> Result<(), Error>,
+) -> Result<(u64, u64), Error> {
+    let (mut sequence, mut replayed) = (0, 0);
+    commit_durably(database, |tables| {
+        sequence = number(tables, SEQUENCE)?;
+        if sequence < found.base {
+            let what = format!("it ends at batch {sequence}, and batch {} was acknowledged", found.base);
+            return Err(Error::corrupt(what, "the index"));
+        }
+        let base = sequence;
+        for record in found.records.iter().filter(|record| record.sequence > base) {
+            replay(tables, record)?;
+            replayed += 1;
+            sequence = sequence.max(record.sequence);
+            tables.replay(TableId::State, SEQUENCE, Some(&record.sequence.to_le_bytes()))?;
+        }
+        also(tables)
+    })?;
+    Ok((sequence, replayed))
+}
+
 impl Meta {
-    /// Opens or makes the database in `dir`, checks every page of it, and returns the first extent id of this opening.
-    ///
-    /// A new database is made under another name and takes its own when it is whole and durable, so a crash in the
-    /// middle leaves either no database or a good one.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(Self, u64), Error> {
-        let path = dir.join("meta.redb");
-        let fresh = dir.join("meta.redb.tmp");
-        let io = |error| Error::io(path.display().to_string(), error);
-        let there = disk.list(dir).map_err(io)?;
-        if there.contains(&fresh) {
-            disk.remove(&fresh).map_err(io)?;
-        }
-        if !there.contains(&path) {
-            disk.create(&fresh).map_err(io)?;
-            let made = Self::at(disk, fresh.clone())?;
-            made.next_epoch()?;
-            drop(made);
-            disk.open(&fresh).and_then(|file| file.sync_data()).map_err(io)?;
-            disk.rename(&fresh, &path).map_err(io)?;
-            disk.sync_dir(dir).map_err(io)?;
-        }
-        let this = Self::at(disk, path)?;
-        let epoch = this.next_epoch()?;
-        Ok((this, epoch << EPOCH_SHIFT))
-    }
-
-    fn at(disk: &Arc<dyn Disk>, path: PathBuf) -> Result<Self, Error> {
-        let sync_failed = Arc::new(AtomicBool::new(false));
-        let database = Self::database(disk, &path, &sync_failed)?;
-        Ok(Self {
-            disk: Arc::clone(disk),
-            path,
-            database: RwLock::new(Some(Arc::new(database))),
-            sync_failed,
+    /// Opens or makes the index in `places`.
+    pub(crate) fn open(places: Vec<Place>) -> Result<(Self, Opened), Error> {
+        let health = Arc::new(Health::default());
+        files::prepare(&places, |places| {
+            let fresh = database(places, &health)?;
+            commit_durably(&fresh.database, |tables| tables.put(TableId::State, EPOCH, &0_u64.to_le_bytes()))
+        })?;
+        let handle = database(&places, &health)?;
+        let found = wal::read(&places)?;
+        let mut epoch = 0;
+        let (sequence, replayed) = recover(&handle.database, &found, |tables| {
+            epoch = number(tables, EPOCH)? + 1;
+            tables.put(TableId::State, EPOCH, &epoch.to_le_bytes())
+        })?;
+        let wal = Wal::create(&places, found.number + 1, sequence)?;
+        wal.remove_older()?;
+        let log = Log { wal, deferred: Batch::default(), sequence, checkpointed: Instant::now() };
+        let this = Self {
+            places,
+            handle: RwLock::new(Some(Arc::new(handle))),
+            log: Mutex::new(Some(log)),
+            health,
             sealed: Mutex::new(None),
-        })
-    }
-
-    fn database(disk: &Arc<dyn Disk>, path: &Path, sync_failed: &Arc<AtomicBool>) -> Result<Database, Error> {
-        let file = disk.open(path).map_err(|error| Error::io(path.display().to_string(), error))?;
-        let backend = MetaFile { file, sync_failed: Arc::clone(sync_failed) };
-        Database::builder()
-            .set_cache_size(META_CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create_with_backend(backend)
-            .map_err(failed)
-    }
-
-    fn next_epoch(&self) -> Result<u64, Error> {
-        let database = self.current()?;
-        let transaction = database.begin_write().map_err(failed)?;
-        let epoch = {
-            let mut tables = Tables::open(&transaction)?;
-            let epoch = number(&tables, EPOCH)? + 1;
-            tables.put(TableId::State, EPOCH, &epoch.to_le_bytes())?;
-            epoch
         };
-        transaction.commit().map_err(failed)?;
-        Ok(epoch)
+        Ok((this, Opened { first_extent: epoch << EPOCH_SHIFT, replayed }))
     }
 
-    fn current(&self) -> Result<Arc<Database>, Error> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
+    /// Damaged pages of the index that were seen, and those of them that were repaired from another drive.
+    pub(crate) fn damage(&self) -> (u64, u64) {
+        (self.health.damaged.load(Ordering::Relaxed), self.health.repaired.load(Ordering::Relaxed))
+    }
+
+    fn current(&self) -> Result<Arc<Handle>, Error> {
+        self.handle.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Option<Log>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A snapshot.
     pub(crate) fn read(&self) -> Result<ReadTransaction, Error> {
-        self.current()?.begin_read().map_err(failed)
+        self.current()?.database.begin_read().map_err(failed)
     }
 
     /// The value of a row, copied out of `transaction`.
@@ -322,7 +228,7 @@ impl Meta {
         id: TableId,
         from: &[u8],
         to: &[u8],
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    ) -> Result<Option<Row>, Error> {
         let table = transaction.open_table(id.definition()).map_err(failed)?;
         let row = table.range(from..to).map_err(failed)?.next().transpose().map_err(failed)?;
         Ok(row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))
@@ -378,64 +284,160 @@ impl Meta {
         if let Some(why) = self.sealed() {
             return Err(Error::Sealed(why));
         }
-        let result = self.try_write(change);
-        if let Err(error) = &result {
-            if self.sync_failed.load(Ordering::SeqCst) {
-                self.seal(&format!("a sync of the metadata failed: {error}"));
-            } else if let Err(again) = self.reopen() {
-                self.seal(&format!("the metadata cannot be opened again after `{error}`: {again}"));
-            }
-        }
-        result
+        let mut log = self.log();
+        let log = log.as_mut().ok_or(Error::Closed)?;
+        self.try_write(log, change)
     }
 
     fn try_write<R>(
         &self,
+        log: &mut Log,
         change: impl FnOnce(&mut Tables<'_>, u64) -> Result<(R, Commit), Error>,
     ) -> Result<R, Error> {
-        let database = self.current()?;
-        let transaction = database.begin_write().map_err(write_failed)?;
-        let changed = {
+        let handle = self.current()?;
+        let sequence = log.sequence + 1;
+        let evaluated = begin(&handle.database).and_then(|transaction| {
             let mut tables = Tables::open(&transaction)?;
-            let batch = number(&tables, SEQUENCE)? + 1;
-            tables.put(TableId::State, SEQUENCE, &batch.to_le_bytes())?;
-            let result = change(&mut tables, batch << BATCH_SHIFT);
-            result.and_then(|result| tables.flush_usage().map(|()| result))
+            let (value, commit) = change(&mut tables, sequence << BATCH_SHIFT)?;
+            tables.replay(TableId::State, SEQUENCE, Some(&sequence.to_le_bytes()))?;
+            let batch = tables.finish()?;
+            Ok((transaction, value, commit, batch))
+        });
+        drop(handle);
+        let (transaction, value, commit, batch) = match evaluated {
+            Ok(evaluated) => evaluated,
+            Err(error) => return Err(self.reopen(log, error)),
         };
-        match changed? {
-            (value, Commit::Nothing) => {
-                transaction.abort().map_err(write_failed)?;
-                Ok(value)
-            }
-            (value, Commit::Needed) => {
-                transaction.commit().map_err(write_failed)?;
-                Ok(value)
+        if commit == Commit::Nothing || batch.is_empty() {
+            return match transaction.abort() {
+                Ok(()) => Ok(value),
+                Err(error) => Err(self.reopen(log, write_failed(error))),
+            };
+        }
+        if commit == Commit::Later {
+            log.deferred.append(&batch);
+        } else {
+            let mut record = std::mem::take(&mut log.deferred);
+            let deferred = record.len();
+            record.append(&batch);
+            if let Err((error, doubt)) = log.wal.append(sequence, &record) {
+                record.truncate(deferred);
+                log.deferred = record;
+                if doubt == Doubt::Sync {
+                    self.seal(&format!("a sync of the log failed: {error}"));
+                }
+                if let Err(error) = transaction.abort() {
+                    return Err(self.reopen(log, write_failed(error)));
+                }
+                return Err(error);
             }
         }
-    }
-
-    fn reopen(&self) -> Result<(), Error> {
-        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_none() {
-            return Err(Error::Closed);
+        log.sequence = sequence;
+        if let Err(error) = transaction.commit() {
+            // The log has it: opening the database again shows it. If that fails nobody may be told that it is there.
+            let error = self.reopen(log, write_failed(error));
+            if self.sealed().is_some() {
+                return Err(error);
+            }
         }
-        // The failed handle writes nothing when it is dropped; readers that hold it finish on their snapshot.
-        *slot = Some(Arc::new(Self::database(&self.disk, &self.path, &self.sync_failed)?));
-        Ok(())
+        Ok(value)
     }
 
-    /// Closes the database; waits for nobody.
+    /// Makes durable what was deferred.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        let mut log = self.log();
+        let Some(log) = log.as_mut().filter(|log| !log.deferred.is_empty()) else { return Ok(()) };
+        if let Some(why) = self.sealed() {
+            return Err(Error::Sealed(why));
+        }
+        let batch = std::mem::take(&mut log.deferred);
+        log.wal.append(log.sequence, &batch).map_err(|(error, doubt)| {
+            log.deferred = batch;
+            if doubt == Doubt::Sync {
+                self.seal(&format!("a sync of the log failed: {error}"));
+            }
+            error
+        })
+    }
+
+    /// Whether the log is so long, `bytes`, or so old that the database should take it over.
+    pub(crate) fn wants_checkpoint(&self, bytes: u64) -> bool {
+        let log = self.log();
+        log.as_ref().is_some_and(|log| {
+            let old = log.checkpointed.elapsed() >= Duration::from_millis(CHECKPOINT_MS);
+            log.wal.bytes() >= bytes || (old && log.wal.bytes() > 0)
+        })
+    }
+
+    /// Makes the database durable by itself, and starts the log anew.
+    pub(crate) fn checkpoint(&self) -> Result<(), Error> {
+        if let Some(why) = self.sealed() {
+            return Err(Error::Sealed(why));
+        }
+        let mut log = self.log();
+        let log = log.as_mut().ok_or(Error::Closed)?;
+        log.checkpointed = Instant::now();
+        let sequence = log.sequence;
+        let handle = self.current()?;
+        let committed = commit_durably(&handle.database, |tables| {
+            tables.replay(TableId::State, SEQUENCE, Some(&sequence.to_le_bytes()))
+        });
+        drop(handle);
+        if let Err(error) = committed {
+            return Err(self.reopen(log, error));
+        }
+        log.deferred.clear();
+        log.wal.rotate(sequence)
+    }
+
+    /// After a failure of the database: opens it again at its last checkpoint and repeats the log. Seals the store if that
+    /// fails too, or if nobody knows what the disk holds. Returns the failure.
+    fn reopen(&self, log: &mut Log, error: Error) -> Error {
+        if self.health.sync_failed.load(Ordering::SeqCst) {
+            self.seal(&format!("a sync of the index failed: {error}"));
+            return error;
+        }
+        let mut slot = self.handle.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = slot.take() else { return Error::Closed };
+        // It must write nothing when it is dropped; readers that hold it finish on their snapshot.
+        old.fence.store(true, Ordering::SeqCst);
+        drop(old);
+        let again = database(&self.places, &self.health).and_then(|handle| {
+            recover(&handle.database, &wal::read(&self.places)?, |tables| {
+                replay(tables, &Record::new(log.sequence, &log.deferred))?;
+                tables.replay(TableId::State, SEQUENCE, Some(&log.sequence.to_le_bytes()))
+            })?;
+            Ok(handle)
+        });
+        match again {
+            Ok(handle) => {
+                tracing::warn!(%error, "the index was opened again after a failure");
+                *slot = Some(Arc::new(handle));
+            }
+            Err(again) => self.seal(&format!("the index cannot be opened again after `{error}`: {again}")),
+        }
+        error
+    }
+
+    /// Closes the index; waits for nobody. What was acknowledged is durable already; a checkpoint spares the next start
+    /// the log.
     pub(crate) fn close(&self) {
-        self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        if self.sealed().is_none()
+            && let Err(error) = self.flush().and_then(|()| self.checkpoint())
+            && !matches!(error, Error::Closed)
+        {
+            tracing::warn!(%error, "the index is closed without a checkpoint; the next start repeats its log");
+        }
+        let handle = self.handle.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(handle) = handle.filter(|_handle| self.sealed().is_some()) {
+            handle.fence.store(true, Ordering::SeqCst);
+        }
+        self.log().take();
     }
 }
 
-/// Where a scan goes on.
-pub(crate) enum Next {
-    /// With the next row.
-    Row,
-    /// Nowhere.
-    Stop,
-    /// With the first row at or after this key.
-    Seek(Vec<u8>),
+fn begin(database: &Database) -> Result<redb::WriteTransaction, Error> {
+    let mut transaction = database.begin_write().map_err(write_failed)?;
+    transaction.set_durability(Durability::None).map_err(|error| Error::Meta(error.to_string()))?;
+    Ok(transaction)
 }

@@ -1,74 +1,49 @@
-//! Metadata rows and their encoding.
-//!
-//! A value is `version u8 | length of the JSON u32 | JSON | inline body | crc u64`; the crc covers the row's key too, so
-//! that a row under another key is as visible as a flipped bit. Cost: about 2 us to read a row.
+//! What the rows of the index say.
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-
 use crate::Error;
-use crate::block::bound_crc;
 use crate::config::OBJECT_META_BYTES_MAX;
 use crate::digest::{ChecksumKind, Checksums};
 use crate::extent::ExtentRef;
 use crate::retention::ObjectLock;
 use crate::version::{VersionId, Versioning};
 
-const VERSION: u8 = 1;
-const FRAME_BYTES: usize = 1 + 4 + 8;
-
 /// What a client may say about an object and gets back with it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectHeaders {
     /// `Content-Type`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
     /// `Cache-Control`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_control: Option<String>,
     /// `Content-Disposition`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub content_disposition: Option<String>,
     /// `Content-Encoding`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
     /// `Content-Language`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub content_language: Option<String>,
     /// `Expires`, in milliseconds of the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
     /// `x-amz-meta-*`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub user: BTreeMap<String, String>,
 }
 
 /// What is said about an object when it is written, and may be changed later.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectMeta {
     /// The client's headers.
     pub headers: ObjectHeaders,
     /// The id of the user who owns it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// Tags in the order they were given.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(String, String)>,
     /// The access control list, in the front's own form; `None` for the private one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub acl: Option<Vec<u8>>,
     /// What keeps it from being removed.
-    #[serde(skip_serializing_if = "ObjectLock::is_empty")]
     pub lock: ObjectLock,
     /// How it is encrypted, if it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sse: Option<Sse>,
     /// The storage class, if another than the standard one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
 }
 
@@ -114,8 +89,7 @@ impl ObjectMeta {
 }
 
 /// How an object is encrypted. The store keeps it and never looks inside; no field is a key in the clear.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sse {
     /// `AES256`, `aws:kms`, `aws:kms:dsse`, or `SSE-C`.
     pub scheme: String,
@@ -137,7 +111,7 @@ impl Sse {
 }
 
 /// Whether the versions of a bucket may be locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Locking {
     /// They may not.
     #[default]
@@ -147,7 +121,7 @@ pub enum Locking {
 }
 
 /// What an answer of success promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
     /// Body and metadata are durable; a change waits for nobody.
     #[default]
@@ -159,7 +133,7 @@ pub enum Durability {
 }
 
 /// The most that a bucket may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quota {
     /// Bytes of all its objects as clients see them, with all versions.
     pub bytes: Option<u64>,
@@ -167,7 +141,7 @@ pub struct Quota {
     pub objects: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BucketRow {
     pub(crate) created_ms: u64,
     pub(crate) owner: Option<String>,
@@ -178,7 +152,7 @@ pub(crate) struct BucketRow {
 }
 
 /// A part of an object that was uploaded in parts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectPart {
     /// Its number in the upload.
     pub number: u32,
@@ -189,7 +163,7 @@ pub struct ObjectPart {
 }
 
 /// Everything about a version of an object but its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// Its name.
     pub version: VersionId,
@@ -200,16 +174,12 @@ pub struct ObjectInfo {
     /// When it was written, in milliseconds of the Unix epoch.
     pub modified_ms: u64,
     /// What was said about it.
-    #[serde(default)]
     pub meta: ObjectMeta,
     /// Checksums that are returned on demand.
-    #[serde(default)]
     pub checksums: Checksums,
     /// Its parts, if it was uploaded in parts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<ObjectPart>,
     /// The extents in order; each is a part. Empty if the body is inline.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) extents: Vec<ExtentRef>,
 }
 
@@ -226,7 +196,7 @@ impl ObjectInfo {
 }
 
 /// A mark that says that the object was deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarkerInfo {
     /// Its name.
     pub version: VersionId,
@@ -237,7 +207,8 @@ pub struct MarkerInfo {
 }
 
 /// A row of the versions' table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every row is an object, and a box would cost an allocation each")]
 pub(crate) enum VersionRow {
     /// An object.
     Object(ObjectInfo),
@@ -247,7 +218,7 @@ pub(crate) enum VersionRow {
     NullAt(u64),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UploadRow {
     pub(crate) created_ms: u64,
     pub(crate) meta: ObjectMeta,
@@ -259,76 +230,10 @@ pub(crate) struct UploadRow {
     pub(crate) initiator: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartRow {
     pub(crate) etag: String,
     pub(crate) modified_ms: u64,
     pub(crate) checksums: Checksums,
     pub(crate) extent: ExtentRef,
-}
-
-/// The value of a row.
-pub(crate) fn encode<T: Serialize>(row_key: &[u8], row: &T, inline: &[u8]) -> Result<Vec<u8>, Error> {
-    let json = serde_json::to_vec(row).map_err(|error| Error::Meta(format!("encode a row: {error}")))?;
-    let length = u32::try_from(json.len()).map_err(|_large| Error::TooLarge(u64::from(u32::MAX)))?;
-    let mut value = Vec::with_capacity(json.len() + inline.len() + FRAME_BYTES);
-    value.push(VERSION);
-    value.extend_from_slice(&length.to_le_bytes());
-    value.extend_from_slice(&json);
-    value.extend_from_slice(inline);
-    let crc = bound_crc(row_key, &value);
-    value.extend_from_slice(&crc.to_le_bytes());
-    Ok(value)
-}
-
-/// A row and its inline body.
-/// # Errors
-/// [`Error::Corrupt`] if the value is not what [`encode`] made for this key.
-pub(crate) fn decode<'a, T: DeserializeOwned>(row_key: &[u8], value: &'a [u8]) -> Result<(T, &'a [u8]), Error> {
-    let bad = |what: &str| Error::corrupt(format!("{what} of row `{}`", row_key.escape_ascii()), "meta.redb");
-    let (framed, crc) = value.split_last_chunk::<8>().ok_or_else(|| bad("the length"))?;
-    if bound_crc(row_key, framed) != u64::from_le_bytes(*crc) {
-        return Err(bad("the checksum"));
-    }
-    let (version, rest) = framed.split_first().ok_or_else(|| bad("the length"))?;
-    if *version != VERSION {
-        return Err(Error::Meta(format!("row version {version} is newer than this program; use the newer one")));
-    }
-    let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(|| bad("the length"))?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_large| bad("the length"))?;
-    let (json, inline) = rest.split_at_checked(length).ok_or_else(|| bad("the length"))?;
-    let row = serde_json::from_slice(json).map_err(|_malformed| bad("the content"))?;
-    Ok((row, inline))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_reads_back_and_every_flipped_bit_is_seen() {
-        let row = ObjectInfo {
-            size: 5,
-            etag: "5d41402abc4b2a76b9719d911017c592".to_owned(),
-            modified_ms: 1,
-            version: VersionId::Null,
-            meta: ObjectMeta::default(),
-            checksums: Checksums::default(),
-            parts: Vec::new(),
-            extents: Vec::new(),
-        };
-        let value = encode(b"bucket\0key", &row, b"hello").unwrap();
-        assert_eq!(decode::<ObjectInfo>(b"bucket\0key", &value).unwrap(), (row, b"hello".as_slice()));
-        assert!(decode::<ObjectInfo>(b"bucket\0other", &value).is_err());
-        for byte in 0..value.len() {
-            for bit in 0..8 {
-                let mut flipped = value.clone();
-                flipped[byte] ^= 1 << bit;
-                assert!(decode::<ObjectInfo>(b"bucket\0key", &flipped).is_err(), "byte {byte} bit {bit}");
-            }
-        }
-        for length in 0..value.len() {
-            assert!(decode::<ObjectInfo>(b"bucket\0key", &value[..length]).is_err());
-        }
-    }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::{BucketChange, Effects, UsageChange, upload};
 use crate::Error;
 use crate::config::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX};
+use crate::index::codec::{decode, encode};
 use crate::index::keys::{bucket_range, document_key};
 use crate::index::meta::{TableId, Tables};
-use crate::index::rows::{BucketRow, Locking, decode, encode};
+use crate::index::rows::{BucketRow, Locking};
 use crate::version::Versioning;
 
 /// Documents of a bucket by name.
@@ -22,7 +23,7 @@ pub(super) fn row(tables: &Tables<'_>, bucket: &str) -> Result<BucketRow, Error>
 
 fn put_row(tables: &mut Tables<'_>, bucket: &str, row: &BucketRow) -> Result<(), Error> {
     let key = bucket.as_bytes();
-    tables.put(TableId::Buckets, key, &encode(key, row, &[])?)
+    tables.put(TableId::Buckets, key, &encode(key, row, &[]))
 }
 
 pub(super) fn create(tables: &mut Tables<'_>, bucket: String, row: &BucketRow) -> Result<Effects, Error> {
@@ -31,7 +32,8 @@ pub(super) fn create(tables: &mut Tables<'_>, bucket: String, row: &BucketRow) -
     }
     put_row(tables, &bucket, row)?;
     tables.change_usage(&bucket, UsageChange::default())?;
-    Ok(Effects { usage: Some((bucket, UsageChange::default())), ..Effects::default() })
+    let class = Some((bucket.clone(), row.durability));
+    Ok(Effects { usage: Some((bucket, UsageChange::default())), class, ..Effects::default() })
 }
 
 pub(super) fn change(tables: &mut Tables<'_>, bucket: &str, change: BucketChange) -> Result<Effects, Error> {
@@ -56,7 +58,7 @@ pub(super) fn change(tables: &mut Tables<'_>, bucket: &str, change: BucketChange
         BucketChange::Durability(durability) => row.durability = durability,
     }
     put_row(tables, bucket, &row)?;
-    Ok(Effects::default())
+    Ok(Effects { class: Some((bucket.to_owned(), row.durability)), ..Effects::default() })
 }
 
 pub(super) fn delete(tables: &mut Tables<'_>, bucket: String) -> Result<Effects, Error> {
@@ -94,6 +96,6 @@ pub(super) fn put_document(
     if !known && tables.rows(TableId::Documents, &low, &high, DOCUMENTS_MAX)?.len() >= DOCUMENTS_MAX {
         return Err(Error::Invalid(format!("a bucket has at most {DOCUMENTS_MAX} documents")));
     }
-    tables.put(TableId::Documents, &row_key, &encode(&row_key, &(), bytes)?)?;
+    tables.put(TableId::Documents, &row_key, &encode(&row_key, &(), bytes))?;
     Ok(Effects::default())
 }

@@ -4,8 +4,8 @@ use super::{Effects, Moment};
 use crate::Error;
 use crate::config::IDENTITY_BYTES_MAX;
 use crate::identities::{Expect, Identity};
+use crate::index::codec::{decode, encode};
 use crate::index::meta::{TableId, Tables};
-use crate::index::rows::{decode, encode};
 
 pub(super) fn put(
     tables: &mut Tables<'_>,
@@ -32,7 +32,7 @@ pub(super) fn put(
     if bytes.len() > IDENTITY_BYTES_MAX {
         return Err(Error::TooLarge(IDENTITY_BYTES_MAX as u64));
     }
-    tables.put(TableId::Identities, row_key, &encode(row_key, &moment.sequence, &bytes)?)?;
+    tables.put(TableId::Identities, row_key, &encode(row_key, &moment.sequence, &bytes))?;
     let identity = Identity { revision: moment.sequence, bytes };
     Ok(Effects { identity: Some(identity), ..Effects::default() })
 }

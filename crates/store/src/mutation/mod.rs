@@ -16,7 +16,8 @@ pub use object::{Annotation, Deleted};
 use crate::Error;
 use crate::extent::ExtentRef;
 use crate::identities::{Expect, Identity};
-use crate::index::meta::Tables;
+use crate::index::codec::encode;
+use crate::index::meta::{TableId, Tables};
 use crate::index::rows::{BucketRow, Durability, Locking, ObjectInfo, PartRow, Quota, UploadRow};
 use crate::multipart::CompletePart;
 use crate::retention::Governance;
@@ -72,6 +73,24 @@ pub(crate) enum Mutation {
 }
 
 impl Mutation {
+    /// The bucket, if the change is one of its objects: then the bucket's durability holds for it.
+    pub(crate) fn object_bucket(&self) -> Option<&str> {
+        match self {
+            Self::Put { path, .. }
+            | Self::Delete { path, .. }
+            | Self::Annotate { path, .. }
+            | Self::CreateUpload { path, .. }
+            | Self::PutPart { path, .. }
+            | Self::Complete { path, .. }
+            | Self::Abort { path, .. } => Some(&path.bucket),
+            Self::CreateBucket { .. }
+            | Self::ChangeBucket { .. }
+            | Self::DeleteBucket { .. }
+            | Self::PutDocument { .. }
+            | Self::PutIdentity { .. } => None,
+        }
+    }
+
     /// Whether it makes the metadata larger for long; the others are let through on a full disk.
     pub(crate) const fn grows(&self) -> bool {
         match self {
@@ -109,10 +128,14 @@ pub(crate) struct Effects {
     pub(crate) deleted: Option<Deleted>,
     /// What an identity became; `None` if it is gone.
     pub(crate) identity: Option<Identity>,
+    /// Extents that a row names from now on.
+    pub(crate) added: Vec<ExtentRef>,
     /// Extents that no row names any more.
     pub(crate) freed: Vec<ExtentRef>,
     /// The bucket and its change.
     pub(crate) usage: Option<(String, UsageChange)>,
+    /// The durability that changes of this bucket have from now on.
+    pub(crate) class: Option<(String, Durability)>,
     /// A bucket that is gone.
     pub(crate) bucket_gone: Option<String>,
 }
@@ -121,6 +144,18 @@ pub(crate) struct Effects {
 /// # Errors
 /// A refusal is told from a failing database by [`is_refusal`].
 pub(crate) fn apply(tables: &mut Tables<'_>, mutation: Mutation, moment: Moment) -> Result<Effects, Error> {
+    let effects = change(tables, mutation, moment)?;
+    for extent in &effects.added {
+        let row_key = extent.id.to_be_bytes();
+        tables.put(TableId::Extents, &row_key, &encode(&row_key, &extent.stored, &[]))?;
+    }
+    for extent in &effects.freed {
+        tables.remove(TableId::Extents, &extent.id.to_be_bytes())?;
+    }
+    Ok(effects)
+}
+
+fn change(tables: &mut Tables<'_>, mutation: Mutation, moment: Moment) -> Result<Effects, Error> {
     match mutation {
         Mutation::CreateBucket { bucket, row } => bucket::create(tables, bucket, &row),
         Mutation::ChangeBucket { bucket, change } => bucket::change(tables, &bucket, change),

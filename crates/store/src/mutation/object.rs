@@ -4,9 +4,10 @@
 
 use super::{Condition, Effects, Moment, Path, UsageChange, bucket};
 use crate::Error;
+use crate::index::codec::{decode, encode};
 use crate::index::keys::{object_key, past_object, split_version, version_key};
 use crate::index::meta::{TableId, Tables};
-use crate::index::rows::{BucketRow, Locking, MarkerInfo, ObjectInfo, ObjectMeta, VersionRow, decode, encode};
+use crate::index::rows::{BucketRow, Locking, MarkerInfo, ObjectInfo, ObjectMeta, VersionRow};
 use crate::retention::{Governance, LegalHold, Retention};
 use crate::version::{Version, VersionId, Versioning};
 
@@ -152,10 +153,10 @@ fn write(tables: &mut Tables<'_>, path: &Path, place: &Place, row: &VersionRow, 
         remove(tables, path, replaced)?;
     }
     let row_key = version_key(&path.bucket, &path.key, place.sequence);
-    tables.put(TableId::Objects, &row_key, &encode(&row_key, row, inline)?)?;
+    tables.put(TableId::Objects, &row_key, &encode(&row_key, row, inline))?;
     if place.pointer {
         let row_key = version_key(&path.bucket, &path.key, 0);
-        tables.put(TableId::Objects, &row_key, &encode(&row_key, &VersionRow::NullAt(place.sequence), &[])?)?;
+        tables.put(TableId::Objects, &row_key, &encode(&row_key, &VersionRow::NullAt(place.sequence), &[]))?;
     }
     Ok(())
 }
@@ -230,7 +231,8 @@ pub(super) fn put(
     tables.change_usage(&path.bucket, usage)?;
     let (_removed, freed) = lost(place.replaced);
     let object = if let VersionRow::Object(info) = row { Some(info) } else { None };
-    Ok(Effects { object, freed, usage: Some((path.bucket, usage)), ..Effects::default() })
+    let added = object.as_ref().map(|info| info.extents.clone()).unwrap_or_default();
+    Ok(Effects { object, added, freed, usage: Some((path.bucket, usage)), ..Effects::default() })
 }
 
 pub(super) fn delete(
@@ -322,7 +324,7 @@ pub(super) fn annotate(
     check_meta(&row, &info.meta)?;
     let row_key = version_key(&path.bucket, &path.key, sequence);
     let row = VersionRow::Object(info);
-    tables.put(TableId::Objects, &row_key, &encode(&row_key, &row, &inline)?)?;
+    tables.put(TableId::Objects, &row_key, &encode(&row_key, &row, &inline))?;
     let object = if let VersionRow::Object(info) = row { Some(info) } else { None };
     Ok(Effects { object, ..Effects::default() })
 }

@@ -7,9 +7,10 @@ use crate::Error;
 use crate::config::{OBJECT_BYTES_MAX, PART_BYTES_MIN};
 use crate::digest::{join_parts, multipart_etag};
 use crate::extent::ExtentRef;
+use crate::index::codec::{decode, encode};
 use crate::index::keys::{part_key, upload_key};
 use crate::index::meta::{TableId, Tables};
-use crate::index::rows::{ObjectInfo, ObjectPart, PartRow, UploadRow, decode, encode};
+use crate::index::rows::{ObjectInfo, ObjectPart, PartRow, UploadRow};
 use crate::multipart::CompletePart;
 use crate::version::VersionId;
 
@@ -56,7 +57,7 @@ pub(super) fn remove_all(tables: &mut Tables<'_>, low: &[u8], high: &[u8]) -> Re
 pub(super) fn create(tables: &mut Tables<'_>, path: &Path, upload: &str, row: &UploadRow) -> Result<Effects, Error> {
     object::check_meta(&bucket::row(tables, &path.bucket)?, &row.meta)?;
     let row_key = upload_key(&path.bucket, &path.key, upload);
-    tables.put(TableId::Uploads, &row_key, &encode(&row_key, row, &[])?)?;
+    tables.put(TableId::Uploads, &row_key, &encode(&row_key, row, &[]))?;
     Ok(Effects::default())
 }
 
@@ -71,9 +72,9 @@ pub(super) fn put_part(
     let row_key = part_key(upload, part);
     let old = tables.get(TableId::Parts, &row_key)?;
     let old = old.and_then(|value| Some(decode::<PartRow>(&row_key, &value).ok()?.0));
-    tables.put(TableId::Parts, &row_key, &encode(&row_key, new, &[])?)?;
+    tables.put(TableId::Parts, &row_key, &encode(&row_key, new, &[]))?;
     let freed = old.map(|row| row.extent).into_iter().collect();
-    Ok(Effects { freed, ..Effects::default() })
+    Ok(Effects { added: vec![new.extent], freed, ..Effects::default() })
 }
 
 pub(super) fn abort(tables: &mut Tables<'_>, path: &Path, upload: &str) -> Result<Effects, Error> {

@@ -1,0 +1,183 @@
+//! The tables, and one write transaction's view of them, which notes every row that it changes for the log.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable as _, Table, TableDefinition};
+
+use super::codec::{decode, encode};
+use super::meta::write_failed;
+use super::wal::Batch;
+use crate::Error;
+use crate::mutation::UsageChange;
+use crate::stats::BucketUsage;
+
+type Bytes = &'static [u8];
+
+/// A table of the index. Its number is part of the log's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TableId {
+    /// The store's own numbers.
+    State = 0,
+    /// Buckets by name.
+    Buckets = 1,
+    /// Versions of objects.
+    Objects = 2,
+    /// Multipart uploads.
+    Uploads = 3,
+    /// Their parts.
+    Parts = 4,
+    /// Documents of buckets.
+    Documents = 5,
+    /// Identities: users, groups, keys, policies, sessions.
+    Identities = 6,
+    /// What each bucket holds.
+    Usage = 7,
+    /// Extents that rows name: the id, big-endian, and the bytes on the disk.
+    Extents = 8,
+}
+
+impl TableId {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::State,
+        Self::Buckets,
+        Self::Objects,
+        Self::Uploads,
+        Self::Parts,
+        Self::Documents,
+        Self::Identities,
+        Self::Usage,
+        Self::Extents,
+    ];
+
+    pub(super) const fn definition(self) -> TableDefinition<'static, Bytes, Bytes> {
+        TableDefinition::new(match self {
+            Self::State => "state",
+            Self::Buckets => "buckets",
+            Self::Objects => "objects",
+            Self::Uploads => "uploads",
+            Self::Parts => "parts",
+            Self::Documents => "documents",
+            Self::Identities => "identities",
+            Self::Usage => "usage",
+            Self::Extents => "extents",
+        })
+    }
+}
+
+/// The tables of one write transaction.
+pub(crate) struct Tables<'t> {
+    /// In the order of [`TableId::ALL`].
+    open: Vec<Table<'t, Bytes, Bytes>>,
+    /// What buckets hold, as far as this transaction touched them; `None` for those that are gone.
+    usage: BTreeMap<String, Option<BucketUsage>>,
+    /// The rows that this transaction changed.
+    batch: Batch,
+}
+
+/// A row: key and value.
+pub(crate) type Row = (Vec<u8>, Vec<u8>);
+/// Rows in order.
+pub(crate) type Rows = Vec<Row>;
+
+impl<'t> Tables<'t> {
+    pub(super) fn open(transaction: &'t redb::WriteTransaction) -> Result<Self, Error> {
+        let open = |id: &TableId| transaction.open_table(id.definition()).map_err(write_failed);
+        Ok(Self {
+            open: TableId::ALL.iter().map(open).collect::<Result<_, _>>()?,
+            usage: BTreeMap::new(),
+            batch: Batch::default(),
+        })
+    }
+
+    fn table(&self, id: TableId) -> Result<&Table<'t, Bytes, Bytes>, Error> {
+        self.open.get(id as usize).ok_or_else(|| Error::Meta("an unknown table".to_owned()))
+    }
+
+    fn table_mut(&mut self, id: TableId) -> Result<&mut Table<'t, Bytes, Bytes>, Error> {
+        self.open.get_mut(id as usize).ok_or_else(|| Error::Meta("an unknown table".to_owned()))
+    }
+
+    /// The value of a row.
+    pub(crate) fn get(&self, id: TableId, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.table(id)?.get(key).map_err(write_failed)?.map(|value| value.value().to_vec()))
+    }
+
+    /// Sets a row.
+    pub(crate) fn put(&mut self, id: TableId, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.table_mut(id)?.insert(key, value).map_err(write_failed)?;
+        self.batch.put(id, key, value);
+        Ok(())
+    }
+
+    /// Removes a row.
+    pub(crate) fn remove(&mut self, id: TableId, key: &[u8]) -> Result<(), Error> {
+        let before = self.table_mut(id)?.remove(key).map_err(write_failed)?.is_some();
+        if before {
+            self.batch.remove(id, key);
+        }
+        Ok(())
+    }
+
+    /// Sets or removes a row of a record, which is not noted again.
+    pub(super) fn replay(&mut self, id: TableId, key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
+        let table = self.table_mut(id)?;
+        match value {
+            Some(value) => drop(table.insert(key, value).map_err(write_failed)?),
+            None => drop(table.remove(key).map_err(write_failed)?),
+        }
+        Ok(())
+    }
+
+    /// The rows that changed, with the counts of this transaction.
+    pub(super) fn finish(mut self) -> Result<Batch, Error> {
+        self.flush_usage()?;
+        Ok(self.batch)
+    }
+
+    /// What a bucket holds.
+    pub(crate) fn usage(&mut self, bucket: &str) -> Result<BucketUsage, Error> {
+        if let Some(usage) = self.usage.get(bucket) {
+            return Ok(usage.unwrap_or_default());
+        }
+        let key = bucket.as_bytes();
+        let row = self.get(TableId::Usage, key)?;
+        let usage = row.map(|value| Ok::<_, Error>(decode(key, &value)?.0)).transpose()?.unwrap_or_default();
+        self.usage.insert(bucket.to_owned(), Some(usage));
+        Ok(usage)
+    }
+
+    /// Counts what came and went.
+    pub(crate) fn change_usage(&mut self, bucket: &str, change: UsageChange) -> Result<(), Error> {
+        let mut usage = self.usage(bucket)?;
+        usage.apply(change);
+        self.usage.insert(bucket.to_owned(), Some(usage));
+        Ok(())
+    }
+
+    /// Forgets a bucket that is gone.
+    pub(crate) fn forget_usage(&mut self, bucket: &str) {
+        self.usage.insert(bucket.to_owned(), None);
+    }
+
+    /// Writes the counts of this transaction.
+    fn flush_usage(&mut self) -> Result<(), Error> {
+        for (bucket, usage) in std::mem::take(&mut self.usage) {
+            let key = bucket.as_bytes();
+            match usage {
+                Some(usage) => self.put(TableId::Usage, key, &encode(key, &usage, &[]))?,
+                None => self.remove(TableId::Usage, key)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The first `limit` rows of `from..to`.
+    pub(crate) fn rows(&self, id: TableId, from: &[u8], to: &[u8], limit: usize) -> Result<Rows, Error> {
+        self.table(id)?
+            .range(from..to)
+            .map_err(write_failed)?
+            .take(limit)
+            .map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(write_failed))
+            .collect()
+    }
+}
