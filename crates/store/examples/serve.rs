@@ -44,6 +44,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         match argument.as_str() {
             "--users" => users = arguments.next().map(PathBuf::from),
             "--day-seconds" => options.day_seconds = arguments.next().map(|seconds| seconds.parse()).transpose()?,
+            "--region" => options.region = arguments.next().ok_or("--region NAME")?,
             "--kms-key" => options.kms_keys.extend(arguments.next()),
             _place => places.push(argument),
         }

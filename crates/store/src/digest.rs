@@ -82,7 +82,7 @@ pub(crate) fn md5(bytes: &[u8]) -> Vec<u8> {
 
 enum Hasher {
     /// The digest and the bytes of its value.
-    Crc(Crc, usize),
+    Crc(Box<Crc>, usize),
     Sha(Box<Context>),
 }
 
@@ -96,9 +96,9 @@ pub(crate) struct Digester {
 impl Digester {
     pub(crate) fn new(kind: ChecksumKind) -> Self {
         let hasher = match kind {
-            ChecksumKind::Crc32 => Hasher::Crc(Crc::new(CrcAlgorithm::Crc32IsoHdlc), 4),
-            ChecksumKind::Crc32c => Hasher::Crc(Crc::new(CrcAlgorithm::Crc32Iscsi), 4),
-            ChecksumKind::Crc64Nvme => Hasher::Crc(Crc::new(CrcAlgorithm::Crc64Nvme), 8),
+            ChecksumKind::Crc32 => Hasher::Crc(Box::new(Crc::new(CrcAlgorithm::Crc32IsoHdlc)), 4),
+            ChecksumKind::Crc32c => Hasher::Crc(Box::new(Crc::new(CrcAlgorithm::Crc32Iscsi)), 4),
+            ChecksumKind::Crc64Nvme => Hasher::Crc(Box::new(Crc::new(CrcAlgorithm::Crc64Nvme)), 8),
             ChecksumKind::Sha1 => Hasher::Sha(Box::new(Context::new(&SHA1_FOR_LEGACY_USE_ONLY))),
             ChecksumKind::Sha256 => Hasher::Sha(Box::new(Context::new(&SHA256))),
         };
@@ -132,7 +132,7 @@ pub(crate) fn multipart_etag<'a>(part_etags: impl Iterator<Item = &'a str>) -> S
     let mut md5 = Md5::new();
     let mut parts = 0_u32;
     for etag in part_etags {
-        md5.update(&hex::decode(etag).unwrap_or_default());
+        md5.update(hex::decode(etag).unwrap_or_default());
         parts += 1;
     }
     format!("{}-{parts}", hex::encode(md5.finalize()))

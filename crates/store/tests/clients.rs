@@ -112,11 +112,6 @@ fn s5cmd_copies_many_at_once() {
 }
 
 #[test]
-fn s3fs_writes_and_seeks() {
-    journey("s3fs");
-}
-
-#[test]
 fn pyarrow_reads_columns_of_parquet() {
     journey("pyarrow");
 }

@@ -76,12 +76,8 @@ fn etag(tag: u64) -> String {
 }
 
 fn md5(bytes: &[u8]) -> Vec<u8> {
-    use s3s::crypto::{Checksum as _, Md5};
-    let mut md5 = Md5::new();
-    md5.update(bytes);
-    let digest = md5.finalize();
-    let digest: &[u8] = digest.as_ref();
-    digest.to_vec()
+    use md5::{Digest as _, Md5};
+    Md5::digest(bytes).to_vec()
 }
 
 /// What is changed.

@@ -73,8 +73,9 @@ impl Acl {
             let given = grant.permission == permission || grant.permission == Permission::FullControl;
             let meant = match (&grant.grantee, caller) {
                 (Grantee::Account(id), Caller::User(user)) => *id == user.canonical,
-                (Grantee::AllUsers, _) => public == PublicGrants::Count,
-                (Grantee::AuthenticatedUsers, Caller::User(_)) => public == PublicGrants::Count,
+                (Grantee::AllUsers, _) | (Grantee::AuthenticatedUsers, Caller::User(_)) => {
+                    public == PublicGrants::Count
+                }
                 (Grantee::Account(_) | Grantee::AuthenticatedUsers, Caller::Anonymous | Caller::Service(_))
                 | (Grantee::LogDelivery, _) => false,
             };

@@ -197,7 +197,7 @@ impl Condition {
     pub(super) fn holds(&self, context: &Context) -> bool {
         let have = context.values(&self.key);
         let Operator::Comparison { compare, sense, quantifier, missing } = self.operator else {
-            let wants_missing = self.values.iter().filter_map(|value| boolean(&value.fill(context)?.text())).next();
+            let wants_missing = self.values.iter().find_map(|value| boolean(&value.fill(context)?.text()));
             return wants_missing.is_some_and(|missing| missing == have.is_empty());
         };
         if have.is_empty() {

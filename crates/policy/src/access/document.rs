@@ -265,6 +265,9 @@ fn statement(value: &Value, kind: Kind, variables: Variables) -> Result<Statemen
         Some(_) | None => return wrong("`Effect` is `Allow` or `Deny`"),
     };
     let principals = listed(map, "Principal", "NotPrincipal", principals)?;
+    if effect == Effect::Allow && matches!(principals, Some(Listed::AllBut(_))) {
+        return wrong("`NotPrincipal` does not go with `Allow`: it would let in everybody else");
+    }
     match (kind, &principals) {
         (Kind::Resource, None) => return wrong("a statement of a resource's policy names a principal"),
         (Kind::Identity, Some(_)) => return wrong("a statement of an identity's policy names no principal"),

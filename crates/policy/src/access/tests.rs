@@ -193,9 +193,10 @@ struct Plain {
 impl Plain {
     fn roll(dice: &mut Dice) -> Self {
         let coin = |dice: &mut Dice| dice.next() % 4 == 0;
+        let deny = dice.next() % 3 == 0;
         Self {
-            deny: dice.next() % 3 == 0,
-            not_principal: coin(dice),
+            deny,
+            not_principal: deny && coin(dice),
             principal: *dice.pick(&["*", "arn:aws:iam::1:user/ann", "arn:aws:iam::2:root", "2"]),
             not_action: coin(dice),
             action: *dice.pick(&["s3:*", "s3:Get*", "S3:getobject", "s3:PutObject", "*"]),

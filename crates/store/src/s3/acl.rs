@@ -1,13 +1,14 @@
 //! Access lists: the four ways clients write them, and the one way they are read.
 
 use dh_policy::access::{Acl, Grant, Grantee, Permission};
+use http::Response;
 
 use super::bucket::{Bucket, Ownership, document};
 use super::bucket_ops::owner_element;
 use super::call::Call;
 use super::fault::Fault;
 use super::job::{Job, object_acl, object_owner};
-use super::reply::{Answer, Reply};
+use super::reply::{Answer, Body, Reply};
 use super::visitor::HOUSE;
 use super::xml::{Node, Xml};
 use crate::identity::Accounts;
@@ -29,11 +30,11 @@ const PERMISSIONS: &[(&str, Permission)] = &[
 ];
 
 const GRANT_HEADERS: &[(&str, Permission)] = &[
-    ("x-amz-grant-full-control", Permission::FullControl),
     ("x-amz-grant-read", Permission::Read),
     ("x-amz-grant-write", Permission::Write),
     ("x-amz-grant-read-acp", Permission::ReadAcp),
     ("x-amz-grant-write-acp", Permission::WriteAcp),
+    ("x-amz-grant-full-control", Permission::FullControl),
 ];
 
 /// The form in which lists are stored.
@@ -164,12 +165,15 @@ fn from_xml(accounts: &Accounts, body: &[u8], owner: &str) -> Result<Acl, Fault>
     Ok(acl)
 }
 
-fn show(job: &Job, acl: &Acl, owner: &str) -> Answer {
+fn show(job: &Job, acl: &Acl, owner: &str) -> Response<Body> {
     const XSI: &str = "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"";
     let document = Xml::answer("AccessControlPolicy", |xml| {
         owner_element(job, xml, "Owner", owner);
         xml.element("AccessControlList", |xml| {
-            for Grant { grantee, permission } in &acl.grants {
+            // Groups first, as clients expect them.
+            let named = |grant: &&Grant| matches!(grant.grantee, Grantee::Account(_));
+            let groups = acl.grants.iter().filter(|grant| !named(grant));
+            for Grant { grantee, permission } in groups.chain(acl.grants.iter().filter(named)) {
                 let uri = match grantee {
                     Grantee::Account(_) => None,
                     Grantee::AllUsers => Some(ALL_USERS),
@@ -188,7 +192,7 @@ fn show(job: &Job, acl: &Acl, owner: &str) -> Answer {
                         }
                         (Grantee::AllUsers | Grantee::AuthenticatedUsers | Grantee::LogDelivery, uri) => {
                             xml.attributed("Grantee", &format!("{XSI} xsi:type=\"Group\""), |xml| {
-                                xml.maybe("URI", uri)
+                                xml.maybe("URI", uri);
                             });
                         }
                     }
@@ -199,7 +203,7 @@ fn show(job: &Job, acl: &Acl, owner: &str) -> Answer {
             }
         });
     });
-    Ok(Reply::ok().xml(document))
+    Reply::ok().xml(document)
 }
 
 /// Refuses lists where they do not count or may not be public.
@@ -222,7 +226,12 @@ pub(super) fn of_new_object(job: &Job) -> Result<(Option<String>, Option<Vec<u8>
     let bucket = job.bucket()?;
     // Nobody in particular cannot own anything.
     let writer = job.visitor.account().unwrap_or(&bucket.owner).to_owned();
-    let gives = job.call.header("x-amz-acl") == Some("bucket-owner-full-control");
+    let canned = job.call.header("x-amz-acl");
+    let gives = canned == Some("bucket-owner-full-control");
+    let grants = GRANT_HEADERS.iter().any(|(header, _permission)| job.call.header(header).is_some());
+    if bucket.ownership == Ownership::Enforced && ((canned.is_some() && !gives) || grants) {
+        return Err(Fault::new("AccessControlListNotSupported", "The bucket does not allow ACLs"));
+    }
     let owner = match bucket.ownership {
         Ownership::Enforced => bucket.owner.clone(),
         Ownership::Preferred if gives => bucket.owner.clone(),
@@ -239,7 +248,7 @@ pub(super) fn of_new_object(job: &Job) -> Result<(Option<String>, Option<Vec<u8>
 pub(super) fn get_bucket(job: &Job) -> Answer {
     let bucket = job.bucket()?;
     let acl = if bucket.ownership == Ownership::Enforced { Acl::private(&bucket.owner) } else { bucket.acl.clone() };
-    show(job, &acl, &bucket.owner)
+    Ok(show(job, &acl, &bucket.owner))
 }
 
 pub(super) async fn put_bucket(job: &mut Job) -> Answer {
@@ -270,12 +279,12 @@ pub(super) fn get_object(job: &Job) -> Answer {
     let (bucket, object) = (job.bucket()?, job.object()?);
     let owner = object_owner(object, bucket).to_owned();
     let acl = if bucket.ownership == Ownership::Enforced { Acl::private(&owner) } else { object_acl(object, bucket) };
-    let mut response = show(job, &acl, &owner)?;
+    let mut response = show(job, &acl, &owner);
     version_header(&mut response, object);
     Ok(response)
 }
 
-fn version_header(response: &mut http::Response<super::reply::Body>, object: &ObjectInfo) {
+fn version_header(response: &mut Response<Body>, object: &ObjectInfo) {
     if let Ok(value) = http::HeaderValue::try_from(object.version.to_string())
         && object.version != crate::VersionId::Null
     {

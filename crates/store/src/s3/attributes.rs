@@ -12,8 +12,6 @@ const PARTS_MAX: usize = 1_000;
 
 fn checksum(xml: &mut Xml, sums: &Checksums) {
     if let Some((kind, value)) = &sums.value {
-        // The number of parts behind a composite value is told elsewhere.
-        let value = value.split_once('-').map_or(value.as_str(), |(value, _parts)| value);
         xml.leaf(&element(*kind), value);
     }
 }
@@ -58,7 +56,7 @@ pub(super) fn get(job: &Job) -> Answer {
         }
         if wants("ObjectParts") && !info.parts.is_empty() {
             xml.element("ObjectParts", |xml| {
-                xml.leaf("TotalPartsCount", info.parts.len());
+                xml.leaf("PartsCount", info.parts.len());
                 let behind: Vec<_> = info.parts.iter().filter(|part| part.number > marker).collect();
                 let shown = behind.get(..most).unwrap_or(&behind);
                 xml.leaf("PartNumberMarker", marker);

@@ -1,12 +1,12 @@
 //! Operations on buckets themselves.
 
-use http::StatusCode;
+use http::{Response, StatusCode};
 
 use super::acl;
 use super::bucket::{Bucket, Ownership, document};
 use super::fault::Fault;
 use super::job::Job;
-use super::reply::{Answer, Reply, iso};
+use super::reply::{Answer, Body, Reply, iso};
 use super::visitor::HOUSE;
 use super::xml::{Node, Xml};
 use crate::{BucketStart, Error, Locking, Versioning};
@@ -134,13 +134,13 @@ pub(super) fn head(job: &Job) -> Answer {
     Ok(reply.empty())
 }
 
-pub(super) fn location(job: &Job) -> Answer {
+pub(super) fn location(job: &Job) -> Response<Body> {
     let region = &job.front.options.region;
     // S3 says us-east-1 by saying nothing.
     let shown = if region == "us-east-1" { "" } else { region.as_str() };
     let mut xml = Xml::document();
     xml.attributed("LocationConstraint", &format!("xmlns=\"{}\"", super::xml::S3), |xml| xml.push_text(shown));
-    Ok(Reply::ok().xml(xml.finish()))
+    Reply::ok().xml(xml.finish())
 }
 
 pub(super) fn versioning(job: &Job) -> Answer {

@@ -100,13 +100,12 @@ impl Call {
         if decoded.contains('\0') {
             return Err(wrong());
         }
-        let (bucket, key) = match virtual_bucket(&parts.headers, &parts.uri, domains) {
-            Some(bucket) => (bucket, decoded.strip_prefix('/').unwrap_or(&decoded).to_owned()),
-            None => {
-                let rest = decoded.strip_prefix('/').unwrap_or(&decoded);
-                let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-                (bucket.to_owned(), key.to_owned())
-            }
+        let rest = decoded.strip_prefix('/').unwrap_or(&decoded);
+        let (bucket, key) = if let Some(bucket) = virtual_bucket(&parts.headers, &parts.uri, domains) {
+            (bucket, rest.to_owned())
+        } else {
+            let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+            (bucket.to_owned(), key.to_owned())
         };
         // An account before a colon, as some clients write it; the empty one is everybody's.
         let bucket = bucket.strip_prefix(':').map_or_else(|| bucket.clone(), ToOwned::to_owned);
@@ -178,8 +177,7 @@ impl Call {
         for name in self.headers.keys() {
             if let Some(rest) = name.as_str().strip_prefix(prefix) {
                 let values = self.headers.get_all(name).iter();
-                let values: Vec<_> =
-                    values.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned()).collect();
+                let values: Vec<_> = values.map(|value| lenient(value.as_bytes()).trim().to_owned()).collect();
                 found.push((rest.to_owned(), values.join(",")));
             }
         }
@@ -194,6 +192,12 @@ impl Call {
             (None, _) => "/".to_owned(),
         }
     }
+}
+
+/// A header's bytes as text: UTF-8, or else Latin-1, which old clients send.
+pub(super) fn lenient(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes)
+        .map_or_else(|_error| bytes.iter().map(|byte| char::from(*byte)).collect(), ToOwned::to_owned)
 }
 
 /// A header's value as text.

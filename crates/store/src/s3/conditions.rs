@@ -24,24 +24,24 @@ fn any(list: &str, etag: &str) -> bool {
 
 /// The names of the four headers.
 struct Names {
-    if_match: &'static str,
-    if_none_match: &'static str,
-    if_modified: &'static str,
-    if_unmodified: &'static str,
+    matching: &'static str,
+    other: &'static str,
+    modified: &'static str,
+    unmodified: &'static str,
 }
 
 const OF_READ: Names = Names {
-    if_match: "if-match",
-    if_none_match: "if-none-match",
-    if_modified: "if-modified-since",
-    if_unmodified: "if-unmodified-since",
+    matching: "if-match",
+    other: "if-none-match",
+    modified: "if-modified-since",
+    unmodified: "if-unmodified-since",
 };
 
 const OF_COPY: Names = Names {
-    if_match: "x-amz-copy-source-if-match",
-    if_none_match: "x-amz-copy-source-if-none-match",
-    if_modified: "x-amz-copy-source-if-modified-since",
-    if_unmodified: "x-amz-copy-source-if-unmodified-since",
+    matching: "x-amz-copy-source-if-match",
+    other: "x-amz-copy-source-if-none-match",
+    modified: "x-amz-copy-source-if-modified-since",
+    unmodified: "x-amz-copy-source-if-unmodified-since",
 };
 
 enum Outcome {
@@ -53,20 +53,18 @@ enum Outcome {
 fn outcome(call: &Call, info: &ObjectInfo, names: &Names) -> Outcome {
     let seconds = |name: &str| call.header(name).and_then(parse_time).map(|ms| ms / 1_000);
     let modified = info.modified_ms / 1_000;
-    match call.header(names.if_match) {
-        Some(list) if !any(list, &info.etag) => return Outcome::Failed("If-Match"),
-        Some(_) => {}
-        None if seconds(names.if_unmodified).is_some_and(|since| modified > since) => {
-            return Outcome::Failed("If-Unmodified-Since");
+    if let Some(list) = call.header(names.matching) {
+        if !any(list, &info.etag) {
+            return Outcome::Failed("If-Match");
         }
-        None => {}
+    } else if seconds(names.unmodified).is_some_and(|since| modified > since) {
+        return Outcome::Failed("If-Unmodified-Since");
     }
-    match call.header(names.if_none_match) {
-        Some(list) if any(list, &info.etag) => Outcome::Unchanged,
-        Some(_) => Outcome::Holds,
-        None if seconds(names.if_modified).is_some_and(|since| modified <= since) => Outcome::Unchanged,
-        None => Outcome::Holds,
-    }
+    let unchanged = match call.header(names.other) {
+        Some(list) => any(list, &info.etag),
+        None => seconds(names.modified).is_some_and(|since| modified <= since),
+    };
+    if unchanged { Outcome::Unchanged } else { Outcome::Holds }
 }
 
 fn failed(condition: &'static str) -> Fault {

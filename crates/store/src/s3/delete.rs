@@ -40,7 +40,10 @@ pub(super) async fn one(job: &mut Job) -> Answer {
         owner: job.visitor.account().map(ToOwned::to_owned),
     };
     let result = job.store().delete_object(job.call.bucket()?, &key, request.clone()).await;
-    let deleted = result.or_else(|error| forgiving(error, &request))?;
+    let deleted = match result {
+        Ok(deleted) => deleted,
+        Err(error) => forgiving(job, &key, error, &request).await?,
+    };
     let mut reply = Reply::no_content();
     if let Some(version) = deleted.version {
         reply.set("x-amz-version-id", version.to_string());
@@ -51,13 +54,19 @@ pub(super) async fn one(job: &mut Job) -> Answer {
     Ok(reply.empty())
 }
 
-/// Deleting what is not there succeeds, unless the request says that it must be there.
-fn forgiving(error: Error, request: &DeleteRequest) -> Result<Deleted, Error> {
-    let plain = request.condition == Condition::Always;
-    match error {
-        Error::NoSuchKey { .. } | Error::NoSuchVersion { .. } if plain => Ok(Deleted::default()),
-        error => Err(error),
+/// Deleting what is not there succeeds, whatever was expected of it. A delete marker is there, and is not what was meant.
+async fn forgiving(job: &Job, key: &str, error: Error, request: &DeleteRequest) -> Result<Deleted, Error> {
+    if !matches!(error, Error::NoSuchKey { .. } | Error::NoSuchVersion { .. }) {
+        return Err(error);
     }
+    let any = matches!(request.condition, Condition::Always | Condition::IfPresent);
+    if !any && request.version == Version::Latest {
+        let bucket = job.bucket.as_ref().map(|bucket| bucket.info.name.as_str()).unwrap_or_default();
+        if let Err(Error::DeleteMarker { .. }) = job.store().head(bucket, key).await {
+            return Err(Error::Precondition("If-Match"));
+        }
+    }
+    Ok(Deleted::default())
 }
 
 struct Wanted {
@@ -115,7 +124,11 @@ async fn delete(job: &Job, bucket: &Bucket, wanted: Wanted) -> Outcome {
     let owner = job.visitor.account().map(ToOwned::to_owned);
     let request = DeleteRequest { version: parsed, condition, governance, owner };
     let result = job.store().delete_object(&bucket.info.name, &key, request.clone()).await;
-    match result.or_else(|error| forgiving(error, &request)) {
+    let result = match result {
+        Ok(deleted) => Ok(deleted),
+        Err(error) => forgiving(job, &key, error, &request).await,
+    };
+    match result {
         Ok(deleted) => Outcome::Gone { key, asked: version, deleted },
         Err(error) => failed(Fault::from(error), key, version),
     }

@@ -1,6 +1,7 @@
 //! Documents of buckets: checked when they are put, given back as they were.
 
 use dh_policy::access::{Kind, Policy, PublicAccessBlock, Reach};
+use http::Response;
 
 use super::bucket::{Ownership, document};
 use super::cors;
@@ -8,7 +9,7 @@ use super::fault::Fault;
 use super::job::Job;
 use super::lifecycle;
 use super::object_docs::check_tags;
-use super::reply::{Answer, Reply};
+use super::reply::{Answer, Body, Reply};
 use super::route::Op;
 use super::xml::{Node, S3, Xml};
 use crate::{Locking, Versioning};
@@ -134,6 +135,12 @@ pub(super) async fn delete(job: &mut Job) -> Answer {
     Ok(Reply::no_content().empty())
 }
 
+/// Whether the bucket in a resource's path has a wildcard and may be this one.
+fn may_mean(path: &str, bucket: &str) -> bool {
+    let named = path.split_once('/').map_or(path, |(named, _key)| named);
+    named.split_once('*').is_some_and(|(start, _rest)| bucket.starts_with(start))
+}
+
 /// Checks `Content-MD5` of a document.
 pub(super) fn check_md5(job: &Job, body: &[u8]) -> Result<(), Fault> {
     let Some(said) = job.call.header("content-md5") else { return Ok(()) };
@@ -200,8 +207,8 @@ pub(super) async fn put_policy(job: &mut Job) -> Answer {
         .check_resources(|resource| {
             resource == of_bucket
                 || resource == "*"
-                || resource.strip_prefix(&of_bucket).is_some_and(|rest| rest.starts_with('/') || rest.starts_with('*'))
-                || resource == "arn:aws:s3:::*"
+                || resource.strip_prefix(&of_bucket).is_some_and(|rest| rest.starts_with('/'))
+                || resource.strip_prefix("arn:aws:s3:::").is_some_and(|path| may_mean(path, name))
         })
         .map_err(|error| malformed(error.to_string()))?;
     if bucket.block.block_policy && policy.reach() == Reach::Public {
@@ -324,12 +331,12 @@ pub(super) async fn put_payment(job: &mut Job) -> Answer {
     Ok(Reply::ok().empty())
 }
 
-pub(super) fn get_logging() -> Answer {
-    Ok(Reply::ok().xml(Xml::answer("BucketLoggingStatus", |_xml| {})))
+pub(super) fn get_logging() -> Response<Body> {
+    Reply::ok().xml(Xml::answer("BucketLoggingStatus", |_xml| {}))
 }
 
-pub(super) fn get_accelerate() -> Answer {
-    Ok(Reply::ok().xml(Xml::answer("AccelerateConfiguration", |_xml| {})))
+pub(super) fn get_accelerate() -> Response<Body> {
+    Reply::ok().xml(Xml::answer("AccelerateConfiguration", |_xml| {}))
 }
 
 pub(super) fn get_replication() -> Answer {

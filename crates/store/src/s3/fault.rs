@@ -137,9 +137,8 @@ impl Fault {
 fn code(error: &Error) -> &'static str {
     match error {
         Error::NoSuchBucket(_) => "NoSuchBucket",
-        Error::NoSuchKey { .. } => "NoSuchKey",
         Error::NoSuchVersion { .. } => "NoSuchVersion",
-        Error::DeleteMarker { asked: crate::Version::Latest, .. } => "NoSuchKey",
+        Error::NoSuchKey { .. } | Error::DeleteMarker { asked: crate::Version::Latest, .. } => "NoSuchKey",
         Error::DeleteMarker { .. } => "MethodNotAllowed",
         Error::NoSuchUpload(_) => "NoSuchUpload",
         Error::BucketExists(_) => "BucketAlreadyOwnedByYou",

@@ -249,7 +249,8 @@ fn check_policy(policy: &[u8], fields: &Fields, bucket: &str, now_ms: u64) -> Re
     for (name, _value) in fields {
         let name = name.to_ascii_lowercase();
         let free = ["awsaccesskeyid", "signature", "x-amz-signature", "policy", "file"].contains(&name.as_str())
-            || name.starts_with("x-ignore-");
+            || name.starts_with("x-ignore-")
+            || name.starts_with("x-amz-checksum-");
         if !free && !covered.contains(&name) {
             return Err(denied(&format!("Extra input fields: {name}")));
         }

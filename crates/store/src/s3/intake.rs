@@ -56,7 +56,7 @@ impl Expected {
         if let Some((kind, value)) = &checksum
             && !fits(*kind, value)
         {
-            return Err(Fault::request(format!("Value for {} header is invalid.", header(*kind))));
+            return Err(Fault::new("BadDigest", format!("Value for {} header is invalid.", header(*kind))));
         }
         let trailing = call.header("x-amz-trailer").and_then(|names| {
             let named =
@@ -99,7 +99,7 @@ impl Expected {
             .map(|kind| (kind, super::call::header(payload.trailers(), &header(kind)).unwrap_or_default().to_owned()));
         for (kind, value) in self.checksum.iter().chain(trailing.as_ref()) {
             if !fits(*kind, value) {
-                return Err(Fault::request(format!("Value for {} header is invalid.", header(*kind))));
+                return Err(Fault::new("BadDigest", format!("Value for {} header is invalid.", header(*kind))));
             }
             if sealed.checksums.of(*kind) != Some(value.as_str()) {
                 return Err(Fault::new(

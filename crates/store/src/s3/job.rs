@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dh_core::Authenticate;
-use dh_policy::access::{Acl, Caller, Context, Decision, Permission, PublicGrants, Request, Rules, decide};
+use dh_policy::access::{Acl, Caller, Context, Decision, Permission, PublicGrants, Rank, Request, Rules, decide};
 
 use super::S3Options;
 use super::bucket::{Bucket, Ownership};
@@ -183,6 +183,10 @@ impl Job {
                     .is_some_and(|object| object_acl(object, bucket).allows(&self.visitor.caller, permission, public)),
             }
         });
+        // The account itself can always mend its bucket's policy, whatever that says.
+        let mends = ["s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"].contains(&action)
+            && matches!(&self.visitor.caller, Caller::User(user) if user.rank == Rank::Root
+                && bucket.is_some_and(|bucket| bucket.owner == user.account));
         let owner = bucket.map(|bucket| match (grantable, object) {
             (Grantable::Object(_), Some(object)) => object_owner(object, bucket),
             (Grantable::Never | Grantable::Bucket(_) | Grantable::Object(_), _) => bucket.owner.as_str(),
@@ -193,7 +197,7 @@ impl Job {
             &Rules {
                 identity: &self.visitor.identity,
                 session: &self.visitor.session,
-                bucket: bucket.and_then(|bucket| bucket.policy.as_ref()),
+                bucket: bucket.filter(|_bucket| !mends).and_then(|bucket| bucket.policy.as_ref()),
                 owner,
                 granted,
                 block: bucket.map(|bucket| bucket.block).unwrap_or_default(),
@@ -267,6 +271,10 @@ impl Job {
                     key: None,
                     ..access
                 };
+                let mut context = context;
+                if let Some(key) = &self.call.key {
+                    context.add("s3:prefix", key);
+                }
                 if self.decide(list, &context) == Decision::Allow { Err(missing) } else { Err(Fault::denied()) }
             }
             (Decision::Implicit | Decision::Explicit, _) => Err(Fault::denied()),

@@ -7,6 +7,7 @@ use super::call::{Slash, encode};
 use super::fault::Fault;
 use super::job::{Job, object_owner};
 use super::reply::{Answer, Reply, iso};
+use super::route::Op;
 use super::xml::Xml;
 use crate::digest::{base64, unbase64};
 use crate::{ListEntry, ListPage, ListQuery, VersionEntry, VersionId, VersionQuery};
@@ -96,7 +97,9 @@ async fn page(job: &Job, asked: &Asked, after: Option<String>) -> Result<ListPag
 
 fn opening(xml: &mut Xml, job: &Job, asked: &Asked, truncated: bool) {
     xml.maybe("Name", job.call.bucket.as_ref());
-    xml.leaf("Prefix", asked.shown.show(&asked.prefix));
+    // Clients of the first listing decode no prefix.
+    let shown = if job.op == Op::ListObjects { Shown::Plain } else { asked.shown };
+    xml.leaf("Prefix", shown.show(&asked.prefix));
     if !asked.delimiter.is_empty() {
         xml.leaf("Delimiter", asked.shown.show(&asked.delimiter));
     }
@@ -127,7 +130,7 @@ pub(super) async fn v2(job: &mut Job) -> Answer {
     let asked = asked(job)?;
     let token = job.call.ask("continuation-token").map(ToOwned::to_owned);
     let start = job.call.ask("start-after").map(ToOwned::to_owned);
-    let after = match &token {
+    let after = match token.as_ref().filter(|token| !token.is_empty()) {
         None => start.clone().filter(|start| !start.is_empty()),
         Some(token) => {
             let key = unbase64(token).and_then(|bytes| String::from_utf8(bytes).ok());

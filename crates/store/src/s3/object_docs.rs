@@ -15,7 +15,7 @@ use super::bucket::document;
 /// Refuses tags that S3 does not take. `most`: ten for objects, fifty for buckets.
 pub(super) fn check_tags(tags: &[(String, String)], most: usize) -> Result<(), Fault> {
     if tags.len() > most {
-        return Err(Fault::new("BadRequest", format!("tags cannot be more than {most}")));
+        return Err(Fault::new("InvalidTag", format!("tags cannot be more than {most}")));
     }
     for (index, (name, value)) in tags.iter().enumerate() {
         let name_length = name.chars().count();
@@ -119,9 +119,11 @@ async fn annotate(job: &Job, change: Annotation) -> Result<ObjectInfo, Fault> {
 
 pub(super) fn get_tags(job: &Job) -> Answer {
     let info = job.object()?;
+    let mut tags: Vec<&(String, String)> = info.meta.tags.iter().collect();
+    tags.sort();
     let document = Xml::answer("Tagging", |xml| {
         xml.element("TagSet", |xml| {
-            for (name, value) in &info.meta.tags {
+            for (name, value) in tags {
                 xml.element("Tag", |xml| {
                     xml.leaf("Key", name);
                     xml.leaf("Value", value);

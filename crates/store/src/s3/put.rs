@@ -52,7 +52,7 @@ fn content_encoding(value: Option<String>) -> Option<String> {
     let value = value?;
     let kept: Vec<&str> =
         value.split(',').map(str::trim).filter(|one| !one.eq_ignore_ascii_case("aws-chunked")).collect();
-    (!kept.is_empty()).then(|| kept.join(","))
+    (!kept.is_empty()).then(|| kept.join(", "))
 }
 
 /// The tags of a header.
@@ -100,11 +100,18 @@ pub(super) fn version(mut reply: Reply, job: &Job, version: VersionId) -> Reply 
     reply
 }
 
+/// The bytes that a body says it has; zero where HTTP's own chunks tell its end.
+pub(super) fn length(job: &Job) -> Result<u64, Fault> {
+    let chunked = job.call.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));
+    match job.payload.length() {
+        Some(length) => Ok(length),
+        None if chunked => Ok(0),
+        None => Err(Fault::new("MissingContentLength", "You must provide the Content-Length HTTP header.")),
+    }
+}
+
 pub(super) async fn put(job: &mut Job) -> Answer {
-    let Some(length) = job.payload.length() else {
-        return Err(Fault::new("MissingContentLength", "You must provide the Content-Length HTTP header."));
-    };
-    if length > PUT_BYTES_MAX {
+    if length(job)? > PUT_BYTES_MAX {
         return Err(Fault::new("EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size."));
     }
     let expected = Expected::new(&job.call)?;

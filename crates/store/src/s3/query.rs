@@ -82,6 +82,7 @@ impl Query {
     }
 
     /// The answer of an action: `inside` is its result.
+    #[expect(clippy::unnecessary_wraps, reason = "it is the last word of every action, and actions may fail")]
     pub(super) fn answer(&self, namespace: &str, inside: impl FnOnce(&mut Xml)) -> Answer {
         let action = &self.action;
         let mut xml = Xml::document();

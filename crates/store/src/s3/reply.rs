@@ -63,11 +63,10 @@ impl Reply {
     /// Sets a header. A value that HTTP cannot carry is left out and logged.
     pub(super) fn set(&mut self, name: &str, value: impl AsRef<str>) {
         let name_value = HeaderName::try_from(name).ok().zip(HeaderValue::from_bytes(value.as_ref().as_bytes()).ok());
-        match name_value {
-            Some((name, value)) => {
-                self.0.headers_mut().insert(name, value);
-            }
-            None => tracing::warn!(name, "a header cannot be sent"),
+        if let Some((name, value)) = name_value {
+            self.0.headers_mut().insert(name, value);
+        } else {
+            tracing::warn!(name, "a header cannot be sent");
         }
     }
 
@@ -118,7 +117,10 @@ pub(super) fn http_date(ms: u64) -> String {
 
 /// A time of a document or header in milliseconds of the Unix epoch.
 pub(super) fn parse_time(text: &str) -> Option<u64> {
-    if let Ok(date) = OffsetDateTime::parse(text.trim(), &time::format_description::well_known::Rfc3339) {
+    let text = text.trim();
+    if text.contains(['T', 't'])
+        && let Ok(date) = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
+    {
         return u64::try_from(date.unix_timestamp_nanos() / 1_000_000).ok();
     }
     if let Ok(day) = time::Date::parse(text.trim(), format_description!("[year]-[month]-[day]")) {

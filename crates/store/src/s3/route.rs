@@ -138,8 +138,11 @@ operations! {
     ListParts "ListMultipartUploadParts" Key OfBucket(Write);
 }
 
-/// Sub-resources of a bucket: the word of the query, and what GET, PUT and DELETE of it are.
-const OF_BUCKET: &[(&str, Option<Op>, Option<Op>, Option<Op>)] = &[
+/// A sub-resource: the word of the query, and what GET, PUT and DELETE of it are.
+type Sub = (&'static str, Option<Op>, Option<Op>, Option<Op>);
+
+/// Those of a bucket.
+const OF_BUCKET: &[Sub] = &[
     ("location", Some(Op::GetBucketLocation), None, None),
     ("acl", Some(Op::GetBucketAcl), Some(Op::PutBucketAcl), None),
     ("versioning", Some(Op::GetBucketVersioning), Some(Op::PutBucketVersioning), None),
@@ -177,7 +180,7 @@ const OF_BUCKET: &[(&str, Option<Op>, Option<Op>, Option<Op>)] = &[
 ];
 
 /// The same of an object.
-const OF_OBJECT: &[(&str, Option<Op>, Option<Op>, Option<Op>)] = &[
+const OF_OBJECT: &[Sub] = &[
     ("acl", Some(Op::GetObjectAcl), Some(Op::PutObjectAcl), None),
     ("tagging", Some(Op::GetObjectTagging), Some(Op::PutObjectTagging), Some(Op::DeleteObjectTagging)),
     ("retention", Some(Op::GetObjectRetention), Some(Op::PutObjectRetention), None),
@@ -186,8 +189,11 @@ const OF_OBJECT: &[(&str, Option<Op>, Option<Op>, Option<Op>)] = &[
     ("torrent", None, None, None),
 ];
 
-fn sub(call: &Call, table: &[(&str, Option<Op>, Option<Op>, Option<Op>)]) -> Option<Result<Op, Fault>> {
+fn sub(call: &Call, table: &[Sub]) -> Option<Result<Op, Fault>> {
     let (_word, get, put, delete) = table.iter().find(|(word, ..)| call.has(word))?;
+    if call.has("torrent") {
+        return Some(Err(Fault::new("NoSuchKey", "there are no torrents of objects")));
+    }
     let found = match call.method {
         Method::GET => get,
         Method::PUT => put,

@@ -43,7 +43,10 @@ pub(super) async fn answer(front: Arc<Front>, request: Request<Incoming>, peer: 
     let resource = call.resource();
     let is_query = query::is_query(&call);
     let origin = call.header("origin").map(ToOwned::to_owned);
-    let wanted = (call.method.clone(), call.bucket.clone());
+    // A page may name the method it means.
+    let meant = call.header("access-control-request-method").and_then(|name| Method::from_bytes(name.as_bytes()).ok());
+    let preflight = call.method == Method::OPTIONS;
+    let wanted = (meant.unwrap_or_else(|| call.method.clone()), call.bucket.clone());
     let result = Box::pin(serve(Arc::clone(&front), call, body)).await;
     let mut response = match result {
         Ok(response) => response,
@@ -51,7 +54,7 @@ pub(super) async fn answer(front: Arc<Front>, request: Request<Incoming>, peer: 
         Err(fault) => refuse(&fault, &resource, &id, head),
     };
     if let (Some(origin), (method, Some(bucket))) = (origin, wanted)
-        && method != Method::OPTIONS
+        && !preflight
     {
         cors::dress(&front.store, &bucket, &origin, &method, &mut response).await;
     }
@@ -132,26 +135,17 @@ async fn serve(front: Arc<Front>, call: Call, body: Incoming) -> Answer {
     let (hash, framed) = payload(&call, &claim)?;
     let (visitor, chunks) = verify(&front.accounts, front.auth.as_ref(), &call, &claim, &hash, Asked::Objects)?;
     let announced = content_length(&call)?;
-    let payload = match framed {
-        Some(Framed { signed, trailers }) => {
-            let length = call.header("x-amz-decoded-content-length");
-            let length = length.ok_or_else(|| {
-                Fault::new("MissingContentLength", "You must provide the Content-Length HTTP header.")
-            })?;
-            let length =
-                length.parse().map_err(|_error| Fault::argument("x-amz-decoded-content-length is no number"))?;
-            let chain = if signed {
-                let denied = || Fault::new("AccessDenied", "signed chunks need a signed request");
-                Some(chunks.ok_or_else(denied)?)
-            } else {
-                None
-            };
-            Payload::new(body, Wrapping::Framed(Box::new(Framing::new(chain, trailers))), None, Some(length))
-        }
-        None => {
-            let hash = (hash != "UNSIGNED-PAYLOAD").then_some(hash);
-            Payload::new(body, Wrapping::Plain, hash, announced)
-        }
+    let payload = if let Some(Framed { signed, trailers }) = framed {
+        let length = call.header("x-amz-decoded-content-length");
+        let length = length
+            .ok_or_else(|| Fault::new("MissingContentLength", "You must provide the Content-Length HTTP header."))?;
+        let length = length.parse().map_err(|_error| Fault::argument("x-amz-decoded-content-length is no number"))?;
+        let denied = || Fault::new("AccessDenied", "signed chunks need a signed request");
+        let chain = if signed { Some(chunks.ok_or_else(denied)?) } else { None };
+        Payload::new(body, Wrapping::Framed(Box::new(Framing::new(chain, trailers))), None, Some(length))
+    } else {
+        let hash = (hash != "UNSIGNED-PAYLOAD").then_some(hash);
+        Payload::new(body, Wrapping::Plain, hash, announced)
     };
     let mut job = Job { front, call, visitor, bucket: None, payload, op, object: None };
     if !matches!(op.scope(), Scope::Service | Scope::NewBucket) {
@@ -176,7 +170,7 @@ async fn operate(job: &mut Job) -> Answer {
         Op::CreateBucket => bucket_ops::create(job).await,
         Op::DeleteBucket => bucket_ops::delete(job).await,
         Op::HeadBucket => bucket_ops::head(job),
-        Op::GetBucketLocation => bucket_ops::location(job),
+        Op::GetBucketLocation => Ok(bucket_ops::location(job)),
         Op::GetBucketVersioning => bucket_ops::versioning(job),
         Op::PutBucketVersioning => bucket_ops::set_versioning(job).await,
         Op::GetBucketAcl => acl::get_bucket(job),
@@ -195,8 +189,8 @@ async fn operate(job: &mut Job) -> Answer {
         Op::DeleteBucketOwnershipControls => documents::delete_ownership(job).await,
         Op::GetBucketRequestPayment => documents::get_payment(job),
         Op::PutBucketRequestPayment => documents::put_payment(job).await,
-        Op::GetBucketLogging => documents::get_logging(),
-        Op::GetBucketAccelerate => documents::get_accelerate(),
+        Op::GetBucketLogging => Ok(documents::get_logging()),
+        Op::GetBucketAccelerate => Ok(documents::get_accelerate()),
         Op::GetBucketReplication => documents::get_replication(),
         Op::GetBucketCors
         | Op::GetBucketLifecycle

