@@ -178,6 +178,7 @@ fn wildcards_match_as_their_definition() {
 }
 
 /// One statement of the reference: the same facts without the parser.
+#[expect(clippy::struct_excessive_bools, reason = "each field of a statement has its opposite")]
 #[derive(Debug, Clone)]
 struct Plain {
     deny: bool,
@@ -192,8 +193,8 @@ struct Plain {
 
 impl Plain {
     fn roll(dice: &mut Dice) -> Self {
-        let coin = |dice: &mut Dice| dice.next() % 4 == 0;
-        let deny = dice.next() % 3 == 0;
+        let coin = |dice: &mut Dice| dice.next().is_multiple_of(4);
+        let deny = dice.next().is_multiple_of(3);
         Self {
             deny,
             not_principal: deny && coin(dice),
@@ -293,8 +294,8 @@ fn random_policies_decide_as_the_reference() {
         let action = *dice.pick(&["s3:GetObject", "s3:PutObject", "s3:GetBucketAcl"]);
         let resource = *dice.pick(&["arn:aws:s3:::b/k", "arn:aws:s3:::b/other", "arn:aws:s3:::c/k"]);
         let request = Request { caller, action, resource, context: &context };
-        let limited = dice.next() % 4 == 0;
-        let granted = dice.next() % 5 == 0;
+        let limited = dice.next().is_multiple_of(4);
+        let granted = dice.next().is_multiple_of(5);
         let said = [
             reference(&identity, Kind::Identity, &request),
             reference(&bucket, Kind::Resource, &request),

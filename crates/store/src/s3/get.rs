@@ -10,7 +10,7 @@ use super::intake;
 use super::job::Job;
 use super::reply::{Answer, Reply, http_date, iso, streamed};
 use super::sse;
-use crate::{LegalHold, ObjectInfo, RangeRequest, RetentionMode, Version, VersionId, Versioning};
+use crate::{Checksums, LegalHold, ObjectInfo, RangeRequest, RetentionMode, Version, VersionId, Versioning};
 
 /// Headers that a query may replace in the answer.
 const OVERRIDES: &[(&str, &str)] = &[
@@ -141,10 +141,11 @@ fn wanted(job: &Job, info: &ObjectInfo) -> Result<(Reply, Range<u64>), Fault> {
         let of_part = number.and_then(|number| info.parts.iter().find(|part| part.number == number));
         // A checksum of the whole says nothing about a part of it.
         let sums = match of_part {
-            Some(part) => Some(&part.checksums),
-            None => (status == StatusCode::OK).then_some(&info.checksums),
+            // Its type is the whole's.
+            Some(part) => Some(Checksums { value: part.checksums.value.clone(), composite: info.checksums.composite }),
+            None => (status == StatusCode::OK).then(|| info.checksums.clone()),
         };
-        for (name, value) in sums.map(intake::shown).unwrap_or_default() {
+        for (name, value) in sums.as_ref().map(intake::shown).unwrap_or_default() {
             reply.set(&name, value);
         }
     }
