@@ -402,3 +402,53 @@ fn capacity_may_change() {
     assert_eq!(tree.share_ppm(queue, at(0)), 250_000);
     assert_eq!(tree.admits(queue, accelerators(15)), Ok(()));
 }
+
+#[test]
+fn comparing_leaves_two_by_two_finds_the_one_that_the_tree_names() {
+    for mut seed in 0..40 {
+        let half_life = Span::from_secs([0, 100][usize::try_from(seed % 2).unwrap()]);
+        let (mut tree, leaves) = three_levels(&mut seed, half_life);
+        let mut awake = Vec::new();
+        for turn in 1..200 {
+            let now = at(turn);
+            let leaf = leaves[usize::try_from(random(&mut seed, leaves.len() as u64)).unwrap()];
+            match random(&mut seed, 4) {
+                0 => {
+                    tree.wake(leaf);
+                    awake.retain(|known| *known != leaf);
+                    awake.push(leaf);
+                }
+                1 => {
+                    tree.rest(leaf);
+                    awake.retain(|known| *known != leaf);
+                }
+                2 => tree.start(leaf, accelerators(1)),
+                _ if tree.holds(leaf) == Amounts::NONE => {}
+                _ => tree.stop(leaf, &Usage { amounts: accelerators(1), from: at(turn - 1), to: now }),
+            }
+            let first = awake.iter().copied().reduce(|one, other| tree.first_of_two(now, one, other));
+            assert_eq!(tree.next(now), first);
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_inherits_all_leaves_has_the_same_shares() {
+    let half_life = Span::from_secs(50);
+    let build = |mut seed: u64| three_levels(&mut seed, half_life);
+    let (mut tree, leaves) = build(3);
+    for (turn, leaf) in (1..).zip(&leaves) {
+        tree.start(*leaf, accelerators(3));
+        tree.stop(*leaf, &Usage { amounts: accelerators(turn % 3), from: at(turn), to: at(2 * turn) });
+    }
+    let (mut heir, _) = build(3);
+    for leaf in &leaves {
+        heir.inherit(*leaf, &tree, *leaf);
+    }
+    for queue in (0..=leaves.last().unwrap().0).map(QueueId) {
+        assert_eq!(heir.holds(queue), tree.holds(queue));
+        assert!(heir.share_ppm(queue, at(90)).abs_diff(tree.share_ppm(queue, at(90))) <= 1);
+        assert_eq!(heir.deficit(queue), tree.deficit(queue));
+    }
+    assert!(tree.share_ppm(leaves[0], at(90)) > 0);
+}

@@ -12,10 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use dh_core::JobId;
 use dh_policy::fleet::{Level, View};
 use dh_policy::order::Key;
+use dh_policy::pages::Pages;
 use serde::{Deserialize, Serialize};
 
 use super::event::QueueId;
 use super::job::{Jobs, Phase, Slot};
+use super::members::Members;
 
 /// The number of a group.
 pub(super) type GroupId = u32;
@@ -29,12 +31,14 @@ pub(super) type Head = (Key, JobId, GroupId);
 /// What a parked group waits for; no room would help it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Lacks {
-    /// Its queue's quota.
+    /// The quota of its queue or of one above; of [`super::share::HALL`] if others do not lend what it would have to borrow.
     Quota { queue: QueueId },
     /// Power.
     Power,
     /// Nodes whose cores, memory or rails are free as well as their accelerators.
     Nodes,
+    /// A box of accelerators that are free already, but not together.
+    Box,
 }
 
 /// Room of one kind in domains of one level.
@@ -47,7 +51,7 @@ pub(super) struct RoomKind {
     pub(super) view: View,
 }
 
-/// Groups of one line that need the same room.
+/// Groups that need the same room. Where they fit does not depend on their line: a class has none, a group's home does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct ClassKey {
     pub(super) kind: RoomKind,
@@ -55,11 +59,27 @@ pub(super) struct ClassKey {
     pub(super) line: u16,
 }
 
+impl Default for ClassKey {
+    /// Room for nobody.
+    fn default() -> Self {
+        let kind = RoomKind { level: 0, models: 0, accelerators: 0, milli: 0, view: View::All };
+        Self { kind, ranks: 0, line: 0 }
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Class {
     key: ClassKey,
-    heads: BTreeSet<Head>,
+    /// Heads, by line.
+    heads: BTreeSet<(u16, Head)>,
     open: bool,
+}
+
+impl Class {
+    fn first_of(&self, line: u16) -> Option<Head> {
+        let first = (line, (Key { class: i64::MIN, value: 0 }, JobId(0), 0));
+        self.heads.range(first..).next().filter(|(of, _)| *of == line).map(|(_, head)| *head)
+    }
 }
 
 /// Where a group stands.
@@ -69,16 +89,22 @@ enum Stand {
     Parked(Lacks),
 }
 
+impl Default for Stand {
+    fn default() -> Self {
+        Self::Class(0)
+    }
+}
+
 /// Jobs that ask for the same.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Group {
     pub(super) queue: QueueId,
     pub(super) shape: u32,
     /// The class in which it stands unless something else is in its way.
     home: ClassKey,
+    home_class: ClassId,
     stand: Stand,
-    /// Slots, a binary heap by key and id; forgotten jobs are in it until they are on top.
-    heap: Vec<Slot>,
+    members: Members,
     /// Its head, if it has jobs.
     head: Option<(Key, JobId)>,
 }
@@ -98,25 +124,32 @@ impl Group {
 /// All groups.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Lines {
-    groups: Vec<Group>,
-    #[serde(with = "pairs")]
-    index: BTreeMap<(QueueId, u32), GroupId>,
+    groups: Pages<Group, 16>,
+    /// By shape: its groups by queue, sorted.
+    index: Vec<Vec<(QueueId, GroupId)>>,
     classes: Vec<Class>,
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     class_index: BTreeMap<ClassKey, ClassId>,
-    /// Of each line: open classes with heads.
-    live: Vec<BTreeSet<ClassId>>,
+    /// Open classes with heads.
+    live: BTreeSet<ClassId>,
+    /// How many lines there are.
+    count: u16,
+    /// Of each line: its heads that are in a class.
+    standing: Vec<u32>,
     /// Closed classes, by what opens them.
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     closed: BTreeMap<RoomKind, BTreeSet<(u32, ClassId)>>,
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     parked: BTreeMap<Lacks, BTreeSet<Head>>,
     waiting: usize,
+    /// Lines in which something changed, if there are several.
+    turned: Vec<u16>,
 }
 
 impl Lines {
     pub(super) fn new(lines: usize) -> Self {
-        Self { live: vec![BTreeSet::new(); lines.max(1)], ..Self::default() }
+        let lines = lines.max(1);
+        Self { count: u16::try_from(lines).unwrap_or(u16::MAX), standing: vec![0; lines], ..Self::default() }
     }
 
     /// Jobs that wait.
@@ -125,7 +158,51 @@ impl Lines {
     }
 
     pub(super) fn lines(&self) -> usize {
-        self.live.len()
+        usize::from(self.count)
+    }
+
+    /// A line in which something changed since it was last named.
+    pub(super) fn turned(&mut self) -> Option<u16> {
+        self.turned.pop()
+    }
+
+    /// Whether a line has heads that wait for nothing but room.
+    pub(super) fn stands(&self, line: u16) -> bool {
+        self.standing.get(usize::from(line)).is_some_and(|standing| *standing > 0)
+    }
+
+    /// Something may have changed in every line.
+    pub(super) fn turn_all(&mut self) {
+        self.turned.clear();
+        self.turned.extend(0..self.count);
+    }
+
+    fn turn(&mut self, line: u16) {
+        if self.count > 1 && self.turned.last() != Some(&line) {
+            self.turned.push(line);
+        }
+    }
+
+    /// The head of a group, with its line, if it may fit.
+    pub(super) fn live_head(&self, group: GroupId) -> Option<(usize, Head)> {
+        let of = self.group(group)?;
+        let (key, job) = of.head?;
+        match of.stand {
+            Stand::Class(class) => self.class(class)?.open.then_some((usize::from(of.home.line), (key, job, group))),
+            Stand::Parked(_) => None,
+        }
+    }
+
+    /// A waiting job goes ahead to `key`. Cost: a look through the group's slots for it.
+    pub(super) fn rise(&mut self, jobs: &mut Jobs, group: GroupId, slot: Slot, key: Key) {
+        if let Some(job) = jobs.get_mut(slot) {
+            job.key = key;
+        }
+        let Some(rising) = self.group_mut(group) else { return };
+        rising.members.fell(jobs, slot);
+        if rising.members.top() == Some(slot) {
+            self.show(jobs, group);
+        }
     }
 
     pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
@@ -142,51 +219,90 @@ impl Lines {
 
     /// The first head of a line that may fit.
     pub(super) fn next(&self, line: usize) -> Option<Head> {
-        let live = self.live.get(line)?.iter();
-        live.filter_map(|class| self.class(*class)?.heads.first().copied()).min()
+        let line = u16::try_from(line).ok()?;
+        let live = self.live.iter().filter_map(|class| self.class(*class));
+        if self.count > 1 {
+            live.filter_map(|class| class.first_of(line)).min()
+        } else {
+            live.filter_map(|class| class.heads.first()).min().map(|(_, head)| *head)
+        }
     }
 
     /// Whether a head is left that may fit.
     pub(super) fn any_live(&self) -> bool {
-        self.live.iter().any(|live| !live.is_empty())
+        !self.live.is_empty()
     }
 
-    /// The first head of a line that does not fit.
-    pub(super) fn first_blocked(&self, line: usize) -> Option<Head> {
-        let of_line = |head: &&Head| self.group(head.2).is_some_and(|group| usize::from(group.home.line) == line);
-        let closed = self.closed.values().flatten().filter_map(|(_, class)| self.class(*class)?.heads.first());
-        let parked = self.parked.values().flatten();
-        closed.chain(parked).filter(of_line).min().copied()
+    /// The lines of the heads that may fit, each once, if there are no more than `most` heads; ascending.
+    pub(super) fn live_lines(&self, most: usize) -> Option<Vec<u16>> {
+        let heads = || self.live.iter().filter_map(|class| self.class(*class)).map(|class| &class.heads);
+        if heads().map(BTreeSet::len).sum::<usize>() > most {
+            return None;
+        }
+        let mut lines: Vec<u16> = heads().flatten().map(|(line, _)| *line).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        Some(lines)
+    }
+
+    /// The first head of a line that does not fit, of one queue's or of all.
+    pub(super) fn first_blocked(&self, line: usize, of_queue: Option<QueueId>) -> Option<Head> {
+        let meant = |group: &Group| of_queue.is_none_or(|queue| queue == group.queue);
+        let of_line = |head: &&Head| self.group(head.2).is_some_and(|group| group.line() == line && meant(group));
+        let number = u16::try_from(line).ok()?;
+        let closed = self.closed.values().flatten().filter_map(|(_, class)| {
+            let class = self.class(*class)?;
+            if of_queue.is_none() || self.count > 1 {
+                return class.first_of(number);
+            }
+            class.heads.iter().map(|(_, head)| *head).filter(|head| of_line(&head)).min()
+        });
+        let parked = self.parked.values().flatten().filter(of_line).copied();
+        closed.chain(parked).min()
     }
 
     /// The first head of a line that lacks room, of the groups that are not left out.
     pub(super) fn first_without_room(&self, line: usize, left_out: impl Fn(GroupId) -> bool) -> Option<Head> {
+        let number = u16::try_from(line).ok()?;
         let fits = |head: &&Head| !left_out(head.2) && self.group(head.2).is_some_and(|group| group.line() == line);
-        let closed =
-            self.closed.values().flatten().filter_map(|(_, class)| self.class(*class)?.heads.iter().find(fits));
-        let parked = self.parked.get(&Lacks::Nodes).into_iter().flatten().find(fits);
+        let closed = self.closed.values().flatten().filter_map(|(_, class)| {
+            let of_line = self.class(*class)?.heads.iter().filter(|(other, _)| *other == number).map(|(_, head)| head);
+            of_line.filter(|head| !left_out(head.2)).min()
+        });
+        let roomless = [Lacks::Nodes, Lacks::Box].into_iter().filter_map(|lacks| self.parked.get(&lacks));
+        let parked = roomless.flatten().filter(fits).min();
         closed.chain(parked).min().copied()
     }
 
     /// The line of a job.
     pub(super) fn line_of(&self, job: &super::job::Job) -> usize {
-        if self.live.len() > 1 { usize::from(job.queue) } else { 0 }
+        if self.count > 1 { usize::from(job.queue) } else { 0 }
     }
 
     /// The group of jobs of `queue` that ask for `shape`, which needs the room of `kind` for `ranks`.
     pub(super) fn group_of(&mut self, queue: QueueId, shape: u32, kind: RoomKind, ranks: u32) -> GroupId {
-        if let Some(group) = self.index.get(&(queue, shape)) {
-            return *group;
-        }
+        let at = usize::try_from(shape).unwrap_or(usize::MAX);
+        let known = self.index.get(at).map_or(&[][..], Vec::as_slice);
+        let before = match known.binary_search_by_key(&queue, |(queue, _)| *queue) {
+            Ok(found) => return known.get(found).map_or(0, |(_, group)| *group),
+            Err(before) => before,
+        };
         let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
-        let home = ClassKey { kind, ranks, line: if self.live.len() > 1 { queue } else { 0 } };
-        let stand = Stand::Class(self.class_of(home));
-        self.groups.push(Group { queue, shape, home, stand, heap: Vec::new(), head: None });
-        self.index.insert((queue, shape), id);
+        let home = ClassKey { kind, ranks, line: if self.count > 1 { queue } else { 0 } };
+        let home_class = self.class_of(home);
+        let stand = Stand::Class(home_class);
+        self.groups.push(Group { queue, shape, home, home_class, stand, members: Members::default(), head: None });
+        while self.index.len() <= at {
+            self.index.push(Vec::new());
+        }
+        if let Some(known) = self.index.get_mut(at) {
+            known.insert(before, (queue, id));
+        }
         id
     }
 
     fn class_of(&mut self, key: ClassKey) -> ClassId {
+        let key = ClassKey { line: 0, ..key };
         if let Some(class) = self.class_index.get(&key) {
             return *class;
         }
@@ -200,22 +316,31 @@ impl Lines {
     pub(super) fn push(&mut self, jobs: &Jobs, group: GroupId, slot: Slot) {
         self.waiting += 1;
         let Some(entered) = self.group_mut(group) else { return };
-        entered.heap.push(slot);
-        up(&mut entered.heap, jobs);
-        if entered.heap.first() == Some(&slot) {
+        entered.members.push(jobs, slot);
+        if entered.members.top() == Some(slot) {
             self.show(jobs, group);
         }
     }
 
+    /// The groups of a queue that have jobs.
+    pub(super) fn of_queue(&self, queue: QueueId) -> impl Iterator<Item = GroupId> {
+        let of = move |known: &Vec<(QueueId, GroupId)>| {
+            let at = known.binary_search_by_key(&queue, |(queue, _)| *queue).ok()?;
+            known.get(at).map(|(_, group)| *group)
+        };
+        let all = self.index.iter().filter_map(of);
+        all.filter(|group| self.group(*group).is_some_and(|group| group.head.is_some()))
+    }
+
     /// The job of least key of a group.
     pub(super) fn top(&self, group: GroupId) -> Option<Slot> {
-        self.group(group)?.heap.first().copied()
+        self.group(group)?.members.top()
     }
 
     /// Takes the head of a group out: it starts, or is placed elsewhere.
     pub(super) fn pop(&mut self, jobs: &mut Jobs, group: GroupId) -> Option<Slot> {
         let from = self.group_mut(group)?;
-        let slot = take_top(&mut from.heap, jobs)?;
+        let slot = from.members.pop(jobs)?;
         self.waiting -= 1;
         self.tidy(jobs, group);
         self.show(jobs, group);
@@ -232,11 +357,11 @@ impl Lines {
     /// Frees the slots of buried jobs on top.
     fn tidy(&mut self, jobs: &mut Jobs, group: GroupId) {
         let Some(tidied) = self.group_mut(group) else { return };
-        while let Some(top) = tidied.heap.first().copied() {
+        while let Some(top) = tidied.members.top() {
             if jobs.get(top).is_some_and(|job| job.phase != Phase::Gone) {
                 break;
             }
-            take_top(&mut tidied.heap, jobs);
+            tidied.members.pop(jobs);
             jobs.reuse(top);
         }
     }
@@ -245,11 +370,10 @@ impl Lines {
     fn show(&mut self, jobs: &Jobs, group: GroupId) {
         let Some(shown) = self.group(group) else { return };
         let old = shown.head;
-        let new = shown.heap.first().and_then(|slot| jobs.get(*slot)).map(|job| (job.key, job.id));
+        let new = shown.members.top().and_then(|slot| jobs.get(slot)).map(|job| (job.key, job.id));
         if old != new {
-            let home = shown.home;
+            let stand = Stand::Class(shown.home_class);
             self.leave(group);
-            let stand = Stand::Class(self.class_of(home));
             if let Some(shown) = self.group_mut(group) {
                 shown.head = new;
                 shown.stand = stand;
@@ -259,7 +383,12 @@ impl Lines {
     }
 
     fn leave(&mut self, group: GroupId) {
-        let Some((stand, Some((key, job)))) = self.group(group).map(|group| (group.stand, group.head)) else { return };
+        let Some((stand, line, Some((key, job)))) =
+            self.group(group).map(|group| (group.stand, group.home.line, group.head))
+        else {
+            return;
+        };
+        self.turn(line);
         let head = (key, job, group);
         match stand {
             Stand::Parked(lacks) => {
@@ -272,19 +401,25 @@ impl Lines {
             }
             Stand::Class(id) => {
                 let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
-                class.heads.remove(&head);
-                if class.heads.is_empty()
-                    && class.open
-                    && let Some(live) = self.live.get_mut(usize::from(class.key.line))
+                if class.heads.remove(&(line, head))
+                    && let Some(standing) = self.standing.get_mut(usize::from(line))
                 {
-                    live.remove(&id);
+                    *standing -= 1;
+                }
+                if class.heads.is_empty() && class.open {
+                    self.live.remove(&id);
                 }
             }
         }
     }
 
     fn enter(&mut self, group: GroupId) {
-        let Some((stand, Some((key, job)))) = self.group(group).map(|group| (group.stand, group.head)) else { return };
+        let Some((stand, line, Some((key, job)))) =
+            self.group(group).map(|group| (group.stand, group.home.line, group.head))
+        else {
+            return;
+        };
+        self.turn(line);
         let head = (key, job, group);
         match stand {
             Stand::Parked(lacks) => {
@@ -292,11 +427,13 @@ impl Lines {
             }
             Stand::Class(id) => {
                 let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
-                class.heads.insert(head);
-                if class.open
-                    && let Some(live) = self.live.get_mut(usize::from(class.key.line))
+                if class.heads.insert((line, head))
+                    && let Some(standing) = self.standing.get_mut(usize::from(line))
                 {
-                    live.insert(id);
+                    *standing += 1;
+                }
+                if class.open {
+                    self.live.insert(id);
                 }
             }
         }
@@ -311,9 +448,7 @@ impl Lines {
         }
         class.open = false;
         let key = class.key;
-        if let Some(live) = self.live.get_mut(usize::from(key.line)) {
-            live.remove(&id);
-        }
+        self.live.remove(&id);
         self.closed.entry(key.kind).or_default().insert((key.ranks, id));
     }
 
@@ -348,7 +483,7 @@ impl Lines {
     pub(super) fn send_home(&mut self, group: GroupId) {
         let stands = self.group(group).map(|group| (group.stand, group.home));
         if let Some((Stand::Class(id), home)) = stands
-            && self.class(id).is_some_and(|class| class.key != home)
+            && self.class(id).is_some_and(|class| class.key != ClassKey { line: 0, ..home })
         {
             self.unpark(group);
         }
@@ -360,7 +495,7 @@ impl Lines {
         for (kind, classes) in self.closed.iter().filter(|(kind, _)| kind.view == View::Open) {
             let within = classes.range(..=(room(kind), ClassId::MAX));
             let heads = within.filter_map(|(_, class)| self.class(*class)).flat_map(|class| &class.heads);
-            gone.extend(heads.map(|head| head.2).filter(|group| self.top(*group).is_some_and(&may)));
+            gone.extend(heads.map(|(_, head)| head.2).filter(|group| self.top(*group).is_some_and(&may)));
         }
         for group in gone {
             self.unpark(group);
@@ -378,9 +513,8 @@ impl Lines {
 
     /// The group is tried again wherever there is room.
     fn unpark(&mut self, group: GroupId) {
-        let Some(home) = self.group(group).map(|group| group.home) else { return };
+        let Some(class) = self.group(group).map(|group| group.home_class) else { return };
         self.leave(group);
-        let class = self.class_of(home);
         if let Some(group) = self.group_mut(group) {
             group.stand = Stand::Class(class);
         }
@@ -408,10 +542,8 @@ impl Lines {
         }
         let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
         class.open = true;
-        if !class.heads.is_empty()
-            && let Some(live) = self.live.get_mut(usize::from(class.key.line))
-        {
-            live.insert(id);
+        if !class.heads.is_empty() {
+            self.live.insert(id);
         }
     }
 
@@ -427,89 +559,23 @@ impl Lines {
     pub(super) fn sort(&mut self, jobs: &mut Jobs, group: GroupId) {
         let Some(sorted) = self.group_mut(group) else { return };
         // A buried job must not come out on top.
-        sorted.heap.retain(|slot| {
-            let there = jobs.get(*slot).is_some_and(|job| job.phase != Phase::Gone);
+        sorted.members.sort(jobs, |jobs, slot| {
+            let there = jobs.get(slot).is_some_and(|job| job.phase != Phase::Gone);
             if !there {
-                jobs.reuse(*slot);
+                jobs.reuse(slot);
             }
             there
         });
-        // A sorted list is a heap.
-        let jobs = &*jobs;
-        sorted.heap.sort_unstable_by_key(|slot| key(jobs, *slot));
         self.show(jobs, group);
     }
 
     /// The slots of a group, in no order.
-    pub(super) fn members(&self, group: GroupId) -> &[Slot] {
-        self.group(group).map_or(&[], |group| &group.heap)
+    pub(super) fn members(&self, group: GroupId) -> impl Iterator<Item = Slot> {
+        self.group(group).into_iter().flat_map(|group| group.members.iter())
     }
 
     /// All groups with jobs.
     pub(super) fn all(&self) -> impl Iterator<Item = (GroupId, &Group)> {
-        (0..).zip(&self.groups).filter(|(_, group)| group.head.is_some())
-    }
-}
-
-fn key(jobs: &Jobs, slot: Slot) -> (Key, JobId) {
-    jobs.get(slot).map_or((Key { class: i64::MIN, value: 0 }, JobId(0)), |job| (job.key, job.id))
-}
-
-fn up(heap: &mut [Slot], jobs: &Jobs) {
-    let mut at = heap.len().saturating_sub(1);
-    while at > 0 {
-        let parent = (at - 1) / 2;
-        let (Some(child), Some(above)) = (heap.get(at).copied(), heap.get(parent).copied()) else { return };
-        if key(jobs, child) >= key(jobs, above) {
-            return;
-        }
-        heap.swap(at, parent);
-        at = parent;
-    }
-}
-
-fn take_top(heap: &mut Vec<Slot>, jobs: &Jobs) -> Option<Slot> {
-    if heap.is_empty() {
-        return None;
-    }
-    let top = heap.swap_remove(0);
-    let mut at = 0;
-    loop {
-        let least = (2 * at + 1..=2 * at + 2)
-            .filter(|child| *child < heap.len())
-            .min_by_key(|child| heap.get(*child).map(|slot| key(jobs, *slot)));
-        let Some(child) = least else { break };
-        let (Some(here), Some(below)) = (heap.get(at).copied(), heap.get(child).copied()) else { break };
-        if key(jobs, here) <= key(jobs, below) {
-            break;
-        }
-        heap.swap(at, child);
-        at = child;
-    }
-    Some(top)
-}
-
-/// Maps whose keys are no strings, as lists of pairs.
-pub(super) mod pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(in crate::scheduler) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
-        map: &BTreeMap<K, V>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(map.iter())
-    }
-
-    pub(in crate::scheduler) fn deserialize<
-        'de,
-        K: Deserialize<'de> + Ord,
-        V: Deserialize<'de>,
-        D: Deserializer<'de>,
-    >(
-        deserializer: D,
-    ) -> Result<BTreeMap<K, V>, D::Error> {
-        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+        (0..).zip(self.groups.iter()).filter(|(_, group)| group.head.is_some())
     }
 }

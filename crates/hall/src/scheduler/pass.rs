@@ -10,6 +10,7 @@ use super::Scheduler;
 use super::event::{Action, Gang};
 use super::job::Slot;
 use super::line::{GroupId, Head, Lacks};
+use super::reserve::Relaxed;
 use super::run::{rank_of, room_kind};
 use super::settings::Backfill;
 
@@ -26,41 +27,38 @@ impl Scheduler {
     /// Starts whatever the policies allow.
     pub(super) fn pass(&mut self, actions: &mut Vec<Action>) {
         self.renew();
-        let lines = self.state.lines.lines();
-        let mut shut = vec![false; lines];
+        // Lines in which nobody may overtake any more: one at most where lines do not share by a tree.
+        let mut shut: Vec<usize> = Vec::new();
         loop {
-            let next = self.choose(&shut).map(|(_, head)| head);
-            self.relax(next);
-            let Some((line, head)) = self.choose(&shut) else { return };
+            let mut first = self.choose(&shut);
+            // With shares a look has effects: lines that were passed over are looked at once more before the pass is over.
+            let again = self.state.shares.is_some();
+            if self.relax(first.map(|(_, head)| head)) == Relaxed::Perhaps || again {
+                first = self.choose(&shut);
+            }
+            let Some((line, head)) = first else { return };
             let tried = self.consider(head, actions);
-            if tried == Tried::Blocked
-                && self.state.settings.backfill == Backfill::None
-                && let Some(shut) = shut.get_mut(line)
-            {
-                *shut = true;
+            if tried == Tried::Blocked && self.state.settings.backfill == Backfill::None {
+                shut.push(line);
             }
         }
     }
 
     /// The head to try next, with its line.
-    fn choose(&self, shut: &[bool]) -> Option<(usize, Head)> {
-        let open = shut.iter().enumerate().filter(|(_, shut)| !**shut).map(|(line, _)| line);
-        let heads = open.filter_map(|line| Some((line, self.state.lines.next(line)?)));
-        let strict = self.state.settings.backfill == Backfill::None;
-        heads
-            .filter(|(line, head)| {
-                !strict || self.state.lines.first_blocked(*line).is_none_or(|blocked| *head < blocked)
-            })
-            .min_by_key(|(line, head)| (self.served(*line), *head))
+    fn choose(&mut self, shut: &[usize]) -> Option<(usize, Head)> {
+        if self.state.shares.is_some() {
+            return self.choose_fairly();
+        }
+        let open = (0..self.state.lines.lines()).filter(|line| !shut.contains(line));
+        open.filter_map(|line| Some((line, self.may_go_first(line)?))).min_by_key(|(_, head)| *head)
     }
 
-    /// How much of its share a line has used, in millionths of accelerators; one line has none to compare with.
-    pub(super) fn served(&self, line: usize) -> u64 {
-        if self.state.lines.lines() == 1 {
-            return 0;
-        }
-        let queue = self.state.queues.get(line);
-        queue.map_or(0, |queue| queue.used_milli.saturating_mul(1000) / u64::from(queue.rules.share.max(1)))
+    /// The first head of a line that may fit, unless it would overtake one that does not and nobody may.
+    pub(super) fn may_go_first(&self, line: usize) -> Option<Head> {
+        let head = self.state.lines.next(line)?;
+        let strict = self.state.settings.backfill == Backfill::None;
+        let overtakes = || self.state.lines.first_blocked(line, None).is_some_and(|blocked| blocked < head);
+        (!strict || !overtakes()).then_some(head)
     }
 
     fn consider(&mut self, head: Head, actions: &mut Vec<Action>) -> Tried {
@@ -94,13 +92,8 @@ impl Scheduler {
 
     /// Whether rules other than room let a job have so many ranks more.
     pub(super) fn admits_ranks(&self, slot: Slot, gang: &Gang, ranks: u32) -> Result<(), Lacks> {
-        let milli = u64::from(ranks) * gang.need.rank.demand();
         let Some(job) = self.state.jobs.get(slot) else { return Ok(()) };
-        if let Some(queue) = self.state.queues.get(usize::from(job.queue))
-            && queue.rules.quota_milli.is_some_and(|quota| queue.used_milli + milli > quota)
-        {
-            return Err(Lacks::Quota { queue: job.queue });
-        }
+        self.quota_allows(job.queue, u64::from(ranks) * gang.need.rank.demand())?;
         if !self.power_allows(gang, ranks) {
             return Err(Lacks::Power);
         }
@@ -157,7 +150,7 @@ impl Scheduler {
                 return Err(Misfit::Fragmented { places: u64::from(most), ranks, level });
             }
         }
-        let context = Context { view, warm: self.warm_nodes(gang), never, wake: Wake::Last };
+        let context = Context { view, warm: self.warm_nodes(gang), never, wake: Wake::Last, speeds: self.speeds(gang) };
         self.placement.place(&self.state.fleet, &need, &context)
     }
 
@@ -169,7 +162,8 @@ impl Scheduler {
     fn block(&mut self, group: GroupId, gang: &Gang, view: View) {
         self.reserve(group);
         if self.room_by_count(gang, view) {
-            self.state.lines.park(group, Lacks::Nodes);
+            let lacks = if gang.need.asked().is_some() { Lacks::Box } else { Lacks::Nodes };
+            self.state.lines.park(group, lacks);
         } else if view == View::Open {
             self.state.lines.wait_for_open(group);
         } else {

@@ -1,5 +1,7 @@
 //! Jobs come, start, stop and end: who owns what.
 
+use std::sync::Arc;
+
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId};
 use dh_policy::fleet::View;
@@ -8,7 +10,8 @@ use dh_policy::order::{Candidate, Key};
 use dh_policy::placement::{Context, Share};
 
 use super::Scheduler;
-use super::event::{Action, Cause, Gang, QueueId, QueueRules, Refusal, Submission};
+use super::consolidate::Arrived;
+use super::event::{Action, Cause, Gang, QueueId, QueueRules, Refusal, RunId, Submission};
 use super::job::{Job, Phase, Run, Slot};
 use super::line::{Lacks, RoomKind};
 use super::shapes::Verdict;
@@ -20,11 +23,12 @@ impl Scheduler {
         }
         let queue = usize::from(submission.queue);
         let unknown = self.state.queues.get(queue).is_none();
-        let shape = self.state.shapes.of(&submission.gang);
+        let gang = super::boxes::rigid(&submission.gang);
+        let shape = self.state.shapes.of(&gang);
         let never = match self.state.shapes.verdict(shape) {
             Verdict::Unknown => {
-                let empty = self.state.fleet.emptied();
-                let never = self.placement.place(&empty, &smallest(&submission.gang), &Context::plain(View::All)).err();
+                let empty = self.empty.get_or_insert_with(|| Arc::new(self.state.fleet.emptied()));
+                let never = self.placement.place(empty, &smallest(&gang), &Context::plain(View::All)).err();
                 self.state.shapes.settle(shape, never.map_or(Verdict::Fits, Verdict::Never));
                 never
             }
@@ -47,7 +51,7 @@ impl Scheduler {
         if let Some(deadline) = submission.deadline {
             self.state.jobs.set_deadline(submission.job, deadline);
         }
-        self.state.jobs.insert(Job {
+        let slot = self.state.jobs.insert(Job {
             id: submission.job,
             submitted: submission.since,
             attained: submission.attained,
@@ -58,7 +62,11 @@ impl Scheduler {
             priority: submission.priority,
             queue: submission.queue,
             cancelled: false,
-        })
+            source: super::job::Source::Told,
+            kind: submission.kind,
+        });
+        self.enters(slot);
+        slot
     }
 
     /// A gang runs already. What it holds must be free; else it is not taken over.
@@ -66,26 +74,28 @@ impl Scheduler {
         if self.knows(submission.job) || self.state.queues.get(usize::from(submission.queue)).is_none() {
             return;
         }
+        let gang = super::boxes::rigid(&submission.gang);
         let mut taken = Vec::with_capacity(ranks.len());
         for rank in ranks {
-            match self.state.fleet.take(rank.node, &submission.gang.need.rank, rank.mask) {
-                Some(held) if held.mask == rank.mask => taken.push(held),
-                other => {
-                    for held in other.into_iter().chain(taken) {
-                        self.state.fleet.release(&held);
-                    }
-                    return;
+            if !self.state.fleet.adopt(rank, &gang.need) {
+                for held in &taken {
+                    self.state.fleet.release(held);
                 }
+                return;
             }
+            taken.push(*rank);
         }
-        let shape = self.state.shapes.of(&submission.gang);
+        let shape = self.state.shapes.of(&gang);
         let slot = self.insert(submission, shape);
+        self.guess(slot);
         self.charge(slot, taken.len());
         self.run(slot, taken, &mut Vec::new());
     }
 
     /// Puts a job into its group.
     pub(super) fn wait(&mut self, slot: Slot) {
+        self.guess(slot);
+        self.lines_up(slot);
         let key = self.key(slot);
         let Some(job) = self.state.jobs.get(slot) else { return };
         let (queue, shape) = (job.queue, job.shape);
@@ -102,7 +112,8 @@ impl Scheduler {
 
     /// Where a job stands in the line at this moment.
     pub(super) fn key(&self, slot: Slot) -> Key {
-        self.candidate(slot).map_or_else(Key::default, |candidate| self.order.key(&candidate))
+        let ordered = || self.candidate(slot).map_or_else(Key::default, |candidate| self.order.key(&candidate));
+        self.due_key(slot).unwrap_or_else(ordered)
     }
 
     pub(super) fn candidate(&self, slot: Slot) -> Option<Candidate> {
@@ -137,6 +148,7 @@ impl Scheduler {
                 let group = *group;
                 self.unreserve(id);
                 self.state.displacing.forgive(id);
+                self.is_gone(slot);
                 self.state.jobs.bury(slot);
                 self.state.lines.forget(&mut self.state.jobs, group);
                 self.new_head(group);
@@ -144,6 +156,7 @@ impl Scheduler {
             Phase::Claiming(_) => {
                 self.state.displacing.forgive(id);
                 self.give_up(slot);
+                self.is_gone(slot);
                 self.state.jobs.reuse(slot);
             }
             Phase::Running(_) => self.stop(slot, Cause::Cancelled, actions),
@@ -164,6 +177,7 @@ impl Scheduler {
         if let Some(lost) = &run.lost {
             self.state.broken.remove(&(lost.until, slot));
         }
+        self.move_leaving(slot, |leaving, milli| leaving + milli);
         actions.push(Action::Stop { job: id, cause });
     }
 
@@ -174,7 +188,7 @@ impl Scheduler {
         for share in shares {
             for rank in 0..share.ranks {
                 let wanted = share.of_rank(rank, gang.need.rank.accelerators);
-                let held = self.state.fleet.take(share.node, &gang.need.rank, wanted);
+                let held = self.state.fleet.take_rank(share.node, &gang.need, wanted);
                 assert!(held.is_some(), "{:?} was chosen and has no room", share.node);
                 ranks.extend(held);
             }
@@ -197,10 +211,13 @@ impl Scheduler {
         }
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
         let ends = job.remaining().map(|remaining| now.after(remaining));
-        actions.push(Action::Start { job: job.id, ranks: ranks.clone() });
+        self.state.starts += 1;
+        let run = self.state.starts;
+        actions.push(Action::Start { job: job.id, run, ranks: ranks.clone() });
         let id = job.id;
         let few = ranks.len();
         job.phase = Phase::Running(Box::new(Run {
+            id: run,
             started: now,
             ranks,
             safe: now,
@@ -224,6 +241,8 @@ impl Scheduler {
                 self.keep(node);
             }
         }
+        self.counts_on(slot);
+        self.runs(slot);
         self.ran(slot);
     }
 
@@ -249,9 +268,7 @@ impl Scheduler {
             return;
         };
         let ranks = u64::try_from(ranks).unwrap_or(u64::MAX);
-        if let Some(queue) = self.state.queues.get_mut(usize::from(queue)) {
-            queue.used_milli += ranks * gang.need.rank.demand();
-        }
+        self.hold(queue, &gang, ranks);
         self.state.power.drawn += ranks * u64::from(gang.rank_watts);
     }
 
@@ -260,49 +277,67 @@ impl Scheduler {
             return;
         };
         let ranks = u64::try_from(ranks).unwrap_or(u64::MAX);
-        if let Some(queue) = self.state.queues.get_mut(usize::from(id)) {
-            queue.used_milli -= ranks * gang.need.rank.demand();
-        }
+        self.let_go(id, &gang, ranks);
         self.state.power.drawn -= ranks * u64::from(gang.rank_watts);
-        self.state.lines.wake_for(Lacks::Quota { queue: id });
         self.state.lines.wake_for(Lacks::Power);
     }
 
-    pub(super) fn ended(&mut self, id: JobId) {
-        let Some(slot) = self.state.jobs.slot(id) else { return };
+    pub(super) fn ended(&mut self, id: JobId, run: RunId) {
+        let Some(slot) = self.in_run(id, run) else { return };
+        self.learn(slot);
+        let to = self.state.moving.remove(&slot);
         if self.leave(slot).is_some() {
+            if let Some(to) = to {
+                self.give_back(slot, &to);
+            }
+            self.is_gone(slot);
             self.state.jobs.reuse(slot);
         }
     }
 
-    pub(super) fn stopped(&mut self, id: JobId, attained: Span) {
-        let Some(slot) = self.state.jobs.slot(id) else { return };
+    pub(super) fn stopped(&mut self, id: JobId, run: RunId, attained: Span, actions: &mut Vec<Action>) {
+        let Some(slot) = self.in_run(id, run) else { return };
+        let to = self.state.moving.remove(&slot);
         let Some(()) = self.leave(slot) else { return };
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
         if job.cancelled {
+            if let Some(to) = to {
+                self.give_back(slot, &to);
+            }
+            self.is_gone(slot);
             self.state.jobs.reuse(slot);
-        } else {
-            job.attained = attained;
+            return;
+        }
+        job.attained = attained;
+        if to.is_none_or(|to| self.arrive(slot, to, actions) == Arrived::Nowhere) {
             self.wait(slot);
         }
     }
 
     /// Takes a running gang off its nodes.
     fn leave(&mut self, slot: Slot) -> Option<()> {
+        if self.state.jobs.get(slot).and_then(Job::run)?.stopping {
+            self.move_leaving(slot, |leaving, milli| leaving - milli);
+        }
         let job = self.state.jobs.get_mut(slot)?;
         let Phase::Running(run) = &mut job.phase else { return None };
         let ranks = std::mem::take(&mut run.ranks);
         let (ends, lost, all) = (run.ends, run.lost.take(), ranks.len());
         if let Some(ends) = ends {
             self.state.ends.remove(&(ends, slot));
+            self.counts_off(slot, ends);
         }
         if let Some(lost) = &lost {
             self.state.broken.remove(&(lost.until, slot));
         }
         self.left(slot);
-        let (gone, found) = lost.map(|lost| (lost.ranks, lost.found)).unwrap_or_default();
-        let alive = (0_u32..).zip(ranks).filter(|(rank, _)| gone.binary_search(rank).is_err());
-        let held: Vec<Holding> = alive.chain(found).map(|(_, held)| held).collect();
+        let held: Vec<Holding> = match lost {
+            None => ranks,
+            Some(lost) => {
+                let alive = (0_u32..).zip(ranks).filter(|(rank, _)| lost.ranks.binary_search(rank).is_err());
+                alive.chain(lost.found).map(|(_, held)| held).collect()
+            }
+        };
         self.state.running -= 1;
         self.state.small.remove(&slot);
         self.refund(slot, all);
@@ -347,15 +382,26 @@ impl Scheduler {
         if !nodes.is_empty() {
             self.repair_is_due();
             self.state.lines.wake_for(Lacks::Nodes);
+            if self.chips_came_free(nodes) {
+                self.state.lines.wake_for(Lacks::Box);
+            }
             self.hope();
         }
     }
 
     pub(super) fn predicted(&mut self, id: JobId, length: Option<Span>) {
-        let now = self.state.now;
         let Some(slot) = self.state.jobs.slot(id) else { return };
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
         job.length = length.and_then(|length| std::num::NonZeroU64::new(length.0));
+        job.source = super::job::Source::Told;
+        self.guess(slot);
+        self.length_changed(slot);
+    }
+
+    /// What follows from a job's length is put right.
+    pub(super) fn length_changed(&mut self, slot: Slot) {
+        let now = self.state.now;
+        let Some(job) = self.state.jobs.get_mut(slot) else { return };
         let remaining = job.remaining();
         match &mut job.phase {
             Phase::Running(run) => {
@@ -364,11 +410,13 @@ impl Scheduler {
                 let new = run.ends;
                 if let Some(old) = old {
                     self.state.ends.remove(&(old, slot));
+                    self.counts_off(slot, old);
                 }
                 if let Some(new) = new {
                     self.state.ends.insert((new, slot));
                 }
                 self.stands_anew(slot);
+                self.counts_on(slot);
             }
             Phase::Waiting { group } => {
                 let group = *group;
@@ -383,13 +431,16 @@ impl Scheduler {
     }
 
     pub(super) fn queue_rules(&mut self, id: QueueId, rules: QueueRules) {
+        let Some(rules) = self.take_rules(id, rules) else { return };
         let Some(queue) = self.state.queues.get_mut(usize::from(id)) else { return };
         queue.rules = rules;
+        self.grant_anew();
+        self.share_anew();
         // Priorities may have changed: the keys of the queue's jobs follow.
         let groups: Vec<u32> =
             self.state.lines.all().filter(|(_, group)| group.queue == id).map(|(group, _)| group).collect();
         for group in groups {
-            for slot in self.state.lines.members(group).to_vec() {
+            for slot in self.state.lines.members(group).collect::<Vec<_>>() {
                 let key = self.key(slot);
                 if let Some(job) = self.state.jobs.get_mut(slot) {
                     job.key = key;
@@ -397,7 +448,7 @@ impl Scheduler {
             }
             self.state.lines.sort(&mut self.state.jobs, group);
         }
-        self.state.lines.wake_for(Lacks::Quota { queue: id });
+        self.quotas_changed(id);
         self.track();
     }
 }

@@ -2,10 +2,12 @@
 
 use dh_core::time::Span;
 use dh_core::{HasKind, Kind};
+use dh_policy::fairness::Stretch;
 use dh_policy::fleet::NodeFacts;
 use dh_policy::order::Order;
-use dh_policy::placement::Placement;
-use dh_policy::{health, order, placement};
+use dh_policy::placement::Shaped;
+use dh_policy::torus::{Bad, Wiring};
+use dh_policy::{health, order, placement, prediction};
 use serde::{Deserialize, Serialize};
 
 use super::event::QueueRules;
@@ -17,6 +19,9 @@ pub struct Settings {
     pub levels: Vec<String>,
     /// The nodes; the place in the list is the [`dh_core::NodeId`].
     pub nodes: Vec<NodeFacts>,
+    /// Tori that nodes make.
+    #[serde(default)]
+    pub tori: Vec<Wiring>,
     /// The queues; the place in the list is the [`super::QueueId`].
     pub queues: Vec<QueueRules>,
     /// A name in [`order::POLICIES`].
@@ -41,6 +46,53 @@ pub struct Settings {
     pub health: health::Rules,
     /// A node that has been idle this long is sent to sleep; `None` is never.
     pub sleep_after: Option<Span>,
+    /// All jobs are arranged anew ([`dh_policy::rounds`]) in place of one displacement after another, no more often than this;
+    /// `None` is never.
+    #[serde(default)]
+    pub rounds: Option<Span>,
+    /// How lengths that nobody told are predicted; `None` is not at all.
+    #[serde(default)]
+    pub predict: Option<Predict>,
+    /// The bound on how far the order may set a job back; `None` is none.
+    #[serde(default)]
+    pub stretch: Option<Stretch>,
+}
+
+/// How lengths are predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predict {
+    /// What is remembered of jobs that ended.
+    pub history: prediction::Settings,
+    /// Which answer is taken.
+    pub statistic: prediction::Statistic,
+    /// What a prediction is good for.
+    pub good_for: GoodFor,
+    /// What is learned.
+    #[serde(default)]
+    pub learn: Learn,
+}
+
+/// What is learned of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Learn {
+    /// How long those were that ended.
+    #[default]
+    Lengths,
+    /// Of those that ran so long, how many ended soon after ([`order::gittins::History`]), running ones as far as they got.
+    /// The answer is the effective remaining time, whatever the statistic.
+    Hazards,
+}
+
+/// What a prediction is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoodFor {
+    /// The order of the line. To backfill the job's length is unknown, so no promise rests on it.
+    Order,
+    /// Backfill too. A job that outlives its prediction is predicted anew at that moment, what was planned on it is planned
+    /// again, and it is counted ([`super::Scheduler::overruns`]).
+    Plans,
 }
 
 /// What may run before a job that is ahead in the line and does not fit.
@@ -66,9 +118,9 @@ pub enum Backfill {
 pub enum Sharing {
     /// All jobs stand in one line.
     OneLine,
-    /// Each queue has its line; the one that holds least of its share goes first.
+    /// Each queue has its line. The one that has and had least of its share goes first, level by level of the queues' tree.
     Fair {
-        /// After this time usage is to count half. What queues hold at the moment is all that counts so far.
+        /// After this time usage counts half.
         half_life: Span,
     },
 }
@@ -79,6 +131,7 @@ impl Default for Settings {
         Self {
             levels: Vec::new(),
             nodes: Vec::new(),
+            tori: Vec::new(),
             queues: vec![QueueRules::default()],
             order: "fifo".to_owned(),
             placement: "best".to_owned(),
@@ -91,6 +144,9 @@ impl Default for Settings {
             grow_after: Some(Span::from_secs(600)),
             health: health::Rules::default(),
             sleep_after: None,
+            rounds: None,
+            predict: None,
+            stretch: None,
         }
     }
 }
@@ -113,16 +169,25 @@ pub enum Error {
         "node {0} stands where no node can: its path has another length than the levels, its domain was left before it, or it has too many accelerators"
     )]
     Node(usize),
+    /// Nodes that cannot make a torus.
+    #[error("no torus: {0}")]
+    Torus(Bad),
     /// There is no queue, or there are too many.
     #[error("a scheduler has 1 to 65,535 queues, not {0}")]
     Queues(usize),
+    /// A parent that is not there, or a queue that stands above itself.
+    #[error("the parent of queue {0} is not there, or stands below it")]
+    Parent(usize),
+    /// A guarantee that cannot be kept.
+    #[error("queue {0} is guaranteed more than what is left of its parent's guarantee, or of the hall")]
+    Overbooked(usize),
 }
 
 impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unknown { .. } => Kind::NotFound,
-            Self::Node(_) | Self::Queues(_) => Kind::Invalid,
+            Self::Node(_) | Self::Torus(_) | Self::Queues(_) | Self::Parent(_) | Self::Overbooked(_) => Kind::Invalid,
         }
     }
 
@@ -140,8 +205,8 @@ impl Settings {
         })
     }
 
-    pub(super) fn placement(&self) -> Result<&'static dyn Placement, Error> {
-        placement::by_name(&self.placement).ok_or_else(|| Error::Unknown {
+    pub(super) fn placement(&self) -> Result<Shaped, Error> {
+        placement::by_name(&self.placement).map(Shaped).ok_or_else(|| Error::Unknown {
             what: "placement",
             name: self.placement.clone(),
             known: names(placement::POLICIES.iter().map(|policy| policy.name())),

@@ -44,7 +44,7 @@ fn excess(place: &Place, holds: Amounts) -> Amounts {
 
 impl Tree {
     /// The ancestors of two queues just below the lowest queue above both; none if one is above the other.
-    fn parties(&self, one: QueueId, other: QueueId) -> Option<(QueueId, QueueId)> {
+    pub(super) fn parties(&self, one: QueueId, other: QueueId) -> Option<(QueueId, QueueId)> {
         let (mut one, mut other) = (one, other);
         loop {
             let (here, there) = (self.at(one), self.at(other));

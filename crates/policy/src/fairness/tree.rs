@@ -189,6 +189,15 @@ impl Tree {
         }
     }
 
+    /// Takes over what `leaf` of another tree with the same half-life holds and has held: for a tree with other rules.
+    /// Whether it may is not asked.
+    pub fn inherit(&mut self, leaf: QueueId, other: &Self, of: QueueId) {
+        self.tell(other.now);
+        let (holds, more) = (other.at(of).holds, other.at(of).past);
+        self.start(leaf, holds);
+        self.add_past(leaf, more);
+    }
+
     /// What the queue and those below it hold.
     pub fn holds(&self, queue: QueueId) -> Amounts {
         self.at(queue).holds
@@ -270,14 +279,19 @@ impl Tree {
         if self.half_life.0 > 0 {
             let weight = growth(usage.to, self.half_life).less(growth(usage.from, self.half_life));
             let more = usage.amounts.each().map(|amount| Scaled::whole(amount).times(weight));
-            let mut next = Some(queue);
-            while let Some(id) = next {
-                let place = self.at_mut(id);
-                for (past, more) in place.past.iter_mut().zip(more) {
-                    *past = past.plus(more);
-                }
-                next = place.parent;
+            self.add_past(queue, more);
+        }
+    }
+
+    /// Adds to what `queue` and those above it have held.
+    fn add_past(&mut self, queue: QueueId, more: [Scaled; KINDS]) {
+        let mut next = Some(queue);
+        while let Some(id) = next {
+            let place = self.at_mut(id);
+            for (past, more) in place.past.iter_mut().zip(more) {
+                *past = past.plus(more);
             }
+            next = place.parent;
         }
     }
 
@@ -337,6 +351,14 @@ impl Tree {
             self.line_up(id, None);
             next = self.at(id).parent;
         }
+    }
+
+    /// Which of two leaves goes first at `now`, awake or not: as [`Self::next`] has it.
+    pub fn first_of_two(&mut self, now: SimTime, one: QueueId, other: QueueId) -> QueueId {
+        self.tell(now);
+        let Some((mine, theirs)) = self.parties(one, other) else { return one.min(other) };
+        let at = |id: QueueId| (self.at(id).share(self.present), id);
+        if at(mine) <= at(theirs) { one } else { other }
     }
 
     /// The leaf that goes first at `now`, of those that are awake.
