@@ -32,7 +32,7 @@ pub(super) struct Run {
     blueprint: Option<PathBuf>,
     #[command(flatten)]
     world: World,
-    /// Policies by name, joined by `+`, in place of those of the blueprint's [policy]
+    /// Policies by name, joined by `+`, in place of those of the blueprint's `[policy]`
     #[arg(long, conflicts_with = "compare", long_help = policies())]
     policy: Option<String>,
     /// Several policies side by side, the first is what the others are compared with
