@@ -19,6 +19,7 @@ mod model;
 mod network;
 mod own;
 mod shelf;
+mod slices;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use kind::Kind;
 pub use model::{Aliases, Attention, Mlp, ModelItem, Package};
 pub use network::{CableItem, CableKind, LinkItem, LinkKind, NicItem, SwitchItem, SwitchKind};
 pub(crate) use own::read_own;
+pub use slices::{SliceProfile, Slices};
 
 use item::Item;
 

@@ -72,6 +72,8 @@ codes!(
     TOO_MANY_SLOTS = 409, "The node has fewer accelerators than slots were asked for.\nA slot is one accelerator. Only on `this-machine`, where CPU cores stand in for accelerators, the number is free.";
     PUE_SPLIT = 410, "The PUE and its split contradict each other.\nThe PUE is 1 plus the shares of cooling, conversion and other. Leave `pue` out and it follows from the split.";
     TWO_ZONES = 411, "Something is a member of two security zones.\nWhat may reach it would depend on which zone is meant. Each pool, fabric, store, service and edge may be in one zone.";
+    QUEUE_LOOP = 412, "A queue is a part of itself.\nThe parents of queues make a tree: from every queue `parent` leads up to one that has none.";
+    OVERBOOKED = 413, "More slots are guaranteed than there are.\nThe guarantees of queues without a parent come out of the slots of the hall, those of other queues out of the guarantee of their parent. A promise that cannot be kept is worth nothing.";
 );
 
 /// The explanation of `code` (`DH0103`, in any case), if there is such a code.

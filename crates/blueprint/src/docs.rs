@@ -31,6 +31,9 @@ pub(crate) const DOCS: &[&Doc] = &[
     &read::service::DOC,
     &read::service::LAYOUT_DOC,
     &read::policy::DOC,
+    &read::policy::scheduling::PREDICT_DOC,
+    &read::policy::scheduling::STRETCH_DOC,
+    &read::policy::scheduling::HEALTH_DOC,
     &read::edge::DOC,
     &read::target::DOC,
 ];

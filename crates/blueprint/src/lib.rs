@@ -37,8 +37,8 @@ mod write;
 
 pub use catalog::{
     AcceleratorClass, AcceleratorItem, Aliases, Attention, CableItem, CableKind, Catalog, DriveItem, EfficiencyItem,
-    Field, Kind, LinkItem, LinkKind, Mlp, ModelItem, NicItem, NodeItem, Numbers, Package, Sourced, Subject, Summary,
-    SwitchItem, SwitchKind,
+    Field, Kind, LinkItem, LinkKind, Mlp, ModelItem, NicItem, NodeItem, Numbers, Package, SliceProfile, Slices,
+    Sourced, Subject, Summary, SwitchItem, SwitchKind,
 };
 pub use codes::{Code, codes, explain};
 pub use dense::{DenseModel, NotDense};
@@ -47,7 +47,8 @@ pub use schema::{KeyDoc, explain_path, paths, schema};
 pub use settings::{
     Allow, CacheFormat, Command, Compression, Edge, ErasureCode, Executor, Fabric, Member, Optimise, OwnNode,
     PinnedLayout, Policy, Pool, Precision, Pretrain, PueSplit, Queue, Role, Service, ServiceLayout, ServiceSource,
-    ServingEngine, Settings, Site, Store, Target, Topology, Train, WeightFormat, Workload, WorkloadKind, Zone,
+    ServingEngine, Settings, Shape, Site, Store, Target, Topology, Train, WeightFormat, Workload, WorkloadKind, Zone,
+    scheduling,
 };
 pub use template::{TEMPLATES, template};
 pub use write::Origins;

@@ -168,7 +168,8 @@ pub(crate) fn settings(root: &Section<'_>) -> Option<Settings> {
         pools.iter().filter(|(_, pool)| accelerators(pool, &catalog)).map(|(name, _)| name.clone()).collect();
     let fabrics = named(root, "fabric", |name, section| fabric::read(name, section, &facts));
     let mut stores = each(root, "store", |section| store::read(section, &facts));
-    let mut queues = each(root, "queue", queue::read);
+    let mut queues = each(root, "queue", |section| queue::read(section, &facts));
+    queue::together(root, &queues, facts.slots.map(|slots| slots.total));
     let zones = each(root, "zone", |section| zone::read(section, &facts));
     zone::one_zone_each(root, &zones);
     let workloads = each(root, "workload", |section| workload::read(section, &facts));

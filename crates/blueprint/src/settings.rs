@@ -11,13 +11,16 @@ use crate::catalog::Catalog;
 pub use crate::read::edge::Edge;
 pub use crate::read::fabric::{Fabric, Role, Topology};
 pub use crate::read::policy::Policy;
+pub use crate::read::policy::scheduling;
 pub use crate::read::pool::{OwnNode, Pool};
 pub use crate::read::queue::Queue;
 pub use crate::read::service::{CacheFormat, Service, ServiceLayout, ServiceSource, ServingEngine, WeightFormat};
 pub use crate::read::site::{PueSplit, Site};
 pub use crate::read::store::{Code as ErasureCode, Compression, Store};
 pub use crate::read::target::{Executor, Target};
-pub use crate::read::workload::{Command, Optimise, PinnedLayout, Precision, Pretrain, Train, Workload, WorkloadKind};
+pub use crate::read::workload::{
+    Command, Optimise, PinnedLayout, Precision, Pretrain, Shape, Train, Workload, WorkloadKind,
+};
 pub use crate::read::zone::{Allow, Member, Zone};
 
 /// A whole hall.
@@ -62,18 +65,18 @@ impl Settings {
         self.pools.values().map(|pool| u64::from(pool.nodes)).sum()
     }
 
-    /// Sections that are written and that a running hall does not act on yet, as `policy` or `zone.compute`. A rule that is
-    /// written down and silently not enforced is worse than none, so whoever runs a hall must say this aloud.
+    /// Sections and keys that are written and that a running hall does not act on yet, as `zone.compute` or
+    /// `policy.power_cap`. A rule that is written down and silently not enforced is worse than none, so whoever runs a hall must
+    /// say this aloud.
     pub fn not_enforced(&self) -> Vec<String> {
         let mut names = Vec::new();
         let mut all = |kind: &str, group: Vec<&String>| names.extend(group.iter().map(|name| format!("{kind}.{name}")));
         all("fabric", self.fabrics.keys().collect());
         all("zone", self.zones.keys().collect());
         all("edge", self.edges.keys().collect());
-        all("queue", self.queues.iter().filter(|(_, queue)| queue.has_rules()).map(|(name, _)| name).collect());
-        if self.policy != Policy::default() {
-            names.push("policy".to_owned());
-        }
+        let timed = self.queues.iter().filter(|(_, queue)| queue.max_time.is_some());
+        names.extend(timed.map(|(name, _)| format!("queue.{name}.max_time")));
+        names.extend(self.policy.not_enforced().map(|key| format!("policy.{key}")));
         names
     }
 }

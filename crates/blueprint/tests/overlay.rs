@@ -346,6 +346,19 @@ fn the_effective_blueprint_marks_defaults_and_only_them() {
         audit_retention = "365 d"  # default
         encrypt_at_rest = false  # default
         encrypt_in_transit = false  # default
+        order = "fifo"  # default
+        placement = "best"  # default
+        backfill = "easy"  # default
+        sharing = "one-line"  # default
+        quantum = "60 s"  # default
+        claim = "10 min"  # default
+        repair = "30 min"  # default
+        grow_after = "10 min"  # default
+
+        [policy.health]
+        half_life = "7 d"  # default
+        limit = 1.5  # default
+        probation = "6 h"  # default
 
         [target]
         listen = "127.0.0.1"  # default

@@ -1,5 +1,5 @@
 //! A million waiting jobs: how long an event takes until all that follows from it is decided, what a waiting job weighs, and
-//! how long a restart takes. `pending_speed [PENDING] [EVENTS]`
+//! how long a restart takes. `pending_speed [PENDING] [EVENTS] [CASE]`
 //!
 //! 12,500 nodes of 8 in blocks, rows and racks, full; 1,000 shapes in 4 queues; each end is answered by a new job.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "an example prints, and measures time and memory")]
@@ -54,6 +54,7 @@ fn job(id: u64, lengths: Lengths) -> Submission {
             rails: Rails::Any,
         },
         least_ranks: ranks,
+        speeds: 0,
         dataset: None,
         // What makes shapes of the same size differ.
         rank_watts: u32::try_from(shape).unwrap_or(0),
@@ -93,13 +94,17 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
     let pending = arguments.next().unwrap_or(1_000_000_u64);
     let events = arguments.next().unwrap_or(20_000_u64);
-    for (backfill, lengths) in [
+    let only = arguments.next();
+    for (at, (backfill, lengths)) in (0..).zip([
         (Backfill::Easy, Lengths::Known),
         (Backfill::Easy, Lengths::Unknown),
         (Backfill::Any, Lengths::Unknown),
         (Backfill::None, Lengths::Unknown),
         (Backfill::Conservative { reservations: 8 }, Lengths::Known),
-    ] {
+    ]) {
+        if only.is_some_and(|only| only != at) {
+            continue;
+        }
         println!("{backfill:?}, lengths {lengths:?}");
         run(backfill, lengths, pending, events);
     }
@@ -134,7 +139,7 @@ fn run(backfill: Backfill, lengths: Lengths, pending: u64, events: u64) {
     for _ in 0..events / 2 {
         let Some(std::cmp::Reverse((at, id))) = ends.pop() else { break };
         now = now.max(at);
-        let event = Event::Ended { job: JobId(id) };
+        let event = Event::Ended { job: JobId(id), run: scheduler.run_of(JobId(id)).unwrap_or_default() };
         let begun = Instant::now();
         scheduler.step(SimTime(now), &event, &mut actions);
         let took = begun.elapsed();
@@ -172,6 +177,7 @@ fn run(backfill: Backfill, lengths: Lengths, pending: u64, events: u64) {
         }
     }
     show("why", &mut whys);
+    readers(&mut scheduler, &mut ends, &mut next, lengths, now);
     if backfill == Backfill::Easy && lengths == Lengths::Known {
         let mut saved = Vec::new();
         let begun = Instant::now();
@@ -187,6 +193,42 @@ fn run(backfill: Backfill, lengths: Lengths, pending: u64, events: u64) {
             );
         }
     }
+}
+
+/// What a snapshot costs, the steps after it, and what its readers ask first.
+fn readers(
+    scheduler: &mut Scheduler,
+    ends: &mut BinaryHeap<std::cmp::Reverse<(u64, u64)>>,
+    next: &mut u64,
+    lengths: Lengths,
+    mut now: u64,
+) {
+    let mut actions = Vec::new();
+    let (mut taken, mut after, mut first) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..200 {
+        let begun = Instant::now();
+        let snapshot = scheduler.snapshot();
+        taken.push(begun.elapsed());
+        for _ in 0..10 {
+            let Some(std::cmp::Reverse((at, id))) = ends.pop() else { break };
+            now = now.max(at);
+            let run = scheduler.run_of(JobId(id)).unwrap_or_default();
+            for event in [Event::Ended { job: JobId(id), run }, Event::Submitted(job(*next, lengths))] {
+                let begun = Instant::now();
+                scheduler.step(SimTime(now), &event, &mut actions);
+                after.push(begun.elapsed());
+                collect(&mut actions, now, ends);
+            }
+            *next += 1;
+        }
+        let begun = Instant::now();
+        let why = snapshot.why(JobId(*next - 100));
+        first.push(begun.elapsed());
+        assert!(why.is_some(), "a job that waits has no reason");
+    }
+    show("snapshot", &mut taken);
+    show("after", &mut after);
+    show("its why", &mut first);
 }
 
 fn collect(actions: &mut Vec<Action>, now: u64, ends: &mut BinaryHeap<std::cmp::Reverse<(u64, u64)>>) -> u64 {
@@ -207,7 +249,7 @@ fn show(what: &str, times: &mut [Duration]) {
     };
     let most = times.last().copied().unwrap_or_default();
     println!(
-        "  {what:>6}: p50 {:.1?}, p90 {:.1?}, p99 {:.1?}, p99.9 {:.1?}, max {most:.1?}",
+        "  {what:>8}: p50 {:.1?}, p90 {:.1?}, p99 {:.1?}, p99.9 {:.1?}, max {most:.1?}",
         at(1, 2),
         at(9, 10),
         at(99, 100),

@@ -33,7 +33,7 @@ fn submission(job: u64, ranks: u32, accelerators: u8, priority: i32) -> Submissi
         models: 0,
     };
     let need = Need { ranks, rank, within: 0, rails: Rails::Any };
-    let gang = Gang { need, least_ranks: ranks, dataset: None, rank_watts: 0, grace: Grace::Preemptible };
+    let gang = Gang { need, least_ranks: ranks, dataset: None, speeds: 0, rank_watts: 0, grace: Grace::Preemptible };
     Submission {
         job: JobId(job),
         gang,
@@ -84,7 +84,11 @@ fn full(seed: u64) -> (Scheduler, u64, u64) {
         hall.step(SimTime(now), &event, &mut actions);
         // Each job's work became safe at some moment.
         let safe = JobId(splitmix(&mut dice) % job + 1);
-        hall.step(SimTime(now), &Event::Checkpointed { job: safe }, &mut actions);
+        hall.step(
+            SimTime(now),
+            &Event::Checkpointed { job: safe, run: hall.run_of(safe).unwrap_or_default() },
+            &mut actions,
+        );
         actions.clear();
     }
     (hall, job, now)

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use dh_core::time::Span;
 use dh_core::{JobId, SimTime};
-use dh_hall::scheduler::{Action, Event, Gang, Grace, QueueRules, Scheduler, Settings, Sharing, Submission};
+use dh_hall::scheduler::{Action, Event, Gang, Grace, QueueRules, RunId, Scheduler, Settings, Sharing, Submission};
 use dh_policy::fairness::Stretch;
 use dh_policy::fleet::NodeFacts;
 use dh_policy::packing::{Request, WHOLE};
@@ -42,6 +42,7 @@ fn submission(job: u64, queue: u16, now: u64) -> Submission {
     let gang = Gang {
         need: Need { ranks: 1, rank, within: 0, rails: Rails::Any },
         least_ranks: 1,
+        speeds: 0,
         dataset: None,
         rank_watts: 0,
         grace: Grace::Preemptible,
@@ -60,14 +61,14 @@ fn submission(job: u64, queue: u16, now: u64) -> Submission {
 }
 
 /// Tells an event; nanoseconds that it took. Jobs that start join `running`.
-fn tell(scheduler: &mut Scheduler, now: u64, event: &Event, running: &mut VecDeque<JobId>) -> u128 {
+fn tell(scheduler: &mut Scheduler, now: u64, event: &Event, running: &mut VecDeque<(JobId, RunId)>) -> u128 {
     let mut actions = Vec::new();
     let begun = Instant::now();
     scheduler.step(SimTime(now), event, &mut actions);
     let took = begun.elapsed().as_nanos();
     for action in actions {
-        if let Action::Start { job, .. } = action {
-            running.push_back(job);
+        if let Action::Start { job, run, .. } = action {
+            running.push_back((job, run));
         }
     }
     took
@@ -89,7 +90,7 @@ fn main() {
         let settings = Settings { stretch, ..settings(queues, parents, sharing) };
         let Ok(mut scheduler) = Scheduler::new(settings) else { continue };
         let (mut running, mut job, mut now, mut seed) = (VecDeque::new(), 0_u64, 0_u64, 7_u64);
-        let mut submit = |scheduler: &mut Scheduler, now: u64, running: &mut VecDeque<JobId>| {
+        let mut submit = |scheduler: &mut Scheduler, now: u64, running: &mut VecDeque<(JobId, RunId)>| {
             job += 1;
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let queue = u16::try_from((seed >> 33) % u64::from(queues)).unwrap_or(0);
@@ -102,8 +103,8 @@ fn main() {
         let mut took: Vec<u128> = Vec::new();
         for _ in 0..events / 2 {
             now += 1_000_000_000;
-            let Some(ends) = running.pop_front() else { break };
-            took.push(tell(&mut scheduler, now, &Event::Ended { job: ends }, &mut running));
+            let Some((ends, run)) = running.pop_front() else { break };
+            took.push(tell(&mut scheduler, now, &Event::Ended { job: ends, run }, &mut running));
             took.push(submit(&mut scheduler, now, &mut running));
         }
         took.sort_unstable();

@@ -82,6 +82,11 @@ impl Hall {
         let surplus = job.history.len().saturating_sub(RECORDS_KEPT);
         job.history.drain(..surplus);
 
+        if matches!(verdict, Verdict::Again { counts: false, .. }) {
+            // What was stopped goes on from its checkpoint: what it ran counts, whatever of it has to be done again.
+            job.attained = Span(job.attained.0.saturating_add(now.since(started).0));
+        }
+        let attained = job.attained;
         job.phase = match verdict {
             Verdict::Over { outcome } => Phase::Done { outcome, at: now },
             Verdict::Again { counts: false, .. } => Phase::Waiting { not_before: now },
@@ -93,12 +98,14 @@ impl Hall {
                 Phase::Waiting { not_before: now.after(backoff(job.failures)) }
             }
         };
+        // Attempts are fenced by their own ids here: what ends is the run that the core knows.
+        let run = self.scheduler.as_ref().and_then(|scheduler| scheduler.run_of(id)).unwrap_or_default();
         // One that waits out its back-off leaves the line, and comes back to its old place.
         let event = match &job.phase {
-            Phase::Waiting { not_before } if *not_before <= now => {
-                scheduler::Event::Stopped { job: id, attained: Span(0) }
+            Phase::Waiting { not_before } if *not_before <= now => scheduler::Event::Stopped { job: id, run, attained },
+            Phase::Waiting { .. } | Phase::Active { .. } | Phase::Done { .. } => {
+                scheduler::Event::Ended { job: id, run }
             }
-            Phase::Waiting { .. } | Phase::Active { .. } | Phase::Done { .. } => scheduler::Event::Ended { job: id },
         };
         self.tell(&event, out);
     }

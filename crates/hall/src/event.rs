@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::Placed;
 use crate::node::{NodeSpec, QueueSpec};
+use crate::scheduler::{Backfill, Settings};
 use crate::spec::JobSpec;
 
 /// Something that happened. In a live hall it is in the durable log before [`crate::Hall::step`] sees it.
@@ -21,10 +22,9 @@ pub enum Event {
         nodes: Vec<NodeSpec>,
         /// Queues.
         queues: BTreeMap<String, QueueSpec>,
-        /// A name in `dh_policy::order::POLICIES`.
-        order: String,
-        /// A name in `dh_policy::placement::POLICIES`.
-        placement: String,
+        /// How it decides; the nodes and queues in here are not looked at. Logs from before there was a choice have none.
+        #[serde(default = "before_there_was_a_choice")]
+        policy: Box<Settings>,
     },
     /// The server is about to stop: everything running is stopped and goes back to waiting.
     ServerStopping,
@@ -72,6 +72,11 @@ pub enum Event {
     },
     /// A moment that [`crate::Hall::next_wakeup`] asked for.
     Tick,
+}
+
+/// What every hall did then.
+fn before_there_was_a_choice() -> Box<Settings> {
+    Box::new(Settings { placement: "best-fit".to_owned(), backfill: Backfill::None, ..Settings::default() })
 }
 
 /// How a task ended.

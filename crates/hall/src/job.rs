@@ -1,5 +1,6 @@
 //! Jobs, attempts and tasks.
 
+use dh_core::time::Span;
 use dh_core::{AttemptId, JobId, NodeId, Rank, SimTime};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,9 @@ pub struct Job {
     pub attempts: u32,
     /// Attempts that count against the retries.
     pub failures: u32,
+    /// How long attempts ran that were stopped and go on from where they were.
+    #[serde(default)]
+    pub attained: Span,
     /// Where it stands.
     pub phase: Phase,
     /// Ended attempts, oldest first; only the newest 16 are kept.

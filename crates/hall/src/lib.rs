@@ -26,6 +26,7 @@ mod invariants;
 mod job;
 mod machine;
 mod node;
+pub mod rules;
 mod schedule;
 pub mod scheduler;
 mod spec;

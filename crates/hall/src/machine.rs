@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dh_core::time::Span;
 use dh_core::{AttemptId, HasKind, JobId, Kind, NodeId, SimTime, TaskId, limits};
 use dh_policy::fleet::{Service, View};
 use dh_policy::placement::{self, Context, Misfit};
@@ -12,7 +13,7 @@ use crate::event::{Action, Event};
 use crate::job::{Job, Outcome, Phase, Task, Verdict};
 use crate::node::{Health, Node, NodeSpec, Nodes, QueueSpec};
 use crate::schedule::gang;
-use crate::scheduler::{self, Scheduler};
+use crate::scheduler::{self, Scheduler, Settings};
 use crate::spec::JobSpec;
 
 /// Ended jobs that stay readable. Older ones are only in the log.
@@ -29,8 +30,8 @@ pub struct Hall {
     pub(crate) jobs_accepted: u64,
     /// Whether gangs may start.
     pub(crate) open: bool,
-    pub(crate) order: String,
-    pub(crate) placement: String,
+    /// How it decides, without its nodes and queues.
+    pub(crate) policy: Settings,
     pub(crate) nodes: Nodes,
     pub(crate) queues: BTreeMap<String, QueueSpec>,
     pub(crate) jobs: BTreeMap<JobId, Job>,
@@ -88,9 +89,7 @@ impl Hall {
         self.steps += 1;
         match event {
             Event::ServerStarted => self.close(),
-            Event::Configured { nodes, queues, order, placement } => {
-                self.configure(nodes, queues, order, placement, out);
-            }
+            Event::Configured { nodes, queues, policy } => self.configure(nodes, queues, *policy, out),
             Event::ServerStopping => self.wind_down(out),
             Event::Submitted { spec, by, idempotency_key } => self.submit(*spec, by, idempotency_key, out),
             Event::CancelRequested { job, by } => self.cancel(job, by, out),
@@ -170,8 +169,7 @@ impl Hall {
         &mut self,
         nodes: Vec<NodeSpec>,
         queues: BTreeMap<String, QueueSpec>,
-        order: String,
-        placement: String,
+        policy: Settings,
         out: &mut Vec<Action>,
     ) {
         let old = std::mem::take(&mut self.nodes);
@@ -201,8 +199,7 @@ impl Hall {
             }
         }
         self.queues = queues;
-        self.order = order;
-        self.placement = placement;
+        self.policy = policy;
         self.open = true;
         self.new_scheduler(out);
     }
@@ -225,6 +222,7 @@ impl Hall {
             submitted: self.now,
             attempts: 0,
             failures: 0,
+            attained: Span(0),
             phase: Phase::Waiting { not_before: self.now },
             history: Vec::new(),
         };

@@ -17,12 +17,30 @@ pub struct NodeSpec {
 }
 
 /// A queue as the blueprint describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueSpec {
     /// Added to the priority of its jobs.
     pub priority: i32,
     /// Jobs that may be open in it at once.
     pub max_jobs: Option<u32>,
+    /// The queue of which it is a part.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// Its weight beside other queues; 0 counts as 1.
+    #[serde(default)]
+    pub share: u32,
+    /// Slots that its jobs may hold at once.
+    #[serde(default)]
+    pub quota: Option<u32>,
+    /// Slots that its jobs may take back from queues that hold more than is theirs.
+    #[serde(default)]
+    pub guarantee: u32,
+    /// How many of those others may borrow while they are idle; none is all.
+    #[serde(default)]
+    pub lends: Option<u32>,
+    /// Whether its jobs may stop running jobs of lower priority.
+    #[serde(default)]
+    pub preempts: bool,
 }
 
 /// Whether a node may take work.

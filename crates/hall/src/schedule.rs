@@ -1,6 +1,5 @@
 //! Which gangs start now: the hall asks its scheduler, and carries out what that decides.
 
-use dh_core::time::Span;
 use dh_core::{AttemptId, JobId, NodeId, Rank};
 use dh_policy::fleet::{ACCELERATORS_MAX, Fleet, Holding, NodeFacts, Service, View};
 use dh_policy::order::{self, Candidate};
@@ -11,7 +10,8 @@ use crate::event::Action;
 use crate::job::{Attempt, Job, Phase, Placed, Task, Verdict};
 use crate::machine::Hall;
 use crate::node::{Health, Node};
-use crate::scheduler::{self, Backfill, Cause, Gang, Grace, QueueRules, Scheduler, Settings, Submission};
+use crate::rules;
+use crate::scheduler::{self, Cause, Gang, Grace, QueueRules, Scheduler, Settings, Submission};
 use crate::spec::JobSpec;
 
 impl Hall {
@@ -24,17 +24,20 @@ impl Hall {
             memory_mib: u32::MAX,
             path: Vec::new(),
         };
-        let rules = |queue: &crate::node::QueueSpec| QueueRules { priority: queue.priority, ..QueueRules::default() };
         let settings = Settings {
+            levels: Vec::new(),
             nodes: self.nodes.values().map(facts).collect(),
-            queues: self.queues.values().map(rules).collect(),
-            order: self.order.clone(),
-            placement: self.placement.clone(),
-            backfill: Backfill::None,
+            queues: rules::queue_rules(&self.queues),
+            ..self.policy.clone()
+        };
+        // Names that this version does not know are in the log of another, and so are promises that it does not make: the
+        // defaults decide.
+        let plain = |rules: &QueueRules| QueueRules { priority: rules.priority, ..QueueRules::default() };
+        let fallback = || Settings {
+            nodes: settings.nodes.clone(),
+            queues: settings.queues.iter().map(plain).collect(),
             ..Settings::default()
         };
-        // Names that this version does not know are in the log of another: the defaults decide.
-        let fallback = || Settings { order: "fifo".to_owned(), placement: "best".to_owned(), ..settings.clone() };
         let scheduler = Scheduler::new(settings.clone()).or_else(|_| Scheduler::new(fallback()));
         let Ok(scheduler) = scheduler else { return };
         self.scheduler = Some(scheduler);
@@ -82,7 +85,7 @@ impl Hall {
             queue: u16::try_from(queue).ok()?,
             priority: job.spec.priority,
             length: job.spec.time_limit,
-            attained: Span(0),
+            attained: job.attained,
             since: job.submitted,
             deadline: None,
             kind: 0,
@@ -96,10 +99,11 @@ impl Hall {
         scheduler.step(self.now, event, &mut actions);
         for action in actions {
             match action {
-                scheduler::Action::Start { job, ranks } => self.start(job, &ranks, out),
+                scheduler::Action::Start { job, ranks, .. } => self.start(job, &ranks, out),
                 scheduler::Action::Stop { job, cause } => {
                     let because = match cause {
                         Cause::Preempted { by } => format!("{by} goes first and needs its slots"),
+                        Cause::Moved => "it goes on elsewhere, so that nodes come free".to_owned(),
                         Cause::Broken => "it lost a node, and no other was found in time".to_owned(),
                         Cause::Cancelled => "it was cancelled".to_owned(),
                     };
@@ -128,7 +132,7 @@ impl Hall {
 
     /// Waiting jobs whose back-off is over, in the order in which they are considered.
     pub(crate) fn line(&self) -> Vec<JobId> {
-        let order = order::by_name(&self.order).unwrap_or(order::POLICIES[0]);
+        let order = order::by_name(&self.policy.order).unwrap_or(order::POLICIES[0]);
         let mut waiting: Vec<(order::Key, JobId)> = self
             .jobs
             .values()
@@ -146,7 +150,7 @@ impl Hall {
                 + self.queues.get(&job.spec.queue).map_or(0, |queue| i64::from(queue.priority)),
             submitted: job.submitted,
             milli: u64::from(job.spec.ranks) * u64::from(job.spec.slots_per_rank) * 1000,
-            attained: Span(0),
+            attained: job.attained,
             length: job.spec.time_limit,
             deadline: None,
         }
@@ -190,7 +194,14 @@ impl Hall {
 
 fn holding(placed: &Placed, rank: &Request) -> Holding {
     let mask = placed.slots.iter().fold(0, |mask, slot| mask | 1_u128 << slot.min(&127));
-    Holding { node: placed.node, mask, milli: rank.milli, cpu_milli: rank.cpu_milli, memory_mib: rank.memory_mib }
+    Holding {
+        node: placed.node,
+        mask,
+        milli: rank.milli,
+        cpu_milli: rank.cpu_milli,
+        memory_mib: rank.memory_mib,
+        slots: 0,
+    }
 }
 
 /// What a job asks of the scheduler.
@@ -204,6 +215,7 @@ pub(crate) fn gang(spec: &JobSpec) -> Gang {
             rails: Rails::Any,
         },
         least_ranks: spec.ranks,
+        speeds: 0,
         dataset: None,
         rank_watts: 0,
         grace: if spec.kind.is_service() { Grace::Protected } else { Grace::Preemptible },

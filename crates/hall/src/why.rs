@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::job::{Outcome, Phase, Verdict};
 use crate::machine::Hall;
+use crate::scheduler::Blocker;
 
 /// An answer to `why JOB`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,6 +67,9 @@ impl Hall {
         if !self.open {
             return "the server is starting or stopping, and nothing is placed meanwhile".to_owned();
         }
+        if let Some(rule) = self.rule_that_blocks(id) {
+            return rule;
+        }
         let line = self.line();
         let ahead: Vec<JobId> = line.iter().copied().take_while(|other| *other != id).collect();
         let misfit = self.misfit(id);
@@ -110,6 +114,28 @@ impl Hall {
             }
             None => "it starts with the next event".to_owned(),
         }
+    }
+}
+
+impl Hall {
+    /// A rule that keeps a job waiting whatever room there is.
+    fn rule_that_blocks(&self, id: JobId) -> Option<String> {
+        let blockers = self.scheduler.as_ref()?.why(id)?.blockers;
+        let mut rules = blockers.iter().filter_map(|blocker| match blocker {
+            Blocker::Quota { queue, used, needed, quota } => {
+                let name = self.queues.keys().nth(usize::from(*queue)).map_or("?", String::as_str);
+                let slots = |milli: &u64| milli.div_ceil(1000);
+                Some(format!(
+                    "queue `{name}` may hold {} slots and holds {}; this job needs {}",
+                    slots(quota),
+                    slots(used),
+                    slots(needed)
+                ))
+            }
+            Blocker::Power { .. } | Blocker::Reserved { .. } => Some(blocker.to_string()),
+            Blocker::Order { .. } | Blocker::Nodes { .. } | Blocker::Room { .. } => None,
+        });
+        rules.next()
     }
 }
 

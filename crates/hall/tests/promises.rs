@@ -5,7 +5,13 @@ use std::collections::BTreeMap;
 
 use dh_core::time::Span;
 use dh_core::{AttemptId, HasKind, JobId, Kind, Rank, SimTime, TaskId};
+use dh_hall::scheduler::{Backfill, Settings, Sharing};
 use dh_hall::{Action, End, EndCause, Event, Hall, JobKind, JobSpec, NodeSpec, Outcome, Phase, Protocol, QueueSpec};
+
+/// Nothing overtakes the line.
+fn strict() -> Box<Settings> {
+    Box::new(Settings { placement: "best-fit".into(), backfill: Backfill::None, ..Settings::default() })
+}
 
 fn hall(slots: &[u32]) -> Hall {
     let mut hall = Hall::default();
@@ -14,14 +20,10 @@ fn hall(slots: &[u32]) -> Hall {
         .map(|(n, slots): (u32, _)| NodeSpec { name: format!("n{n}"), pool: "p".into(), slots: *slots })
         .collect();
     let queues = BTreeMap::from([
-        ("default".to_owned(), QueueSpec { priority: 0, max_jobs: None }),
-        ("urgent".to_owned(), QueueSpec { priority: 10, max_jobs: None }),
+        ("default".to_owned(), QueueSpec { priority: 0, max_jobs: None, ..QueueSpec::default() }),
+        ("urgent".to_owned(), QueueSpec { priority: 10, max_jobs: None, ..QueueSpec::default() }),
     ]);
-    hall.step(
-        SimTime(0),
-        Event::Configured { nodes, queues, order: "fifo".into(), placement: "best-fit".into() },
-        &mut Vec::new(),
-    );
+    hall.step(SimTime(0), Event::Configured { nodes, queues, policy: strict() }, &mut Vec::new());
     hall
 }
 
@@ -118,7 +120,7 @@ fn work_lost_with_the_server_is_not_the_jobs_fault() {
         assert_eq!(started(&actions), [], "nothing starts before the server knows its nodes");
         let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots: 2 }];
         let queues = hall.queues().clone();
-        let configured = Event::Configured { nodes, queues, order: "fifo".into(), placement: "best-fit".into() };
+        let configured = Event::Configured { nodes, queues, policy: strict() };
         assert_eq!(started(&step(&mut hall, 10 * u64::from(round) + 1, configured)), [(1, 2)]);
     }
     assert_eq!(hall.job(JobId(1)).unwrap().failures, 0);
@@ -230,4 +232,84 @@ fn time_never_goes_back() {
     step(&mut hall, 5000, Event::Tick);
     submit(&mut hall, 10, spec(1));
     assert_eq!(hall.job(JobId(1)).unwrap().submitted, SimTime(5_000_000_000));
+}
+
+fn under(policy: Settings, queues: BTreeMap<String, QueueSpec>, slots: u32) -> Hall {
+    let mut hall = Hall::default();
+    let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots }];
+    hall.step(SimTime(0), Event::Configured { nodes, queues, policy: Box::new(policy) }, &mut Vec::new());
+    hall
+}
+
+fn named(queues: &[(&str, QueueSpec)]) -> BTreeMap<String, QueueSpec> {
+    queues.iter().map(|(name, queue)| ((*name).to_owned(), queue.clone())).collect()
+}
+
+#[test]
+fn a_running_hall_backfills_only_what_is_over_before_the_first_in_line_can_start() {
+    let limit = |ranks, seconds| JobSpec { time_limit: Some(Span::from_secs(seconds)), ..spec(ranks) };
+    for (seconds, starts) in [(200, vec![]), (50, vec![(3, 1)])] {
+        let mut hall = under(Settings::default(), named(&[("default", QueueSpec::default())]), 4);
+        assert_eq!(started(&submit(&mut hall, 1, limit(3, 100))), [(1, 3)]);
+        assert_eq!(started(&submit(&mut hall, 2, limit(4, 100))), []);
+        assert_eq!(started(&submit(&mut hall, 3, limit(1, seconds))), starts);
+    }
+}
+
+#[test]
+fn a_running_hall_divides_itself_by_shares() {
+    let queues = named(&[
+        ("a", QueueSpec { share: 3, ..QueueSpec::default() }),
+        ("b", QueueSpec { share: 1, ..QueueSpec::default() }),
+    ]);
+    let policy = Settings { sharing: Sharing::Fair { half_life: Span::from_secs(86_400) }, ..Settings::default() };
+    let mut hall = under(policy, queues, 4);
+    assert_eq!(started(&submit(&mut hall, 1, JobSpec { queue: "b".into(), ..spec(4) })), [(1, 4)]);
+    for job in 0..8 {
+        let queue = if job < 4 { "b" } else { "a" };
+        assert_eq!(started(&submit(&mut hall, 2, JobSpec { queue: queue.into(), ..spec(1) })), []);
+    }
+    let mut actions = Vec::new();
+    for rank in 0..4 {
+        actions = step(&mut hall, 3, ended(1, 1, rank, 0, EndCause::Exited));
+    }
+    let of_a = started(&actions).iter().filter(|(job, _)| *job >= 6).count();
+    assert_eq!((started(&actions).len(), of_a), (4, 3), "three to one: {actions:?}");
+}
+
+#[test]
+fn a_queue_that_may_preempt_stops_what_is_less_urgent_and_that_goes_on_from_where_it_was() {
+    let queues = named(&[
+        ("default", QueueSpec::default()),
+        ("urgent", QueueSpec { priority: 10, preempts: true, ..QueueSpec::default() }),
+    ]);
+    let mut hall = under(Settings::default(), queues, 2);
+    assert_eq!(started(&submit(&mut hall, 1, spec(2))), [(1, 2)]);
+    let victim = AttemptId { job: JobId(1), attempt: 1 };
+    let actions = submit(&mut hall, 5_000, JobSpec { queue: "urgent".into(), ..spec(1) });
+    assert!(actions.contains(&Action::Stop { attempt: victim }), "{actions:?}");
+    step(&mut hall, 5_001, ended(1, 1, 0, 0, EndCause::Stopped));
+    let actions = step(&mut hall, 5_001, ended(1, 1, 1, 0, EndCause::Stopped));
+    assert_eq!(started(&actions), [(2, 1)]);
+    assert_eq!(hall.job(JobId(1)).unwrap().attained, Span::from_secs(5));
+    assert_eq!(hall.job(JobId(1)).unwrap().failures, 0);
+    assert_eq!(started(&step(&mut hall, 6_000, ended(2, 1, 0, 0, EndCause::Exited))), [(1, 2)]);
+}
+
+#[test]
+fn a_quota_holds_in_a_running_hall() {
+    let queues = named(&[("default", QueueSpec { quota: Some(1), ..QueueSpec::default() })]);
+    let mut hall = under(Settings::default(), queues, 4);
+    assert_eq!(started(&submit(&mut hall, 1, spec(1))), [(1, 1)]);
+    assert_eq!(started(&submit(&mut hall, 2, spec(1))), []);
+    assert_eq!(hall.why(JobId(2)).unwrap().because, "queue `default` may hold 1 slots and holds 1; this job needs 1");
+}
+
+#[test]
+fn a_log_from_before_there_was_a_choice_is_still_read() {
+    let old = r#"{"event":"configured","nodes":[{"name":"n","pool":"p","slots":1}],
+        "queues":{"default":{"priority":0,"max_jobs":null}},"order":"fifo","placement":"best-fit"}"#;
+    let Event::Configured { queues, policy, .. } = serde_json::from_str(old).unwrap() else { unreachable!() };
+    assert_eq!(queues, named(&[("default", QueueSpec::default())]));
+    assert_eq!(policy, strict());
 }

@@ -122,6 +122,7 @@ impl World {
                 gang: Gang {
                     need: Need { ranks, rank, within, rails },
                     least_ranks,
+                    speeds: 0,
                     dataset: None,
                     rank_watts: 0,
                     grace,
@@ -158,8 +159,18 @@ struct Reached {
     down: BTreeSet<NodeId>,
     faults: u8,
     ticks: u8,
+    /// The answer of a stopped job, if it may come once more.
+    echo: Option<Event>,
     /// The events that lead here, and what was done.
     path: Vec<(SimTime, Event, Vec<Action>)>,
+}
+
+/// A text without the numbers of runs: they count starts, and decide nothing.
+fn unnumbered(text: &str) -> String {
+    let mut parts = text.split("\"Running\":{\"id\":");
+    let first = parts.next().unwrap().to_owned();
+    parts
+        .fold(first, |text, part| text + "\"Running\":" + part.trim_start_matches(|digit: char| digit.is_ascii_digit()))
 }
 
 /// Everything that can be told apart, without what only counts events.
@@ -167,10 +178,16 @@ fn fingerprint(state: &Reached) -> u128 {
     let text = serde_json::to_string(&state.scheduler).unwrap();
     let from = text.find("\"now\":").unwrap();
     let fleet = text.find("\"fleet\":").unwrap();
-    assert!(text[from..fleet].contains("digest"));
+    assert!(text[from..fleet].contains("digest") && text[from..fleet].contains("starts"));
+    let text = unnumbered(&text[fleet..]);
+    let echoes = match &state.echo {
+        Some(Event::Stopped { job, .. }) => Some(*job),
+        Some(_) | None => None,
+    };
     let mut hashes = [0_u64, 1].map(|half| {
         let mut hasher = DefaultHasher::new();
-        (half, state.now, &text[fleet..], &state.stages, &state.down, state.faults, state.ticks).hash(&mut hasher);
+        let world = (&state.stages, &state.down, state.faults, state.ticks, echoes);
+        (half, state.now, &text, world).hash(&mut hasher);
         u128::from(hasher.finish())
     });
     hashes[0] <<= 64;
@@ -234,7 +251,7 @@ impl Play<'_> {
     /// Does one of a step's actions; `started` start with it or after it in the same step.
     fn carry_out(&self, state: &mut Reached, action: &Action, started: &[JobId]) {
         match action {
-            Action::Start { job, ranks } | Action::Resize { job, ranks } => {
+            Action::Start { job, ranks, .. } | Action::Resize { job, ranks } => {
                 let (at, submission) = self.job(*job);
                 // Without backfill nobody goes before one that is ahead; a job for which others were stopped is in no line.
                 let displaces = self.world.settings.queues[0].preempts || self.order.displaces() == Displaces::Later;
@@ -306,7 +323,9 @@ impl Play<'_> {
             domains.entry(tree.domain(node.0, gang.need.within).number).or_default().push(*mask);
         }
         domains.values().any(|masks| match gang.need.rails {
-            Rails::Any => masks.iter().map(|mask| mask.count_ones() / per).sum::<u32>() >= gang.least_ranks,
+            Rails::Any | Rails::Box(_) | Rails::Slice(_) => {
+                masks.iter().map(|mask| mask.count_ones() / per).sum::<u32>() >= gang.least_ranks
+            }
             // Two ranks of one accelerator: both on one node, or on the same rail of two.
             Rails::Aligned => {
                 masks.iter().any(|mask| mask.count_ones() >= 2)
@@ -376,12 +395,17 @@ impl Play<'_> {
         };
         for (at, stage) in state.stages.iter().copied().enumerate() {
             let job = self.world.jobs[at].job;
+            let run = state.scheduler.run_of(job).unwrap_or_default();
             match stage {
                 Stage::Unborn => branch(Event::Submitted(self.world.jobs[at]), &|next| next.stages[at] = Stage::Waits),
-                Stage::Runs => branch(Event::Ended { job }, &|next| next.stages[at] = Stage::Over),
+                Stage::Runs => branch(Event::Ended { job, run }, &|next| next.stages[at] = Stage::Over),
                 Stage::Stops => {
-                    branch(Event::Stopped { job, attained: Span(0) }, &|next| next.stages[at] = Stage::Waits);
-                    branch(Event::Ended { job }, &|next| next.stages[at] = Stage::Over);
+                    let stopped = Event::Stopped { job, run, attained: Span(0) };
+                    branch(stopped.clone(), &|next| {
+                        next.stages[at] = Stage::Waits;
+                        next.echo = Some(stopped.clone());
+                    });
+                    branch(Event::Ended { job, run }, &|next| next.stages[at] = Stage::Over);
                 }
                 Stage::Waits | Stage::Over => {}
             }
@@ -397,6 +421,12 @@ impl Play<'_> {
                     next.down.insert(node);
                 });
             }
+        }
+        // It matters only once the job runs again.
+        if let Some(echo @ Event::Stopped { job, .. }) = &state.echo
+            && state.scheduler.run_of(*job).is_some()
+        {
+            branch(echo.clone(), &|next| next.echo = None);
         }
         if let Some(at) = state.scheduler.wakeup().filter(|_| state.ticks < TICKS) {
             branch(Event::Tick, &|next| {
@@ -433,11 +463,15 @@ impl Play<'_> {
             match going.map(|at| (at, state.stages[at])) {
                 Some((at, Stage::Stops)) => {
                     state.stages[at] = Stage::Waits;
-                    self.tell(&mut state, Event::Stopped { job: self.world.jobs[at].job, attained: Span(0) });
+                    let job = self.world.jobs[at].job;
+                    let run = state.scheduler.run_of(job).unwrap_or_default();
+                    self.tell(&mut state, Event::Stopped { job, run, attained: Span(0) });
                 }
                 Some((at, _)) => {
                     state.stages[at] = Stage::Over;
-                    self.tell(&mut state, Event::Ended { job: self.world.jobs[at].job });
+                    let job = self.world.jobs[at].job;
+                    let run = state.scheduler.run_of(job).unwrap_or_default();
+                    self.tell(&mut state, Event::Ended { job, run });
                 }
                 None => {
                     state.now = state.scheduler.wakeup().unwrap_or(state.now);
@@ -460,6 +494,7 @@ fn explore(number: u64, world: &World, most: usize) -> (usize, u64) {
         down: BTreeSet::new(),
         faults: FAULTS,
         ticks: 0,
+        echo: None,
         path: Vec::new(),
     };
     let mut known: HashSet<u128> = HashSet::from([fingerprint(&start)]);
@@ -520,4 +555,14 @@ fn no_order_of_events_breaks_a_small_hall() {
     let (states, steps, cut) = (sum(|part| part.0 as u64), sum(|part| part.1), sum(|part| part.2 as u64));
     eprintln!("{wanted} of {all} worlds, {states} states, {steps} steps on the way home, {cut} worlds cut short");
     assert!(states > 20 * wanted, "{states} states");
+}
+
+/// Worlds that failed once, with the states that were played then. In the last two a head waited beside room for it and was not
+/// tried, after those before it had had others stopped.
+#[test]
+fn worlds_that_failed_once_do_not_again() {
+    let choices = choices();
+    for (number, most) in [(551_736, 1_500), (551_736, STATES), (2_227_943, 1_000), (519_782, 1_000)] {
+        explore(number, &World::number(number, &choices), most);
+    }
 }

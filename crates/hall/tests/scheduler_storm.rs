@@ -16,14 +16,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
 use dh_hall::scheduler::{
-    Action, Backfill, Cause, Event, Gang, GoodFor, Grace, Predict, Presence, QueueRules, Scheduler, Settings, Sharing,
-    Submission,
+    Action, Backfill, Cause, Event, Gang, Goal, GoodFor, Grace, Learn, Predict, Presence, QueueRules, RunId, Scheduler,
+    Settings, Sharing, Submission,
 };
 use dh_policy::fairness::Stretch;
-use dh_policy::fleet::{Holding, NodeFacts, Service};
+use dh_policy::fleet::{Holding, NodeFacts, Service, Slice};
 use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{Need, Rails};
 use dh_policy::prediction::{self, Statistic};
+use dh_policy::torus::{Asked, Links, Request as Sides, Rings, Shaping, Twist, Wiring};
 use dh_policy::{order, placement};
 
 /// Seeds and events of the quick tier.
@@ -32,12 +33,12 @@ const EVENTS: u64 = 1_050_000;
 
 /// Digests of the first seeds after 1,500 events: every build and every machine must come to the same.
 const DIGESTS: [u64; 6] = [
-    0xfda0_34ed_9937_4b6f,
-    0x7989_dc7a_b421_6f93,
-    0x21cd_6598_1865_f237,
-    0x2501_ecfc_a37c_3c94,
-    0x2425_6dc0_1984_fe35,
-    0x4c2f_3fee_3c73_f693,
+    0x2afd_e264_c76f_02fd,
+    0x7200_3dd8_5f8f_3325,
+    0x573a_f453_4979_b393,
+    0x091d_17d3_0e83_be09,
+    0xf075_a5f6_34b5_6c5e,
+    0x0bf9_0d51_0427_dca1,
 ];
 const QUEUES: u64 = 5;
 
@@ -65,6 +66,8 @@ impl Dice {
 /// What the world knows of a job.
 struct Job {
     submission: Submission,
+    /// The run it is in, or was in last.
+    run: RunId,
     /// What it holds while it runs or is being stopped.
     ranks: Vec<Holding>,
     /// It was told to stop, and has not answered.
@@ -74,12 +77,16 @@ struct Job {
 
 struct World {
     dice: Dice,
+    /// Whether there is a torus, and jobs of every shape.
+    shaped: bool,
     scheduler: Scheduler,
     now: u64,
     events: u64,
     next_job: u64,
     jobs: BTreeMap<JobId, Job>,
     down: BTreeSet<NodeId>,
+    /// Answers that were told, and may come again at any time.
+    echoes: Vec<Event>,
     /// Preemptors that others were stopped for and that have not started.
     owed: BTreeSet<JobId>,
     preemptions: u64,
@@ -87,10 +94,48 @@ struct World {
     submitted: u64,
     ended: u64,
     refused: u64,
+    /// Plans of moves are applied at these throws.
+    plans: Option<Dice>,
+    /// Plans that were applied.
+    applied: u64,
     log: bool,
 }
 
-fn settings(dice: &mut Dice) -> Settings {
+/// Worlds whose seeds have this remainder have a torus, and jobs that ask for boxes, shares and slices.
+const SHAPED: (u64, u64) = (8, 3);
+
+/// Jobs in such a world, at most: a search for a box takes its time.
+const SHAPED_JOBS: usize = 14;
+
+/// Profiles of slices: slots, places, thousandths.
+const PROFILES: [(u8, u8, u16); 5] =
+    [(1, 0b0111_1111, 142), (2, 0b0101_0101, 142), (2, 0b0001_0101, 285), (4, 0b0001_0001, 428), (4, 1, 571)];
+
+/// A hall that is a torus: 4 x 4 x 2 in nodes of 2 x 2 x 1 or cubes of 2 x 2 x 2.
+fn torus(dice: &mut Dice) -> (Vec<NodeFacts>, Vec<Wiring>) {
+    let cubes = dice.one_in(2);
+    let links = if dice.one_in(2) { Links::Fixed } else { Links::Optical { cube: 2 } };
+    let wiring = Wiring { first: 0, dims: [4, 4, 2], node: [2, 2, if cubes { 2 } else { 1 }], links };
+    let facts = |node: u32| NodeFacts {
+        class: 0,
+        accelerators: wiring.per_node() as u8,
+        cpu_milli: 32_000,
+        memory_mib: 256_000,
+        path: vec![node / 4],
+    };
+    (wiring.nodes().map(facts).collect(), vec![wiring])
+}
+
+fn settings(dice: &mut Dice, shaped: bool) -> Settings {
+    let plain = plain_settings(dice);
+    if !shaped {
+        return plain;
+    }
+    let (nodes, tori) = torus(dice);
+    Settings { nodes, tori, ..plain }
+}
+
+fn plain_settings(dice: &mut Dice) -> Settings {
     let racks = 1 + dice.below(3) as u32;
     let per_rack = 1 + dice.below(4) as u32;
     let accelerators = [2, 4, 8, 3][dice.below(4) as usize];
@@ -130,7 +175,9 @@ fn settings(dice: &mut Dice) -> Settings {
             history: prediction::Settings { samples_min: 2, samples_kept: 10, groups_max: 8 },
             statistic: if dice.one_in(2) { Statistic::PerMille(500) } else { Statistic::ServicePerEnd },
             good_for: if dice.one_in(2) { GoodFor::Order } else { GoodFor::Plans },
+            learn: if dice.one_in(2) { Learn::Lengths } else { Learn::Hazards },
         }),
+        rounds: dice.one_in(3).then(|| Span::from_secs(7)),
         stretch: dice.one_in(2).then(Stretch::default),
         order: order::POLICIES[dice.below(order::POLICIES.len() as u64) as usize].name().to_owned(),
         placement: placement::POLICIES[dice.below(placement::POLICIES.len() as u64) as usize].name().to_owned(),
@@ -148,21 +195,26 @@ fn settings(dice: &mut Dice) -> Settings {
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
-        let scheduler = Scheduler::new(settings(&mut dice)).unwrap();
+        let shaped = seed % SHAPED.0 == SHAPED.1;
+        let scheduler = Scheduler::new(settings(&mut dice, shaped)).unwrap();
         Self {
             dice,
+            shaped,
             scheduler,
             now: 0,
             events: 0,
             next_job: 0,
             jobs: BTreeMap::new(),
             down: BTreeSet::new(),
+            echoes: Vec::new(),
             owed: BTreeSet::new(),
             preemptions: 0,
             faults: true,
             submitted: 0,
             ended: 0,
             refused: 0,
+            plans: None,
+            applied: 0,
             log: std::env::var("DH_LOG").is_ok(),
         }
     }
@@ -207,13 +259,14 @@ impl World {
                     "{job} has accelerators of {} that somebody else has",
                     held.node
                 );
+                assert_eq!((held.slots == 0, held.slots & other.slots), (other.slots == 0, 0), "{job} has slots twice");
             }
         }
     }
 
     fn carry_out(&mut self, action: Action, follow: &mut Vec<Event>) {
         match action {
-            Action::Start { job, ranks } => {
+            Action::Start { job, run, ranks } => {
                 let known = &self.jobs[&job];
                 let gang = &known.submission.gang;
                 assert!(known.ranks.is_empty(), "{job} starts twice");
@@ -228,9 +281,14 @@ impl World {
                         ranks.iter().map(|held| self.scheduler.fleet().tree().domain(held.node.0, 1).number).collect();
                     assert_eq!(racks.len(), 1, "{job} must stay in one rack");
                 }
+                if gang.need.asked().is_some() {
+                    assert_eq!(ranks.len() as u32, gang.need.ranks, "{job} has part of a box");
+                }
                 self.alone(job, &ranks);
                 self.owed.remove(&job);
-                self.jobs.get_mut(&job).unwrap().ranks = ranks;
+                let started = self.jobs.get_mut(&job).unwrap();
+                assert!(run > started.run, "{job} starts as a run that is over");
+                (started.run, started.ranks) = (run, ranks);
             }
             Action::Repair { job, ranks } => {
                 let mut held = self.jobs[&job].ranks.clone();
@@ -286,10 +344,14 @@ impl World {
             within: (dice.one_in(4)).into(),
             rails: if dice.one_in(5) { Rails::Aligned } else { Rails::Any },
         };
+        let need = if self.shaped { self.shape(need) } else { need };
+        let dice = &mut self.dice;
+        let ranks = need.ranks;
         let length = 1 + dice.below(600_000_000_000);
         let gang = Gang {
             need,
             least_ranks: if dice.one_in(4) { 1 + dice.below(u64::from(ranks)) as u32 } else { ranks },
+            speeds: 0,
             dataset: dice.one_in(5).then(|| dice.below(3) as u32),
             rank_watts: 100 * dice.below(5) as u32,
             grace: if dice.one_in(6) { Grace::Protected } else { Grace::Preemptible },
@@ -305,11 +367,35 @@ impl World {
             deadline: dice.one_in(6).then(|| SimTime(self.now + 2 * length)),
             kind: dice.below(3) as u32,
         };
-        self.jobs.insert(job, Job { submission, ranks: Vec::new(), stopping: false, cancelled: false });
+        self.jobs.insert(job, Job { submission, run: 0, ranks: Vec::new(), stopping: false, cancelled: false });
         self.submitted += 1;
         self.tell(&Event::Submitted(submission));
         if self.faults && self.dice.one_in(10) {
             self.tell(&Event::Submitted(submission));
+        }
+    }
+
+    /// Some other shape than whole accelerators anywhere.
+    fn shape(&mut self, need: Need) -> Need {
+        let dice = &mut self.dice;
+        match dice.below(3) {
+            0 => {
+                let shape = [0; 3].map(|_| 1 + dice.below(4) as u16);
+                let shaping = [Shaping::AsGiven, Shaping::Rotated, Shaping::Folded][dice.below(3) as usize];
+                let sides = Sides { shape, twist: Twist::None, rings: Rings::Open, shaping };
+                let count = Asked::Chips(1 << dice.below(5));
+                let asked = if dice.one_in(3) { count } else { Asked::Sides(sides) };
+                let wiring = *self.scheduler.fleet().tori()[0].wiring();
+                let Some(split) = wiring.split(&asked) else { return need };
+                let rank = Request { accelerators: split.each as u8, milli: WHOLE, models: 0, ..need.rank };
+                Need { ranks: split.nodes, rank, within: 0, rails: Rails::Box(asked) }
+            }
+            1 => {
+                let (size, starts, milli) = PROFILES[dice.below(5) as usize];
+                let rank = Request { accelerators: 1, milli, ..need.rank };
+                Need { rank, rails: Rails::Slice(Slice { size, starts }), ..need }
+            }
+            _ => need,
         }
     }
 
@@ -322,7 +408,7 @@ impl World {
     fn answer(&mut self, id: JobId) {
         let job = self.jobs.get_mut(&id).unwrap();
         job.ranks.clear();
-        let (stopping, cancelled) = (job.stopping, job.cancelled);
+        let (run, stopping, cancelled) = (job.run, job.stopping, job.cancelled);
         job.stopping = false;
         // One that was told to stop may have ended by itself just before.
         if !stopping || cancelled || self.dice.one_in(10) {
@@ -330,27 +416,32 @@ impl World {
             self.ended += 1;
             self.owed.remove(&id);
             let event = if cancelled && self.dice.one_in(2) {
-                Event::Stopped { job: id, attained: Span(0) }
+                Event::Stopped { job: id, run, attained: Span(0) }
             } else {
-                Event::Ended { job: id }
+                Event::Ended { job: id, run }
             };
             self.twice(&event);
         } else {
             let attained = Span(self.dice.below(1_000_000_000_000));
-            self.tell(&Event::Stopped { job: id, attained });
+            self.twice(&Event::Stopped { job: id, run, attained });
         }
     }
 
-    /// A message that may come twice.
+    /// A message that may come twice, at once or after others.
     fn twice(&mut self, event: &Event) {
         self.tell(event);
         if self.faults && self.dice.one_in(10) {
             self.tell(event);
         }
+        if matches!(event, Event::Ended { .. } | Event::Stopped { .. }) {
+            self.echoes.truncate(30);
+            self.echoes.insert(0, event.clone());
+        }
     }
 
     fn act(&mut self) {
-        match self.dice.below(if self.faults { 16 } else { 8 }) {
+        match self.dice.below(if self.faults { 17 } else { 8 }) {
+            0..=3 if self.shaped && self.jobs.len() >= SHAPED_JOBS => self.tell(&Event::Tick),
             0..=3 if self.faults || self.jobs.len() < 4 => self.submit(),
             0..=5 => {
                 if let Some(job) = self.pick(|job| !job.ranks.is_empty()) {
@@ -405,12 +496,17 @@ impl World {
                 // Messages about jobs that are over, or never were, change nothing.
                 let event = match self.dice.below(4) {
                     0 => Event::Predicted { job, length },
-                    1 => Event::Checkpointed { job },
-                    2 if !self.jobs.contains_key(&job) => Event::Stopped { job, attained: Span(5) },
-                    _ if !self.jobs.contains_key(&job) => Event::Ended { job },
-                    _ => Event::Tick,
+                    1 => Event::Checkpointed { job, run: self.jobs.get(&job).map_or(1, |job| job.run) },
+                    // No run has this number.
+                    2 => Event::Stopped { job, run: 0, attained: Span(5) },
+                    _ => Event::Ended { job, run: 0 },
                 };
                 self.tell(&event);
+            }
+            15 if !self.echoes.is_empty() => {
+                let at = self.dice.below(self.echoes.len() as u64) as usize;
+                let echo = self.echoes[at].clone();
+                self.tell(&echo);
             }
             _ => {
                 let node = NodeId(self.dice.below(self.nodes() + 1) as u32);
@@ -418,6 +514,32 @@ impl World {
                 self.tell(&Event::Suspected { node, evidence });
             }
         }
+    }
+
+    /// Plans moves for some goal and applies them, at once or when they may be stale.
+    fn consolidate(&mut self) {
+        let Some(plans) = &mut self.plans else { return };
+        let waiting: Vec<JobId> =
+            self.jobs.iter().filter(|(_, job)| job.ranks.is_empty() && !job.cancelled).map(|(id, _)| *id).collect();
+        let goal = match plans.below(4) {
+            0 => Goal::FreeNodes { nodes: 1 + plans.below(3) as u32 },
+            1 => Goal::FreeDomains { level: 1, domains: 1 + plans.below(2) as u32 },
+            _ if waiting.is_empty() => return,
+            _ => Goal::Start { job: waiting[plans.below(waiting.len() as u64) as usize] },
+        };
+        let late = plans.one_in(4);
+        let seen = self.scheduler.snapshot().consolidate(goal);
+        assert_eq!(seen, self.scheduler.consolidate(goal), "a snapshot plans otherwise");
+        let Some(plan) = seen else { return };
+        if late {
+            self.act();
+        }
+        let fresh = self.scheduler.consolidate(goal).is_some_and(|present| present.id == plan.id);
+        let stops = self.jobs.values().filter(|job| job.stopping).count();
+        self.tell(&Event::Apply { goal, plan: plan.id });
+        let stopped = self.jobs.values().filter(|job| job.stopping).count() - stops;
+        assert!(!fresh || stopped >= plan.moves.len(), "{stopped} of {} moves were made", plan.moves.len());
+        self.applied += u64::from(fresh);
     }
 
     fn node_fault(&mut self) {
@@ -527,6 +649,24 @@ fn storms_break_no_invariant_and_lose_no_job() {
     });
     let events: u64 = parts.iter().map(|(events, _)| events).sum();
     assert!(events >= wanted, "{events} events");
+}
+
+#[test]
+fn storms_with_plans_of_moves_break_no_invariant_and_lose_no_job() {
+    let mut applied = 0;
+    for seed in 0..60 {
+        let mut world = World::new(seed);
+        world.plans = Some(Dice(seed ^ 0x5eed));
+        while world.events < 2_000 {
+            world.act();
+            if world.plans.as_mut().is_some_and(|plans| plans.one_in(3)) {
+                world.consolidate();
+            }
+        }
+        world.calm();
+        applied += world.applied;
+    }
+    assert!(applied > 300, "only {applied} plans were applied");
 }
 
 #[test]

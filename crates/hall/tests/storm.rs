@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dh_core::{AttemptId, JobId, NodeId, Rank, SimTime, TaskId};
+use dh_hall::scheduler::{Backfill, Settings};
 use dh_hall::{Action, End, EndCause, Event, Hall, JobKind, JobSpec, NodeSpec, Protocol, QueueSpec};
 
 /// `SplitMix64` (Steele, Lea, Flood 2014): small, seeded, the same everywhere.
@@ -39,15 +40,19 @@ struct World {
     faults: bool,
 }
 
+/// Nothing overtakes the line.
+fn strict() -> Box<Settings> {
+    Box::new(Settings { placement: "best-fit".into(), backfill: Backfill::None, ..Settings::default() })
+}
+
 fn configured(nodes: u64, slots: u64) -> Event {
     Event::Configured {
         nodes: (0..nodes).map(|n| NodeSpec { name: format!("n{n}"), pool: "p".into(), slots: slots as u32 }).collect(),
         queues: BTreeMap::from([
-            ("default".into(), QueueSpec { priority: 0, max_jobs: None }),
-            ("urgent".into(), QueueSpec { priority: 10, max_jobs: Some(5) }),
+            ("default".into(), QueueSpec { priority: 0, max_jobs: None, ..QueueSpec::default() }),
+            ("urgent".into(), QueueSpec { priority: 10, max_jobs: Some(5), ..QueueSpec::default() }),
         ]),
-        order: "fifo".into(),
-        placement: "best-fit".into(),
+        policy: strict(),
     }
 }
 

@@ -9,7 +9,7 @@ mod pools;
 mod words;
 
 use dh_blueprint::{Service, ServiceSource, WorkloadKind};
-use dh_perf::deploy::{Answer, Choice};
+use dh_perf::deploy::{Answer, Choice, Speed};
 use dh_units::{Joules, Seconds, Usd};
 use serde::Serialize;
 
@@ -49,6 +49,9 @@ pub struct ServicePlan {
     pub hint: Option<String>,
     /// Ways that no other beats, the cheapest first.
     pub front: Vec<Way>,
+    /// How fast one replica of the best way is, by requests in flight.
+    #[serde(skip)]
+    pub speeds: Vec<Speed>,
 }
 
 /// One way to serve.
@@ -164,6 +167,7 @@ fn one(book: &mut Book<'_>, name: &str, service: &Service, hall: Hall<'_>) -> Se
         runner_up: None,
         hint: None,
         front: Vec::new(),
+        speeds: Vec::new(),
     };
     let pool = match service.pool.as_deref() {
         Some(wanted) => hall.pools.iter().find(|pool| pool.name == wanted),
@@ -198,6 +202,7 @@ fn searched(book: &mut Book<'_>, service: &Service, ready: &Ready, plan: &mut Se
             entered::best(book, ready, service, best, &answer);
             plan.missed = words::too_many(ready, best, &answer, other.as_deref());
             plan.best = Some(Way::of(best));
+            plan.speeds = ready.speeds(best);
             plan.runner_up = answer.runner_up.as_ref().map(|other| words::runner_up(ready, best, other));
             plan.hint = other;
         }

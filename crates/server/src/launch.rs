@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dh_blueprint::{ServiceSource, Settings, Train, WorkloadKind};
 use dh_core::time::Span;
-use dh_hall::{JobKind, JobSpec, NodeSpec, Protocol, QueueSpec};
+use dh_hall::{JobKind, JobSpec, NodeSpec, Protocol};
 use dh_units::{Bytes, Seconds};
 
 use crate::Error;
@@ -38,15 +38,6 @@ pub(crate) fn nodes(settings: &Settings) -> Vec<NodeSpec> {
                 slots: pool.slots,
             })
         })
-        .collect()
-}
-
-/// The queues of the blueprint.
-pub(crate) fn queues(settings: &Settings) -> BTreeMap<String, QueueSpec> {
-    settings
-        .queues
-        .iter()
-        .map(|(name, queue)| (name.clone(), QueueSpec { priority: queue.priority, max_jobs: queue.max_jobs }))
         .collect()
 }
 

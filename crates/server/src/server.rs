@@ -172,9 +172,8 @@ impl Server {
         handle
             .ask(Event::Configured {
                 nodes: launch::nodes(&settings),
-                queues: launch::queues(&settings),
-                order: "fifo".to_owned(),
-                placement: "best-fit".to_owned(),
+                queues: dh_hall::rules::queues(&settings),
+                policy: Box::new(dh_hall::rules::settings(&settings.policy.scheduling)),
             })
             .await?;
         start_declared_services(&shared).await;

@@ -69,7 +69,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let length = Span::from_secs(shortest + splitmix(&mut dice) % (longest - shortest));
         let rank = Request { cpu_milli: 4000, memory_mib: 32_000, accelerators, milli: WHOLE, models: 0 };
         let need = Need { ranks, rank, within: 0, rails: Rails::Any };
-        let gang = Gang { need, least_ranks: ranks, dataset: None, rank_watts: 0, grace: Grace::Preemptible };
+        let gang =
+            Gang { need, least_ranks: ranks, dataset: None, speeds: 0, rank_watts: 0, grace: Grace::Preemptible };
         let submission = Submission {
             job: JobId(job),
             gang,

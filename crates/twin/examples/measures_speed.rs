@@ -34,7 +34,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let since = SimTime(now.0 + 1);
         measures.started(since, &facts, Start { attempt: 1, waited: Span(job % 7_000_000_000) });
         let end = SimTime(now.0 + 2);
-        measures.power(end, Power { it: Watts(real(job % 1_000)), facility: Watts(real(job % 1_000) * 1.2) });
+        measures.power(
+            end,
+            Power { it: Watts(real(job % 1_000)), facility: Watts(real(job % 1_000) * 1.2), ..Power::default() },
+        );
         measures.stopped(
             end,
             &facts,

@@ -240,7 +240,10 @@ fn run(order: &str, seed: u64, nodes: u32, jobs: u64) -> (Outcome, Chart) {
         let held = capacity - room;
         let idle = room.saturating_sub(off);
         let it = real(held) * 950.0 + real(idle) * 250.0;
-        measures.power(time, Power { it: Watts(it), facility: Watts(it * 1.18 + real(capacity) * 30.0) });
+        measures.power(
+            time,
+            Power { it: Watts(it), facility: Watts(it * 1.18 + real(capacity) * 30.0), ..Power::default() },
+        );
         let wanted = waiting.iter().map(|job| job.facts.milli).sum();
         measures.pending(time, Pending { jobs: real_place(waiting.len()), milli: wanted });
         timeline.set(time, Series::HeldMilli, held * 1_000);

@@ -26,6 +26,7 @@ pub mod page;
 pub mod play;
 mod random;
 pub mod record;
+pub mod requests;
 pub mod site;
 mod spread;
 pub mod timeline;

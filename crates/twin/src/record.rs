@@ -21,7 +21,7 @@ use crate::kernel::{Arrival, Fault, Observer, Profile, Work};
 pub const MARK_EVERY: u64 = 100_000;
 
 /// The layout's version.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How errors name a log.
 const LOG: &str = "log";
@@ -126,7 +126,9 @@ impl<W: Write> Observer for Recorder<W> {
             | Event::Suspected { .. }
             | Event::Queue { .. }
             | Event::Warm { .. }
+            | Event::Speeds { .. }
             | Event::PowerCap { .. }
+            | Event::Apply { .. }
             | Event::Tick => None,
         };
         self.line(&Line::Told { at: now, event: event.clone(), work });
@@ -251,7 +253,9 @@ impl<'a> Log<'a> {
                 | Event::Suspected { .. }
                 | Event::Queue { .. }
                 | Event::Warm { .. }
+                | Event::Speeds { .. }
                 | Event::PowerCap { .. }
+                | Event::Apply { .. }
                 | Event::Tick => {}
             }
         }

@@ -323,9 +323,9 @@ fn energy_and_money_are_counted_inside_of_the_window() {
     let window = Window { from: SimTime(0), to: hour(3) };
     let mut measures = Measures::new(Setup { window, tariff, ..Setup::default() });
     measures.node_changed(hour(0), NodeChange { milli: 4_000, from: NodeState::Absent, to: NodeState::Up });
-    measures.power(hour(0), Power { it: Watts(1_000.0), facility: Watts(1_200.0) });
+    measures.power(hour(0), Power { it: Watts(1_000.0), facility: Watts(1_200.0), ..Power::default() });
     measures.pending(hour(1), Pending { jobs: 6, milli: 9_000 });
-    measures.power(hour(2), Power { it: Watts(2_000.0), facility: Watts(2_700.0) });
+    measures.power(hour(2), Power { it: Watts(2_000.0), facility: Watts(2_700.0), ..Power::default() });
     measures.fragmented(hour(2), 2_000);
     let outcome = measures.finish(hour(9));
     let energy = outcome.energy.unwrap();

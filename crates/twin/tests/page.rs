@@ -60,7 +60,10 @@ fn run(seed: u64, queues: &[String], jobs: u64) -> Outcome {
         let start = now + dice.below(100) * SECOND;
         measures.pending(submit, Pending { jobs: dice.below(9), milli: 1_000 });
         measures.started(SimTime(start), &facts, Start { attempt: 1, waited: Span(start - now) });
-        measures.power(SimTime(start), Power { it: Watts(real(dice.below(9_000))), facility: Watts(9_999.0) });
+        measures.power(
+            SimTime(start),
+            Power { it: Watts(real(dice.below(9_000))), facility: Watts(9_999.0), ..Power::default() },
+        );
         now = start + length;
         let stop = Stop {
             cause: Cause::Ended,

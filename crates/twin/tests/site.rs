@@ -3,15 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use dh_blueprint::{Blueprint, Settings, template};
+use dh_blueprint::{Blueprint, Settings, Shape, template};
 use dh_core::time::Span;
 use dh_core::{NodeId, SimTime};
+use dh_hall::scheduler::{Gang, Grace, Scheduler};
 use dh_plan::Plan;
 use dh_policy::fleet::Service;
-use dh_twin::kernel::{Arrival, Fault, Kernel, Reach, Stopped};
+use dh_policy::packing::{Request, WHOLE};
+use dh_policy::placement::{Need, Rails};
+use dh_twin::kernel::{Arrival, Costs, Fault, Kernel, Reach, Stopped};
 use dh_twin::measure::Power;
+use dh_twin::play::{Scene, Slices};
 use dh_twin::site::{Drawn, Metered, Mix, Outages, Own, Profiles, Site};
-use dh_twin::trace::OnClass;
+use dh_twin::trace::{OnClass, slices};
+use dh_units::Bytes;
 
 const DAY: Span = Span::from_secs(86_400);
 
@@ -281,4 +286,58 @@ fn large_templates_give_a_site() {
         assert!((full / expected - 1.0).abs() < 1e-6, "{name}: {full} W at work, the plan says {expected}");
         assert_eq!(hall.own().names.values().last().map(String::as_str), Some("llm"), "{name}");
     }
+}
+
+/// A torus of sixteen cubes, without a training, so that nothing has to be searched.
+fn torus() -> Hall {
+    read(
+        "schema = 1\nname = \"torus\"\n[site.main]\npue = 1.1\nprice = \"$0.06/kWh\"\n[pool.cubes]\nnodes = 16\n\
+         node = \"tpu-v4-cube\"\n[fabric.compute]\ntopology = \"torus\"\ndims = [8, 8, 16]\ncube = 4\nswitch = \"palomar-ocs\"\n",
+    )
+}
+
+#[test]
+fn slices_of_a_torus_run_as_boxes() {
+    let hall = torus();
+    let wiring = hall.site.settings.tori[0];
+    assert_eq!((wiring.dims, wiring.node, wiring.nodes()), ([8, 8, 16], [4, 4, 4], 0..16));
+    let text = "topology,shape,prob_pct\ntorus,1x1x2,10\ntorus,4x4x4,20\ntwisted_torus,4x4x8,30\ntorus,8x8x16,5\ntorus,4x4x128,5\n";
+    let shapes = slices(text, "s").unwrap();
+    let mut site = hall.site.clone();
+    site.settings.order = "fifo".to_owned();
+    let lengths = [Span::from_secs(600), Span::from_secs(7_200)];
+    let gaps = [(Span::from_secs(60), 1), (Span::from_secs(900), 3)];
+    let mix = Slices { shapes: &shapes, gaps: &gaps, lengths: &lengths, jobs: 300, seed: 1 };
+    let scene = Scene::of_slices(&site, &mix, Costs::default()).unwrap();
+    assert!(
+        scene.notes.iter().any(|note| note == "the torus does not hold 7 % of the slices of the mix"),
+        "{:?}",
+        scene.notes
+    );
+    let boxes = scene.jobs.iter().filter(|job| job.submission.gang.need.asked().is_some()).count();
+    assert_eq!(boxes, 300);
+    let scheduler = Scheduler::new(scene.base.clone()).unwrap();
+    let jobs = scene.jobs.clone().into_iter();
+    let mut kernel = Kernel::new(scheduler, jobs, std::iter::empty(), scene.profiles.clone());
+    assert_eq!(kernel.run(SimTime(u64::MAX), &mut ()), Stopped::Done);
+    assert!(kernel.scheduler().is_empty(), "a box never ran");
+}
+
+#[test]
+fn a_blueprint_asks_for_a_box_a_share_or_a_slice() {
+    let hall = torus();
+    let rank = Request { cpu_milli: 0, memory_mib: 0, accelerators: 1, milli: WHOLE, models: 0 };
+    let need = Need { ranks: 1, rank, within: 0, rails: Rails::Any };
+    let gang = Gang { need, least_ranks: 1, dataset: None, speeds: 0, rank_watts: 0, grace: Grace::Preemptible };
+    let boxed = hall.site.shaped(&hall.settings, gang, &Shape::Box([4, 4, 8])).unwrap();
+    assert_eq!((boxed.need.ranks, boxed.need.rank.accelerators), (2, 64));
+    assert!(hall.site.shaped(&hall.settings, gang, &Shape::Box([4, 4, 128])).is_none());
+    assert!(hall.site.shaped(&hall.settings, gang, &Shape::Slice("1g.10gb".to_owned())).is_none());
+    let hall = small("");
+    let slice = hall.site.shaped(&hall.settings, gang, &Shape::Slice("3g.40gb".to_owned())).unwrap().need;
+    assert_eq!((slice.rank.milli, slice.rank.models), (428, 1));
+    assert!(matches!(slice.rails, Rails::Slice(slice) if slice.size == 4 && slice.starts == 0b0001_0001));
+    let shape = Shape::Share { milli: 100, memory: Some(Bytes(20_000_000_000)) };
+    let share = hall.site.shaped(&hall.settings, gang, &shape).unwrap().need;
+    assert_eq!(share.rank.milli, 250, "a quarter of the memory is a quarter of the accelerator");
 }

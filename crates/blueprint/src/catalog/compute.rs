@@ -7,6 +7,7 @@ use dh_units::{BitsPerSec, Bytes, BytesPerSec, FlopPerSec, Usd, Watts};
 use crate::catalog::Catalog;
 use crate::catalog::fact::{Sourced, words};
 use crate::catalog::item::item;
+use crate::catalog::slices::Slices;
 use crate::codes::Code;
 use crate::names::suggestion;
 use crate::problem::quoted;
@@ -56,6 +57,8 @@ item! {
         scale_up: BytesPerSec,
         /// How many accelerators its scale-up links join.
         scale_up_domain: u32,
+        /// Slices into which its hardware can cut it: name, parts of its processors, slots of memory, where they may begin.
+        slices: Slices,
         /// Thermal design power.
         tdp: Watts,
         /// Generation of PCI Express.

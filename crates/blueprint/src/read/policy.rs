@@ -1,15 +1,21 @@
 //! `[policy]`: limits and rules of the whole hall.
 
+pub mod scheduling;
+
 use dh_units::{Seconds, Watts};
 use serde::{Deserialize, Serialize};
+
+use self::scheduling::Scheduling;
 
 use crate::docs::Doc;
 use crate::section::Section;
 use crate::write::Writer;
 
 /// Limits and rules of the whole hall.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
+    /// How jobs are scheduled.
+    pub scheduling: Scheduling,
     /// The most the computers may draw together.
     pub power_cap: Option<Watts>,
     /// The most that power caps may slow a job down, as a share of its time.
@@ -32,6 +38,7 @@ impl Default for Policy {
     /// No limits; logs for a month and audits for a year, which most rules for companies ask for (a stated assumption).
     fn default() -> Self {
         Self {
+            scheduling: Scheduling::default(),
             power_cap: None,
             slowdown_max: 0.05,
             ettr_min: None,
@@ -43,10 +50,54 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// Keys with a value of their own that a running hall does not act on: it runs jobs in the order and the places that are
+    /// asked for, and has no power of its own to switch.
+    pub(crate) fn not_enforced(&self) -> impl Iterator<Item = &'static str> {
+        let ordinary = Self::default();
+        let keys = [
+            ("power_cap", self.power_cap != ordinary.power_cap),
+            // A ratio that was read from the same text is the same.
+            ("slowdown_max", self.slowdown_max.to_bits() != ordinary.slowdown_max.to_bits()),
+            ("ettr_min", self.ettr_min.is_some()),
+            ("log_retention", self.log_retention != ordinary.log_retention),
+            ("audit_retention", self.audit_retention != ordinary.audit_retention),
+            ("encrypt_at_rest", self.encrypt_at_rest),
+            ("encrypt_in_transit", self.encrypt_in_transit),
+            ("sleep_after", self.scheduling.sleep_after.is_some()),
+        ];
+        keys.into_iter().filter(|(_, written)| *written).map(|(key, _)| key)
+    }
+}
+
 pub(crate) const DOC: Doc = Doc {
     pattern: "policy",
     about: "Limits and rules of the whole hall.",
     keys: &[
+        (
+            "order",
+            "Which waiting job is considered first: fifo, shortest-remaining (time), shortest-remaining-service (time x accelerators), least-attained, gittins, expected-service, deadline, multifactor. Priority goes before it where the order says so.",
+        ),
+        (
+            "placement",
+            "Where gangs go: topology (the smallest domain that holds them; `best` is this), best-fit, data-local (nodes where the data set is warm), energy (fewest nodes awake), heterogeneity (the class of accelerators that gives most for what it keeps from others).",
+        ),
+        (
+            "backfill",
+            "What may run before a job that is ahead in the line and does not fit: none, any (large jobs may starve), easy (what does not delay the first), conservative (what delays none of the first `reservations`).",
+        ),
+        ("reservations", "Jobs whose start conservative backfill protects."),
+        ("sharing", "How queues divide the hall: one-line, or fair, by their shares and what they used lately."),
+        ("half_life", "After this time, usage counts half for fair sharing."),
+        ("quantum", "How long a job runs at least before one that is ahead in the order alone may displace it."),
+        ("claim", "How long freed capacity belongs to the job for which others were stopped."),
+        ("repair", "How long a gang that lost ranks keeps its other nodes while it waits for new ones."),
+        ("grow_after", "An elastic gang is not resized more often than this."),
+        ("patience", "A job that has waited this long is not overtaken any more."),
+        ("sleep_after", "A node that has been idle this long is sent to sleep; left out, nodes stay awake."),
+        ("predict", "How lengths that nobody told are predicted; left out, they are not."),
+        ("stretch", "The bound on how far the order may set a job back; left out, there is none."),
+        ("health", "When a node is kept away on evidence."),
         ("power_cap", "The most the computers may draw together; a plan says what it costs."),
         ("slowdown_max", "The most that power caps may slow a job down, as a share of its time from 0 to 1."),
         (
@@ -79,8 +130,10 @@ fn policy(section: &Section<'_>) -> Policy {
     let audit_retention = section.positive("audit_retention", Seconds(0.0));
     let at_rest = section.boolean("encrypt_at_rest");
     let in_transit = section.boolean("encrypt_in_transit");
+    let scheduling = scheduling::read(section);
     section.finish();
     Policy {
+        scheduling,
         power_cap: power_cap.map(|cap| cap.value),
         slowdown_max: slowdown_max.map_or(ordinary.slowdown_max, |share| share.value),
         ettr_min: ettr_min.map(|ratio| ratio.value),
@@ -99,4 +152,6 @@ pub(crate) fn write(out: &mut Writer<'_>, policy: &Policy) {
     out.quantity("audit_retention", policy.audit_retention);
     out.boolean("encrypt_at_rest", policy.encrypt_at_rest);
     out.boolean("encrypt_in_transit", policy.encrypt_in_transit);
+    scheduling::write(out, &policy.scheduling);
+    scheduling::write_tables(out, &policy.scheduling);
 }

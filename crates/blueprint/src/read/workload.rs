@@ -2,6 +2,7 @@
 //! model that is planned.
 
 pub(crate) mod layout;
+mod shape;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use crate::section::{Section, Spot};
 use crate::write::{Writer, key, quoted as toml};
 
 pub use layout::{Optimise, PinnedLayout};
+pub use shape::Shape;
 
 /// A job that can be submitted by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,9 @@ pub struct Workload {
     pub memory: Option<Bytes>,
     /// The longest it may run.
     pub time_limit: Option<Seconds>,
+    /// What its ranks need, where that is not whole accelerators wherever they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
     /// What it does.
     #[serde(flatten)]
     pub kind: WorkloadKind,
@@ -194,6 +199,10 @@ pub(crate) const DOC: Doc = Doc {
         ("store", "Where its data and checkpoints are."),
         ("memory", "The most memory one rank may use."),
         ("time_limit", "The longest it may run."),
+        ("box", "Sides of the box of a torus that its ranks are together, [x, y, z] in accelerators."),
+        ("share", "The part of one accelerator that each rank needs, above 0 and below 1."),
+        ("share_memory", "The memory of the accelerator that each rank needs, beside `share`."),
+        ("slice", "The slice of one accelerator that each rank needs, by the name of its profile: \"1g.10gb\"."),
         (
             "model",
             "Of kind \"train\": layer sizes, as dense-784-256-10. Of kind \"pretrain\": a model of the catalogue.",
@@ -244,6 +253,7 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Workload>
     let store = reference(section, "store", section.text("store"), &facts.stores, DEFAULT_STORE);
     let memory = section.bound("memory", Bytes(0));
     let time_limit = section.bound("time_limit", Seconds(0.0));
+    let shape = shape::read(section, facts);
     let what = match kind.as_ref().map(|kind| kind.value) {
         Some(Kind::Train) => {
             only(section, "train");
@@ -272,6 +282,7 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Workload>
         store: store?,
         memory: memory.map(|memory| memory.value),
         time_limit: time_limit.map(|time_limit| time_limit.value),
+        shape,
         kind: what?,
     })
 }
@@ -473,6 +484,9 @@ pub(crate) fn write(out: &mut Writer<'_>, workload: &Workload) {
     out.text("store", &workload.store);
     out.maybe_quantity("memory", workload.memory);
     out.maybe_quantity("time_limit", workload.time_limit);
+    if let Some(shape) = &workload.shape {
+        shape::write(out, shape);
+    }
     match &workload.kind {
         WorkloadKind::Train(train) => {
             out.text("model", &train.model.to_string());

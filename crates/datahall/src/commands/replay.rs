@@ -27,7 +27,7 @@ pub(crate) struct Replay {
 impl Verb for Replay {
     const NAME: &'static str = "replay";
     const ABOUT: &'static str = "Replay an event log: compare its hashes, or try another policy";
-    const AFTER: &'static str = "Examples:\n  datahall replay                              the log of the hall that runs\n  datahall simulate --trace jobs.swf --log run.log; datahall replay run.log\n  datahall replay run.log --policy fifo+strict   what would it have been?";
+    const AFTER: &'static str = "Examples:\n  datahall replay                              the log of the hall that runs\n  datahall simulate --trace jobs.swf --log run.log; datahall replay run.log\n  datahall replay run.log --policy fifo+none   what would it have been?";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let path = match (self.log, &globals.data) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use dh_core::time::Span;
 use dh_core::{JobId, Kind, SimTime};
-use dh_hall::scheduler::{Action, Event, Scheduler};
+use dh_hall::scheduler::{Action, Event, Goal, Plan, Scheduler};
 use dh_twin::record::{Log, is_log};
 
 use super::{Globals, Verb};
@@ -74,9 +74,10 @@ fn logged(job: JobId, path: &Path, at: Option<Span>, globals: &Globals) -> Resul
         Log::read(&text)?.replay(&mut scheduler, before.max(submitted), |_, _, _| {})?;
     }
     let why = scheduler.why(job);
+    let plan = scheduler.consolidate(Goal::Start { job });
     if globals.output.is_data() {
         output::versioned(&serde_json::json!({
-            "job": job, "at": scheduler.now(), "why": why,
+            "job": job, "at": scheduler.now(), "why": why, "moves": plan,
             "submitted": course.submitted, "started": course.started, "stopped": course.stopped, "ended": course.ended,
         }))?;
         return Ok(0);
@@ -101,6 +102,9 @@ fn logged(job: JobId, path: &Path, at: Option<Span>, globals: &Globals) -> Resul
             ));
         }
     }
+    if let Some(plan) = &plan {
+        moves(plan);
+    }
     if let Some(started) = course.started {
         output::line(format!("it first started at {}, after {}", since(started), started.since(submitted)));
     }
@@ -112,6 +116,30 @@ fn logged(job: JobId, path: &Path, at: Option<Span>, globals: &Globals) -> Resul
     }
     Ok(0)
 }
+
+/// What would have to move for a job to start.
+fn moves(plan: &Plan) {
+    let jobs = match plan.moves.len() {
+        1 => "another job".to_owned(),
+        jobs => format!("{jobs} other jobs"),
+    };
+    output::line(format!("  it would fit if {jobs} moved, at the price of {} accelerator-seconds", plan.price));
+    for each in plan.moves.iter().take(MOVES_SHOWN) {
+        let nodes = |ranks: &[dh_policy::fleet::Holding]| {
+            let mut nodes: Vec<_> = ranks.iter().map(|held| held.node).collect();
+            nodes.dedup();
+            match nodes.as_slice() {
+                [node] => node.to_string(),
+                nodes => format!("{} nodes", nodes.len()),
+            }
+        };
+        let (from, to) = (nodes(&each.from), nodes(&each.to));
+        output::line(output::dim(format!("  {} from {from} to {to}, {} accelerator-seconds", each.job, each.price)));
+    }
+}
+
+/// Moves that are told one by one.
+const MOVES_SHOWN: usize = 8;
 
 /// What became of a job.
 #[derive(Debug, Default)]
@@ -127,7 +155,7 @@ impl Course {
         if matches!(event, Event::Submitted(submission) if submission.job == job) {
             self.submitted.get_or_insert(now);
         }
-        if matches!(event, Event::Ended { job: ended } if *ended == job) {
+        if matches!(event, Event::Ended { job: ended, .. } if *ended == job) {
             self.ended = Some(now);
         }
         for action in actions {

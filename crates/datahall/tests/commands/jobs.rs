@@ -78,8 +78,10 @@ fn a_waiting_job_says_which_condition_fails_first_and_by_how_much() {
     assert!(why["because"].as_str().unwrap().contains("1 of its 2 ranks"), "{why}");
     let details = why["details"].to_string();
     assert!(details.contains("has 1 of 4 slots free") && details.contains("`holder`) holds 3 slots"), "{why}");
-    // A gang is never placed in part, and nothing behind it in the line goes ahead of it.
-    let single = submit(&hall, &[], "true");
+    // A gang is never placed in part. What delays it does not go ahead of it; a rank for which there is room beside it does.
+    let beside = submit(&hall, &[], "true");
+    hall.wait_for_job(beside, "done", |view| view["state"] == "succeeded");
+    let single = submit(&hall, &["--ranks", "4"], "true");
     let behind = hall.ok(&["why", &single.to_string()]);
     assert!(behind.contains("is waiting") && behind.contains("1 jobs are ahead"), "{behind}");
 

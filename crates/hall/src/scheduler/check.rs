@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dh_core::NodeId;
 use dh_policy::fairness::Amounts;
-use dh_policy::fleet::Mask;
+use dh_policy::fleet::{Holding, Mask};
 
 use super::Scheduler;
 use super::job::Phase;
@@ -16,17 +16,17 @@ impl Scheduler {
     /// If an invariant is broken, with the job or node.
     pub fn check(&self) {
         let mut whole: BTreeMap<NodeId, Mask> = BTreeMap::new();
-        let mut parts: BTreeMap<(NodeId, Mask), u32> = BTreeMap::new();
+        let mut parts = super::fractions::Given::default();
         let mut used = vec![0_u64; self.state.queues.len()];
         let mut own = vec![Amounts::NONE; self.state.queues.len()];
         let (mut running, mut waiting, mut watts) = (0, 0, 0_u64);
         for (slot, job) in self.state.jobs.iter() {
             let Some(gang) = self.gang(slot) else { continue };
             assert_eq!(self.state.jobs.slot(job.id), Some(slot), "{} is found elsewhere", job.id);
-            let (held, charged) = match &job.phase {
+            let (held, charged): (Vec<Holding>, u64) = match &job.phase {
                 Phase::Waiting { group } => {
                     waiting += 1;
-                    assert!(self.state.lines.members(*group).contains(&slot), "{} is in no line", job.id);
+                    assert!(self.state.lines.members(*group).any(|member| member == slot), "{} is in no line", job.id);
                     continue;
                 }
                 Phase::Gone => continue,
@@ -48,6 +48,7 @@ impl Scheduler {
                     (alive.map(|(_, held)| *held).chain(found).collect(), u64::from(ranks))
                 }
             };
+            let held: Vec<Holding> = held.into_iter().chain(self.will_hold(slot)).collect();
             if let Some(own) = own.get_mut(usize::from(job.queue)) {
                 *own = own.plus(super::share::charged(gang, charged));
             }
@@ -64,37 +65,12 @@ impl Scheduler {
                 if held.milli >= dh_policy::packing::WHOLE {
                     assert_eq!(*taken & held.mask, 0, "{} and another job own accelerators of {}", job.id, held.node);
                     *taken |= held.mask;
-                } else if held.mask != 0 {
-                    for number in 0..Mask::BITS {
-                        let bit = Mask::from(1_u8) << number;
-                        if held.mask & bit != 0 {
-                            let part = parts.entry((held.node, bit)).or_default();
-                            *part += u32::from(held.milli);
-                            assert!(*part <= 1000, "accelerator {number} of {} is given out twice", held.node);
-                        }
-                    }
+                } else {
+                    parts.add(job.id, held);
                 }
             }
         }
-        for (node, bit) in parts.keys() {
-            assert_eq!(
-                whole.get(node).copied().unwrap_or(0) & bit,
-                0,
-                "an accelerator of {node} is given out whole and in part"
-            );
-        }
-        for number in 0..self.state.fleet.len() {
-            let node = NodeId(u32::try_from(number).unwrap_or(u32::MAX));
-            let busy = whole.get(&node).copied().unwrap_or(0)
-                | parts.keys().filter(|(at, _)| *at == node).fold(0, |mask, (_, bit)| mask | bit);
-            assert_eq!(busy & self.state.fleet.free_mask(node), 0, "{node} has free what somebody owns");
-            let all = u32::from(self.state.fleet.accelerators(node));
-            assert_eq!(
-                busy.count_ones() + self.state.fleet.free_mask(node).count_ones(),
-                all,
-                "{node} lost accelerators"
-            );
-        }
+        self.check_nodes(&whole, &parts);
         for (number, (queue, used)) in self.state.queues.iter().zip(&used).enumerate() {
             assert_eq!(queue.used_milli, *used, "queue {number} is charged for what its jobs do not hold");
         }
@@ -104,6 +80,48 @@ impl Scheduler {
             "jobs are not where they are counted"
         );
         self.check_displacing();
+        self.check_moving();
+        self.check_kept();
+        assert!(
+            self.wakeup().is_none_or(|at| at > self.state.now),
+            "it is to be woken at {:?}, which is over at {:?}",
+            self.wakeup(),
+            self.state.now
+        );
+        self.check_guarantees();
+        self.check_shares(&own);
+        self.check_predictions();
+        self.check_bound();
+        assert_eq!(self.state.power.drawn, watts, "power is charged for what does not run");
+    }
+
+    /// Nothing is whole and in part at once, and every accelerator is free or somebody's.
+    fn check_nodes(&self, whole: &BTreeMap<NodeId, Mask>, parts: &super::fractions::Given) {
+        super::boxes::check_tori(&self.state.fleet);
+        let parts: Vec<(NodeId, Mask)> = parts.places().collect();
+        for (node, bit) in &parts {
+            assert_eq!(
+                whole.get(node).copied().unwrap_or(0) & bit,
+                0,
+                "an accelerator of {node} is given out whole and in part"
+            );
+        }
+        for number in 0..self.state.fleet.len() {
+            let node = NodeId(u32::try_from(number).unwrap_or(u32::MAX));
+            let busy = whole.get(&node).copied().unwrap_or(0)
+                | parts.iter().filter(|(at, _)| *at == node).fold(0, |mask, (_, bit)| mask | bit);
+            assert_eq!(busy & self.state.fleet.free_mask(node), 0, "{node} has free what somebody owns");
+            let all = u32::from(self.state.fleet.accelerators(node));
+            assert_eq!(
+                busy.count_ones() + self.state.fleet.free_mask(node).count_ones(),
+                all,
+                "{node} lost accelerators"
+            );
+        }
+    }
+
+    /// What is kept free for reservations is what they ask for.
+    fn check_kept(&self) {
         let kept = &self.state.reservations.kept;
         assert!(kept.is_sorted_by(|a, b| a.node < b.node), "a node is kept for two");
         if self.state.claiming.is_empty() && self.state.broken.is_empty() {
@@ -113,15 +131,5 @@ impl Scheduler {
                 assert_eq!(self.state.fleet.reserved(node), wanted, "{node} is not kept as was promised");
             }
         }
-        assert!(
-            self.wakeup().is_none_or(|at| at > self.state.now),
-            "it is to be woken at {:?}, which is over at {:?}",
-            self.wakeup(),
-            self.state.now
-        );
-        self.check_shares(&own);
-        self.check_predictions();
-        self.check_bound();
-        assert_eq!(self.state.power.drawn, watts, "power is charged for what does not run");
     }
 }

@@ -5,11 +5,14 @@
 //! victims, or waits until the claim has become a running job.
 //!
 //! There are no cycles, because every displacement raises a potential that displacements never lower. By priority it is the
-//! pair of (a) what queues hold of what they are guaranteed, summed, and (b) the priorities of what runs or claims, highest
-//! first. Victims are taken only out of what their queue holds beyond its guarantee, or brings by the job, so (a) never falls;
-//! a job that takes back what its queue is guaranteed raises (a); any other victim has strictly lower priority than the job
-//! it goes for, so (b) rises while (a) does not fall. By order alone, victims have strictly later keys than the job; keys
-//! rise as jobs run, so two jobs can take turns, but each runs for a quantum between: stops are bounded by time.
+//! pair of (a) what queues hold of what they are guaranteed, summed over all levels of their tree, and (b) the priorities of
+//! what runs or claims, highest first. Victims are taken only out of what was lent ([`super::reclaim`]), or is brought by the
+//! job, so (a) never falls; a job that takes back what its queue is guaranteed raises (a); any other victim has strictly lower
+//! priority than the job it goes for, so (b) rises while (a) does not fall. Two kinds of stops are bounded by time instead:
+//! by order alone, victims have strictly later keys than the job, but keys rise as jobs run, so two jobs can take turns; and a
+//! gang that is lent in part takes what is its queue's own along. Either has run for a quantum.
+//!
+//! A job that is due for having been set back too far ([`super::stretch`]) is displaced by nobody.
 //!
 //! Cost: a comparison where nobody can be displaced; a search of the victims that may go, where somebody can.
 
@@ -25,9 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Scheduler;
 use super::event::{Action, Gang, QueueId};
-use super::job::{Phase, Slot};
+use super::job::{Phase, Run, Slot};
 use super::line::GroupId;
-use super::run::milli;
+use super::reclaim::{Books, Ground};
 
 /// What a stop and a start cost, seconds of each accelerator.
 const RESTART: u64 = 60;
@@ -106,20 +109,20 @@ pub(super) struct Right {
     /// Where it stands.
     pub(super) key: Key,
     /// Its queue.
-    queue: QueueId,
+    pub(super) queue: QueueId,
+    /// What it is charged for already, thousandths of accelerators.
+    pub(super) own: u64,
     /// Whether jobs that stand later may go for it.
     later: bool,
     /// Whether jobs of queues that hold more than is theirs may go for it.
-    reclaim: bool,
+    pub(super) reclaim: bool,
 }
 
-/// On what ground somebody goes.
+/// Whether victims are looked at each by itself, or with those that were taken before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ground {
-    /// His queue holds more than is its own.
-    Reclaim,
-    /// He stands later.
-    Later,
+enum Count {
+    Alone,
+    Together,
 }
 
 /// A place for a gang.
@@ -193,9 +196,9 @@ impl Scheduler {
             Phase::Claiming(claim) => gang.need.rank.demand() * u64::try_from(claim.ranks.len()).unwrap_or(0),
             Phase::Waiting { .. } | Phase::Running(_) | Phase::Gone => 0,
         };
-        let after = queue.used_milli.saturating_sub(own) + milli(gang);
-        let reclaim = after <= queue.rules.guarantee_milli;
-        (later || reclaim).then(|| Right { key: self.standing(slot), queue: job.queue, later, reclaim })
+        let least = u64::from(gang.least_ranks.min(gang.need.ranks).max(1)) * gang.need.rank.demand();
+        let reclaim = self.entitled(job.queue, own, least);
+        (later || reclaim).then(|| Right { key: self.standing(slot), queue: job.queue, own, later, reclaim })
     }
 
     /// Where a job stands among those that displace each other.
@@ -265,35 +268,71 @@ impl Scheduler {
             return Some(Plan { ranks, victims: Vec::new() });
         }
         let least = gang.least_ranks.clamp(1, gang.need.ranks.max(1));
-        let tries = [Some(gang.need.ranks), (least < gang.need.ranks).then_some(least)];
-        let grounds = [right.reclaim.then_some(Ground::Reclaim), right.later.then_some(Ground::Later)];
-        let grounds: Vec<Ground> = grounds.into_iter().flatten().collect();
-        for (ranks, ground) in
-            tries.into_iter().flatten().flat_map(|ranks| grounds.iter().map(move |ground| (ranks, *ground)))
+        let sizes = [Some(gang.need.ranks), (least < gang.need.ranks).then_some(least)];
+        let lent = |ground: Ground| right.reclaim.then_some(ground);
+        let grounds = [lent(Ground::Lent), right.later.then_some(Ground::Later), lent(Ground::PartlyLent)];
+        for ground in grounds.into_iter().flatten() {
+            for ranks in sizes.into_iter().flatten() {
+                if let Some(plan) =
+                    self.plan_on(ground, &Gang { need: Need { ranks, ..gang.need }, ..*gang }, right, view)
+                {
+                    return Some(plan);
+                }
+            }
+        }
+        None
+    }
+
+    /// A place for all ranks of a gang that others leave on one ground.
+    fn plan_on(&mut self, ground: Ground, gang: &Gang, right: &Right, view: View) -> Option<Plan> {
+        if self.books(&gang.need, right, ground).closed() {
+            return None;
+        }
+        let wide = self.view_of_claimant(view, ground);
+        if wide != view
+            && let Some(ranks) = self.ranks_of(gang, wide)
         {
-            let need = Need { ranks, ..gang.need };
-            let Found { victims, looked } = match self.state.displacing.whom {
+            return Some(Plan { ranks, victims: Vec::new() });
+        }
+        let victims = self.victims(&gang.need, right, ground, wide)?;
+        let slots: Vec<Slot> = victims.iter().filter_map(|job| self.state.jobs.slot(*job)).collect();
+        let held: Vec<Holding> = slots
+            .iter()
+            .filter_map(|slot| self.state.jobs.get(*slot)?.run())
+            .flat_map(|run| run.ranks.clone())
+            .collect();
+        for held in &held {
+            self.state.fleet.release(held);
+        }
+        let ranks = self.ranks_of(gang, wide);
+        for held in &held {
+            self.state.fleet.occupy(held);
+        }
+        Some(Plan { ranks: ranks?, victims })
+    }
+
+    /// Who goes for a gang. Each may go by himself; whether all may together is asked of those who are chosen, and only if they
+    /// may not, of each with all that were offered before him: else those who are not needed in the end use up what may go.
+    fn victims(&mut self, need: &Need, right: &Right, ground: Ground, view: View) -> Option<Vec<JobId>> {
+        for count in [Count::Alone, Count::Together] {
+            let (found, young) = match self.state.displacing.whom {
                 Whom::Nobody => return None,
-                Whom::Lower => self.lower(&need, right, ground, view),
-                Whom::Later => self.later(&need, right, ground, view),
+                Whom::Lower => self.lower(need, right, (ground, count), view),
+                Whom::Later => self.later(need, right, (ground, count), view),
             };
-            self.state.displacing.credit = self.state.displacing.credit.saturating_sub(looked);
-            let Some(victims) = victims else { continue };
-            let slots: Vec<Slot> = victims.iter().filter_map(|job| self.state.jobs.slot(*job)).collect();
-            let held: Vec<Holding> = slots
-                .iter()
-                .filter_map(|slot| self.state.jobs.get(*slot)?.run())
-                .flat_map(|run| run.ranks.clone())
-                .collect();
-            for held in &held {
-                self.state.fleet.release(held);
-            }
-            let ranks = self.ranks_of(gang, view);
-            for held in &held {
-                self.state.fleet.occupy(held);
-            }
-            if let Some(ranks) = ranks {
-                return Some(Plan { ranks, victims });
+            self.state.displacing.credit = self.state.displacing.credit.saturating_sub(found.looked);
+            let Some(victims) = found.victims else {
+                if let Some(young) = young {
+                    self.state.displacing.wake_at(young);
+                }
+                return None;
+            };
+            let gone = victims.iter().filter_map(|job| {
+                let job = self.state.jobs.get(self.state.jobs.slot(*job)?)?;
+                Some((demand(&job.run()?.ranks), job.queue))
+            });
+            if self.books(need, right, ground).allow_all(gone.collect()) {
+                return Some(victims);
             }
         }
         None
@@ -307,7 +346,7 @@ impl Scheduler {
         for share in &shares {
             for rank in 0..share.ranks {
                 let wanted = share.of_rank(rank, gang.need.rank.accelerators);
-                match self.state.fleet.take(share.node, &gang.need.rank, wanted) {
+                match self.state.fleet.take_rank(share.node, &gang.need, wanted) {
                     Some(held) => ranks.push(held),
                     None => complete = false,
                 }
@@ -319,61 +358,72 @@ impl Scheduler {
         complete.then_some(ranks)
     }
 
-    /// Of jobs of lower priority, or of jobs beyond their queue's guarantee, those who cost least.
-    fn lower(&self, need: &Need, right: &Right, ground: Ground, view: View) -> Found {
-        let from = match ground {
-            Ground::Reclaim => i64::MIN,
-            Ground::Later => right.key.class.saturating_add(1),
-        };
-        let mut surplus = self.surplus(need, right, ground);
+    /// Of jobs of lower priority, or of jobs that hold what was lent, those who cost least; and when others will have run enough.
+    fn lower(
+        &self,
+        need: &Need,
+        right: &Right,
+        (ground, count): (Ground, Count),
+        view: View,
+    ) -> (Found, Option<SimTime>) {
+        let from = if ground.is_lent() { i64::MIN } else { right.key.class.saturating_add(1) };
+        let mut books = self.books(need, right, ground);
+        let mut young: Option<SimTime> = None;
         let offered = self.cheapest_first(from, right.key.class);
         let offered = offered.filter(|(_, (_, _, slot))| self.may_go(*slot, right, ground));
         let victims = offered.filter_map(|(cost, (_, id, slot))| {
             let job = self.state.jobs.get(slot)?;
-            let held = &job.run()?.ranks;
-            let milli = demand(held);
-            surplus.take(job.queue, milli).then(|| Victim {
-                job: id,
-                price: cost.saturating_mul(milli.max(1000)),
-                held,
-            })
+            let run = job.run()?;
+            let milli = demand(&run.ranks);
+            let ready = self.ready(run, &mut young);
+            let may = (ready || ground != Ground::PartlyLent) && offer(&mut books, count, job.queue, milli);
+            may.then(|| Victim { job: id, price: cost.saturating_mul(milli.max(1000)), held: &run.ranks })
         });
-        search(&self.state.fleet, need, view, victims)
+        (search(&self.state.fleet, need, view, victims), young.filter(|_| ground == Ground::PartlyLent))
     }
 
-    /// Of jobs later in the order, or of jobs beyond their queue's guarantee, the last.
-    fn later(&mut self, need: &Need, right: &Right, ground: Ground, view: View) -> Found {
-        let (quantum, now) = (self.state.settings.quantum, self.state.now);
+    /// Of jobs later in the order, or of jobs that hold what was lent, the last; and when others will have run enough.
+    fn later(
+        &self,
+        need: &Need,
+        right: &Right,
+        (ground, count): (Ground, Count),
+        view: View,
+    ) -> (Found, Option<SimTime>) {
         let mut young: Option<SimTime> = None;
-        let mut surplus = self.surplus(need, right, ground);
+        let mut books = self.books(need, right, ground);
         let running = self.state.displacing.running.iter().rev();
-        let later = running.take_while(|(noted, ..)| *noted > right.key || ground == Ground::Reclaim);
+        let later = running.take_while(|(noted, ..)| *noted > right.key || ground.is_lent());
         let victims = later.zip(1_u64..).filter_map(|((_, id, slot), place)| {
             let job = self.state.jobs.get(*slot)?;
             let run = job.run()?;
             if !self.may_go(*slot, right, ground) || (ground == Ground::Later && self.standing(*slot) <= right.key) {
                 return None;
             }
-            let ready = run.started.after(quantum);
-            if ready > now {
-                young = Some(young.map_or(ready, |young| young.min(ready)));
+            if ground != Ground::Lent && !self.ready(run, &mut young) {
                 return None;
             }
             let milli = demand(&run.ranks);
             let price = place.saturating_mul(milli.max(1000));
-            surplus.take(job.queue, milli).then_some(Victim { job: *id, price, held: &run.ranks })
+            offer(&mut books, count, job.queue, milli).then_some(Victim { job: *id, price, held: &run.ranks })
         });
-        let found = search(&self.state.fleet, need, view, victims);
-        if let (None, Some(young)) = (&found.victims, young) {
-            self.state.displacing.wake_at(young);
+        (search(&self.state.fleet, need, view, victims), young)
+    }
+
+    /// Whether a job has run for a quantum; if not, the first moment at which one will have is noted.
+    fn ready(&self, run: &Run, young: &mut Option<SimTime>) -> bool {
+        let ready = run.started.after(self.state.settings.quantum);
+        if ready > self.state.now {
+            *young = Some(young.map_or(ready, |young| young.min(ready)));
         }
-        found
+        ready <= self.state.now
     }
 
     fn may_go(&self, slot: Slot, right: &Right, ground: Ground) -> bool {
         self.state.jobs.get(slot).is_some_and(|job| {
             (ground == Ground::Later || job.queue != right.queue)
                 && job.run().is_some_and(|run| !run.stopping && run.lost.is_none())
+                && self.due_key(slot).is_none()
         })
     }
 
@@ -411,21 +461,6 @@ impl Scheduler {
         lost.saturating_add(RESTART).saturating_add(near)
     }
 
-    /// What each queue may lose: its own may lose what the job brings it, too.
-    fn surplus(&self, need: &Need, right: &Right, ground: Ground) -> Surplus {
-        if self.state.displacing.reclaims == Reclaims::Never {
-            return Surplus(None);
-        }
-        let beyond = |queue: &super::Queue| queue.used_milli.saturating_sub(queue.rules.guarantee_milli);
-        let mut surplus: Vec<u64> = self.state.queues.iter().map(beyond).collect();
-        if ground == Ground::Later
-            && let Some(own) = surplus.get_mut(usize::from(right.queue))
-        {
-            *own += u64::from(need.ranks) * need.rank.demand();
-        }
-        Surplus(Some(surplus))
-    }
-
     /// Whom anybody may displace has changed, or where running jobs stand.
     pub(super) fn track(&mut self) {
         let rules = || self.state.queues.iter().map(|queue| queue.rules);
@@ -434,8 +469,8 @@ impl Scheduler {
             Displaces::LowerPriority if reclaims == Reclaims::Perhaps || rules().any(|rules| rules.preempts) => {
                 Whom::Lower
             }
-            Displaces::Later => Whom::Later,
-            Displaces::LowerPriority | Displaces::Nobody => Whom::Nobody,
+            Displaces::Later if self.rounds().is_none() => Whom::Later,
+            Displaces::Later | Displaces::LowerPriority | Displaces::Nobody => Whom::Nobody,
         };
         let displacing = &mut self.state.displacing;
         if (displacing.whom, whom) == (Whom::Nobody, Whom::Nobody) {
@@ -467,20 +502,10 @@ impl Scheduler {
     }
 }
 
-/// What each queue holds beyond its guarantee, thousandths of accelerators; `None` where nobody has one.
-struct Surplus(Option<Vec<u64>>);
-
-impl Surplus {
-    /// Takes `milli` of what a queue may lose, if it has as much.
-    fn take(&mut self, queue: u16, milli: u64) -> bool {
-        let Some(surplus) = &mut self.0 else { return true };
-        match surplus.get_mut(usize::from(queue)) {
-            Some(left) if *left >= milli => {
-                *left -= milli;
-                true
-            }
-            Some(_) | None => false,
-        }
+fn offer(books: &mut Books<'_>, count: Count, queue: QueueId, milli: u64) -> bool {
+    match count {
+        Count::Alone => books.allows(queue, milli),
+        Count::Together => books.take(queue, milli),
     }
 }
 

@@ -7,11 +7,20 @@ use dh_policy::fleet::{Holding, Service};
 use dh_policy::placement::{Misfit, Need};
 use serde::{Deserialize, Serialize};
 
+use super::consolidate::Goal;
+
 /// A queue, by its number in [`super::Settings::queues`].
 pub type QueueId = u16;
 
+/// Speeds of a gang on each class of accelerators, by a number of the caller's; 0 is none.
+pub type SpeedsId = u16;
+
 /// A dataset, by a number of the caller's.
 pub type DatasetId = u32;
+
+/// A run of a job: the number of its start among all starts of this hall, from 1. Messages can come late and twice: what is
+/// told of any run but the one that a job is in changes nothing.
+pub type RunId = u64;
 
 /// What a gang asks for. Jobs that ask for the same share one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,6 +31,9 @@ pub struct Gang {
     pub least_ranks: u32,
     /// Where it would rather run: on nodes that have this dataset.
     pub dataset: Option<DatasetId>,
+    /// How fast it runs on each class of accelerators: a number of the caller's, told by [`Event::Speeds`]; 0 is not known.
+    #[serde(default)]
+    pub speeds: SpeedsId,
     /// What each rank draws while it runs, watts.
     pub rank_watts: u32,
     /// What may be done to it.
@@ -84,11 +96,15 @@ pub enum Event {
     Ended {
         /// The job.
         job: JobId,
+        /// The run that ended.
+        run: RunId,
     },
     /// A gang is gone from its nodes and will be back: it was told to stop, or it failed and is tried again.
     Stopped {
         /// The job.
         job: JobId,
+        /// The run that ended.
+        run: RunId,
         /// How long it has run so far, counting only work that was kept.
         attained: Span,
     },
@@ -96,6 +112,8 @@ pub enum Event {
     Checkpointed {
         /// The job.
         job: JobId,
+        /// The run in which it is.
+        run: RunId,
     },
     /// What is known about a job's length has changed.
     Predicted {
@@ -135,10 +153,25 @@ pub enum Event {
         /// Whether it is there.
         held: Presence,
     },
+    /// How fast gangs that name `id` run on each class of accelerators.
+    Speeds {
+        /// What they name; 0 is nothing.
+        id: SpeedsId,
+        /// Of each class, in any unit; none where they are not known any more.
+        speeds: Vec<u32>,
+    },
     /// The most that running gangs may draw together, watts; `None` is no limit.
     PowerCap {
         /// The limit.
         watts: Option<u64>,
+    },
+    /// A plan of [`super::Scheduler::consolidate`] is carried out, if it is still the one that would be made; else nothing
+    /// happens.
+    Apply {
+        /// What the plan is for.
+        goal: Goal,
+        /// Its number.
+        plan: u64,
     },
     /// A moment that [`super::Scheduler::wakeup`] asked for.
     Tick,
@@ -185,6 +218,8 @@ pub enum Cause {
         /// That job.
         by: JobId,
     },
+    /// It goes on elsewhere, so that nodes come free: its new place is kept for it.
+    Moved,
     /// It lost ranks with a node, and no place was found for them in time.
     Broken,
     /// Nobody wants it any more.
@@ -199,6 +234,8 @@ pub enum Action {
     Start {
         /// The job.
         job: JobId,
+        /// Its run, which events about it name.
+        run: RunId,
         /// What each rank holds, in rank order.
         ranks: Vec<Holding>,
     },

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
 use dh_policy::fleet::Holding;
 use dh_policy::order::Key;
+use dh_policy::pages::Pages;
 use serde::{Deserialize, Serialize};
 
-use super::event::QueueId;
+use super::event::{QueueId, RunId};
 
 /// A place in the slab.
 pub(super) type Slot = u32;
@@ -76,6 +78,7 @@ pub(super) struct Claim {
 /// A gang on its nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Run {
+    pub(super) id: RunId,
     pub(super) started: SimTime,
     /// What each rank holds, in rank order.
     pub(super) ranks: Vec<Holding>,
@@ -133,9 +136,9 @@ impl Job {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(from = "Saved", into = "Saved")]
 pub(super) struct Jobs {
-    slots: Vec<Option<Job>>,
-    free: Vec<Slot>,
-    by_id: HashMap<u64, Slot, BuildHasherDefault<Mix>>,
+    slots: Pages<Option<Job>, 256>,
+    free: Pages<Slot, 1024>,
+    by_id: Index,
     /// Few jobs have one.
     deadlines: BTreeMap<JobId, SimTime>,
 }
@@ -143,8 +146,8 @@ pub(super) struct Jobs {
 /// What is saved: the index is built again.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    slots: Vec<Option<Job>>,
-    free: Vec<Slot>,
+    slots: Pages<Option<Job>, 256>,
+    free: Pages<Slot, 1024>,
     deadlines: BTreeMap<JobId, SimTime>,
 }
 
@@ -154,7 +157,10 @@ impl From<Saved> for Jobs {
             let job = job.as_ref().filter(|job| job.phase != Phase::Gone)?;
             Some((job.id.0, slot))
         });
-        let by_id = known.collect();
+        let mut by_id = Index::default();
+        for (id, slot) in known {
+            by_id.insert(id, slot);
+        }
         Self { slots: saved.slots, free: saved.free, by_id, deadlines: saved.deadlines }
     }
 }
@@ -165,9 +171,52 @@ impl From<Jobs> for Saved {
     }
 }
 
+/// Where each job is. In parts, so that a copy shares those that do not change and none grows long at once.
+#[derive(Debug, Clone, Default)]
+struct Index {
+    parts: Vec<Arc<Part>>,
+    len: usize,
+}
+
+type Part = HashMap<u64, Slot, BuildHasherDefault<Mix>>;
+
+/// Parts of the index.
+const PARTS: u64 = 1024;
+
+impl Index {
+    /// Jobs that came one after the other are together.
+    fn part(id: u64) -> usize {
+        usize::try_from((id >> 6) % PARTS).unwrap_or(0)
+    }
+
+    fn get(&self, id: u64) -> Option<Slot> {
+        self.parts.get(Self::part(id))?.get(&id).copied()
+    }
+
+    fn insert(&mut self, id: u64, slot: Slot) {
+        let at = Self::part(id);
+        if self.parts.len() <= at {
+            self.parts.resize_with(at + 1, Arc::default);
+        }
+        if let Some(part) = self.parts.get_mut(at)
+            && Arc::make_mut(part).insert(id, slot).is_none()
+        {
+            self.len += 1;
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(part) = self.parts.get_mut(Self::part(id))
+            && Arc::make_mut(part).remove(&id).is_some()
+        {
+            self.len -= 1;
+        }
+    }
+}
+
 impl Jobs {
     pub(super) fn slot(&self, id: JobId) -> Option<Slot> {
-        self.by_id.get(&id.0).copied()
+        self.by_id.get(id.0)
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Job> {
@@ -204,7 +253,7 @@ impl Jobs {
         if let Some(job) = self.get_mut(slot) {
             job.phase = Phase::Gone;
             let id = job.id;
-            self.by_id.remove(&id.0);
+            self.by_id.remove(id.0);
             self.deadlines.remove(&id);
         }
     }
@@ -214,7 +263,7 @@ impl Jobs {
         let place = usize::try_from(slot).ok().and_then(|at| self.slots.get_mut(at));
         let Some(job) = place.and_then(Option::take) else { return };
         if job.phase != Phase::Gone {
-            self.by_id.remove(&job.id.0);
+            self.by_id.remove(job.id.0);
             self.deadlines.remove(&job.id);
         }
         self.free.push(slot);
@@ -223,14 +272,14 @@ impl Jobs {
     /// Jobs that are neither over nor forgotten, by slot.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Job)> {
         (0..)
-            .zip(&self.slots)
+            .zip(self.slots.iter())
             .filter_map(|(slot, job)| Some((slot, job.as_ref()?)))
             .filter(|(_, job)| job.phase != Phase::Gone)
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+        self.by_id.len
     }
 }
 

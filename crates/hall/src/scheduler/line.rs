@@ -12,10 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use dh_core::JobId;
 use dh_policy::fleet::{Level, View};
 use dh_policy::order::Key;
+use dh_policy::pages::Pages;
 use serde::{Deserialize, Serialize};
 
 use super::event::QueueId;
 use super::job::{Jobs, Phase, Slot};
+use super::members::Members;
 
 /// The number of a group.
 pub(super) type GroupId = u32;
@@ -35,6 +37,8 @@ pub(super) enum Lacks {
     Power,
     /// Nodes whose cores, memory or rails are free as well as their accelerators.
     Nodes,
+    /// A box of accelerators that are free already, but not together.
+    Box,
 }
 
 /// Room of one kind in domains of one level.
@@ -53,6 +57,14 @@ pub(super) struct ClassKey {
     pub(super) kind: RoomKind,
     pub(super) ranks: u32,
     pub(super) line: u16,
+}
+
+impl Default for ClassKey {
+    /// Room for nobody.
+    fn default() -> Self {
+        let kind = RoomKind { level: 0, models: 0, accelerators: 0, milli: 0, view: View::All };
+        Self { kind, ranks: 0, line: 0 }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,16 +89,22 @@ enum Stand {
     Parked(Lacks),
 }
 
+impl Default for Stand {
+    fn default() -> Self {
+        Self::Class(0)
+    }
+}
+
 /// Jobs that ask for the same.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Group {
     pub(super) queue: QueueId,
     pub(super) shape: u32,
     /// The class in which it stands unless something else is in its way.
     home: ClassKey,
+    home_class: ClassId,
     stand: Stand,
-    /// Slots, a binary heap by key and id; forgotten jobs are in it until they are on top.
-    heap: Vec<Slot>,
+    members: Members,
     /// Its head, if it has jobs.
     head: Option<(Key, JobId)>,
 }
@@ -106,11 +124,11 @@ impl Group {
 /// All groups.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Lines {
-    groups: Vec<Group>,
-    #[serde(with = "pairs")]
-    index: BTreeMap<(QueueId, u32), GroupId>,
+    groups: Pages<Group, 16>,
+    /// By shape: its groups by queue, sorted.
+    index: Vec<Vec<(QueueId, GroupId)>>,
     classes: Vec<Class>,
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     class_index: BTreeMap<ClassKey, ClassId>,
     /// Open classes with heads.
     live: BTreeSet<ClassId>,
@@ -119,9 +137,9 @@ pub(super) struct Lines {
     /// Of each line: its heads that are in a class.
     standing: Vec<u32>,
     /// Closed classes, by what opens them.
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     closed: BTreeMap<RoomKind, BTreeSet<(u32, ClassId)>>,
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     parked: BTreeMap<Lacks, BTreeSet<Head>>,
     waiting: usize,
     /// Lines in which something changed, if there are several.
@@ -175,15 +193,14 @@ impl Lines {
         }
     }
 
-    /// A waiting job goes ahead to `key`. Cost: a look through the group's slots for it, and the levels of a heap.
+    /// A waiting job goes ahead to `key`. Cost: a look through the group's slots for it.
     pub(super) fn rise(&mut self, jobs: &mut Jobs, group: GroupId, slot: Slot, key: Key) {
-        let Some(rising) = self.group_mut(group) else { return };
-        let Some(at) = rising.heap.iter().position(|other| *other == slot) else { return };
         if let Some(job) = jobs.get_mut(slot) {
             job.key = key;
         }
-        up(&mut rising.heap, jobs, at);
-        if rising.heap.first() == Some(&slot) {
+        let Some(rising) = self.group_mut(group) else { return };
+        rising.members.fell(jobs, slot);
+        if rising.members.top() == Some(slot) {
             self.show(jobs, group);
         }
     }
@@ -203,7 +220,12 @@ impl Lines {
     /// The first head of a line that may fit.
     pub(super) fn next(&self, line: usize) -> Option<Head> {
         let line = u16::try_from(line).ok()?;
-        self.live.iter().filter_map(|class| self.class(*class)?.first_of(line)).min()
+        let live = self.live.iter().filter_map(|class| self.class(*class));
+        if self.count > 1 {
+            live.filter_map(|class| class.first_of(line)).min()
+        } else {
+            live.filter_map(|class| class.heads.first()).min().map(|(_, head)| *head)
+        }
     }
 
     /// Whether a head is left that may fit.
@@ -223,11 +245,18 @@ impl Lines {
         Some(lines)
     }
 
-    /// The first head of a line that does not fit.
-    pub(super) fn first_blocked(&self, line: usize) -> Option<Head> {
-        let of_line = |head: &&Head| self.group(head.2).is_some_and(|group| usize::from(group.home.line) == line);
+    /// The first head of a line that does not fit, of one queue's or of all.
+    pub(super) fn first_blocked(&self, line: usize, of_queue: Option<QueueId>) -> Option<Head> {
+        let meant = |group: &Group| of_queue.is_none_or(|queue| queue == group.queue);
+        let of_line = |head: &&Head| self.group(head.2).is_some_and(|group| group.line() == line && meant(group));
         let number = u16::try_from(line).ok()?;
-        let closed = self.closed.values().flatten().filter_map(|(_, class)| self.class(*class)?.first_of(number));
+        let closed = self.closed.values().flatten().filter_map(|(_, class)| {
+            let class = self.class(*class)?;
+            if of_queue.is_none() || self.count > 1 {
+                return class.first_of(number);
+            }
+            class.heads.iter().map(|(_, head)| *head).filter(|head| of_line(&head)).min()
+        });
         let parked = self.parked.values().flatten().filter(of_line).copied();
         closed.chain(parked).min()
     }
@@ -240,7 +269,8 @@ impl Lines {
             let of_line = self.class(*class)?.heads.iter().filter(|(other, _)| *other == number).map(|(_, head)| head);
             of_line.filter(|head| !left_out(head.2)).min()
         });
-        let parked = self.parked.get(&Lacks::Nodes).into_iter().flatten().filter(fits).min();
+        let roomless = [Lacks::Nodes, Lacks::Box].into_iter().filter_map(|lacks| self.parked.get(&lacks));
+        let parked = roomless.flatten().filter(fits).min();
         closed.chain(parked).min().copied()
     }
 
@@ -251,14 +281,23 @@ impl Lines {
 
     /// The group of jobs of `queue` that ask for `shape`, which needs the room of `kind` for `ranks`.
     pub(super) fn group_of(&mut self, queue: QueueId, shape: u32, kind: RoomKind, ranks: u32) -> GroupId {
-        if let Some(group) = self.index.get(&(queue, shape)) {
-            return *group;
-        }
+        let at = usize::try_from(shape).unwrap_or(usize::MAX);
+        let known = self.index.get(at).map_or(&[][..], Vec::as_slice);
+        let before = match known.binary_search_by_key(&queue, |(queue, _)| *queue) {
+            Ok(found) => return known.get(found).map_or(0, |(_, group)| *group),
+            Err(before) => before,
+        };
         let id = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
         let home = ClassKey { kind, ranks, line: if self.count > 1 { queue } else { 0 } };
-        let stand = Stand::Class(self.class_of(home));
-        self.groups.push(Group { queue, shape, home, stand, heap: Vec::new(), head: None });
-        self.index.insert((queue, shape), id);
+        let home_class = self.class_of(home);
+        let stand = Stand::Class(home_class);
+        self.groups.push(Group { queue, shape, home, home_class, stand, members: Members::default(), head: None });
+        while self.index.len() <= at {
+            self.index.push(Vec::new());
+        }
+        if let Some(known) = self.index.get_mut(at) {
+            known.insert(before, (queue, id));
+        }
         id
     }
 
@@ -277,23 +316,31 @@ impl Lines {
     pub(super) fn push(&mut self, jobs: &Jobs, group: GroupId, slot: Slot) {
         self.waiting += 1;
         let Some(entered) = self.group_mut(group) else { return };
-        entered.heap.push(slot);
-        let last = entered.heap.len() - 1;
-        up(&mut entered.heap, jobs, last);
-        if entered.heap.first() == Some(&slot) {
+        entered.members.push(jobs, slot);
+        if entered.members.top() == Some(slot) {
             self.show(jobs, group);
         }
     }
 
+    /// The groups of a queue that have jobs.
+    pub(super) fn of_queue(&self, queue: QueueId) -> impl Iterator<Item = GroupId> {
+        let of = move |known: &Vec<(QueueId, GroupId)>| {
+            let at = known.binary_search_by_key(&queue, |(queue, _)| *queue).ok()?;
+            known.get(at).map(|(_, group)| *group)
+        };
+        let all = self.index.iter().filter_map(of);
+        all.filter(|group| self.group(*group).is_some_and(|group| group.head.is_some()))
+    }
+
     /// The job of least key of a group.
     pub(super) fn top(&self, group: GroupId) -> Option<Slot> {
-        self.group(group)?.heap.first().copied()
+        self.group(group)?.members.top()
     }
 
     /// Takes the head of a group out: it starts, or is placed elsewhere.
     pub(super) fn pop(&mut self, jobs: &mut Jobs, group: GroupId) -> Option<Slot> {
         let from = self.group_mut(group)?;
-        let slot = take_top(&mut from.heap, jobs)?;
+        let slot = from.members.pop(jobs)?;
         self.waiting -= 1;
         self.tidy(jobs, group);
         self.show(jobs, group);
@@ -310,11 +357,11 @@ impl Lines {
     /// Frees the slots of buried jobs on top.
     fn tidy(&mut self, jobs: &mut Jobs, group: GroupId) {
         let Some(tidied) = self.group_mut(group) else { return };
-        while let Some(top) = tidied.heap.first().copied() {
+        while let Some(top) = tidied.members.top() {
             if jobs.get(top).is_some_and(|job| job.phase != Phase::Gone) {
                 break;
             }
-            take_top(&mut tidied.heap, jobs);
+            tidied.members.pop(jobs);
             jobs.reuse(top);
         }
     }
@@ -323,11 +370,10 @@ impl Lines {
     fn show(&mut self, jobs: &Jobs, group: GroupId) {
         let Some(shown) = self.group(group) else { return };
         let old = shown.head;
-        let new = shown.heap.first().and_then(|slot| jobs.get(*slot)).map(|job| (job.key, job.id));
+        let new = shown.members.top().and_then(|slot| jobs.get(slot)).map(|job| (job.key, job.id));
         if old != new {
-            let home = shown.home;
+            let stand = Stand::Class(shown.home_class);
             self.leave(group);
-            let stand = Stand::Class(self.class_of(home));
             if let Some(shown) = self.group_mut(group) {
                 shown.head = new;
                 shown.stand = stand;
@@ -467,9 +513,8 @@ impl Lines {
 
     /// The group is tried again wherever there is room.
     fn unpark(&mut self, group: GroupId) {
-        let Some(home) = self.group(group).map(|group| group.home) else { return };
+        let Some(class) = self.group(group).map(|group| group.home_class) else { return };
         self.leave(group);
-        let class = self.class_of(home);
         if let Some(group) = self.group_mut(group) {
             group.stand = Stand::Class(class);
         }
@@ -514,89 +559,23 @@ impl Lines {
     pub(super) fn sort(&mut self, jobs: &mut Jobs, group: GroupId) {
         let Some(sorted) = self.group_mut(group) else { return };
         // A buried job must not come out on top.
-        sorted.heap.retain(|slot| {
-            let there = jobs.get(*slot).is_some_and(|job| job.phase != Phase::Gone);
+        sorted.members.sort(jobs, |jobs, slot| {
+            let there = jobs.get(slot).is_some_and(|job| job.phase != Phase::Gone);
             if !there {
-                jobs.reuse(*slot);
+                jobs.reuse(slot);
             }
             there
         });
-        // A sorted list is a heap.
-        let jobs = &*jobs;
-        sorted.heap.sort_unstable_by_key(|slot| key(jobs, *slot));
         self.show(jobs, group);
     }
 
     /// The slots of a group, in no order.
-    pub(super) fn members(&self, group: GroupId) -> &[Slot] {
-        self.group(group).map_or(&[], |group| &group.heap)
+    pub(super) fn members(&self, group: GroupId) -> impl Iterator<Item = Slot> {
+        self.group(group).into_iter().flat_map(|group| group.members.iter())
     }
 
     /// All groups with jobs.
     pub(super) fn all(&self) -> impl Iterator<Item = (GroupId, &Group)> {
-        (0..).zip(&self.groups).filter(|(_, group)| group.head.is_some())
-    }
-}
-
-fn key(jobs: &Jobs, slot: Slot) -> (Key, JobId) {
-    jobs.get(slot).map_or((Key { class: i64::MIN, value: 0 }, JobId(0)), |job| (job.key, job.id))
-}
-
-fn up(heap: &mut [Slot], jobs: &Jobs, from: usize) {
-    let mut at = from;
-    while at > 0 {
-        let parent = (at - 1) / 2;
-        let (Some(child), Some(above)) = (heap.get(at).copied(), heap.get(parent).copied()) else { return };
-        if key(jobs, child) >= key(jobs, above) {
-            return;
-        }
-        heap.swap(at, parent);
-        at = parent;
-    }
-}
-
-fn take_top(heap: &mut Vec<Slot>, jobs: &Jobs) -> Option<Slot> {
-    if heap.is_empty() {
-        return None;
-    }
-    let top = heap.swap_remove(0);
-    let mut at = 0;
-    loop {
-        let least = (2 * at + 1..=2 * at + 2)
-            .filter(|child| *child < heap.len())
-            .min_by_key(|child| heap.get(*child).map(|slot| key(jobs, *slot)));
-        let Some(child) = least else { break };
-        let (Some(here), Some(below)) = (heap.get(at).copied(), heap.get(child).copied()) else { break };
-        if key(jobs, here) <= key(jobs, below) {
-            break;
-        }
-        heap.swap(at, child);
-        at = child;
-    }
-    Some(top)
-}
-
-/// Maps whose keys are no strings, as lists of pairs.
-pub(super) mod pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(in crate::scheduler) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
-        map: &BTreeMap<K, V>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(map.iter())
-    }
-
-    pub(in crate::scheduler) fn deserialize<
-        'de,
-        K: Deserialize<'de> + Ord,
-        V: Deserialize<'de>,
-        D: Deserializer<'de>,
-    >(
-        deserializer: D,
-    ) -> Result<BTreeMap<K, V>, D::Error> {
-        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+        (0..).zip(self.groups.iter()).filter(|(_, group)| group.head.is_some())
     }
 }

@@ -9,40 +9,57 @@
 //! Cost: an event touches the counts around its nodes, the classes of waiting jobs that need what came free, and the jobs
 //! that start.
 
+mod boxes;
 mod check;
 mod claim;
+mod consolidate;
 mod displace;
 mod event;
+mod fractions;
+mod hazards;
 mod job;
 mod line;
+mod members;
+mod pairs;
 mod pass;
 mod power;
 mod predict;
+mod reclaim;
 mod repair;
 mod reserve;
 mod rise;
+mod rounds;
 mod run;
 mod settings;
 mod shapes;
 mod share;
+mod snapshot;
+mod speeds;
 mod stretch;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
 use dh_policy::fleet::{Fleet, Holding};
 use dh_policy::order::Order;
-use dh_policy::placement::Placement;
+use dh_policy::pages::Pages;
+use dh_policy::placement::Shaped;
 use serde::{Deserialize, Serialize};
 
-pub use event::{Action, Cause, DatasetId, Event, Gang, Grace, Presence, QueueId, QueueRules, Refusal, Submission};
-pub use settings::{Backfill, Error, GoodFor, Predict, Settings, Sharing};
+pub use boxes::NearBox;
+pub use consolidate::{Gain, Goal, Move, Plan};
+pub use event::{
+    Action, Cause, DatasetId, Event, Gang, Grace, Presence, QueueId, QueueRules, Refusal, RunId, SpeedsId, Submission,
+};
+pub use settings::{Backfill, Error, GoodFor, Learn, Predict, Settings, Sharing};
+pub use snapshot::{Listed, Snapshot, Standing};
 pub use why::{Blocker, Holder, Why};
 
-use job::{Job, Jobs, Mix, Slot};
+use job::{Jobs, Mix, Slot};
 use line::Lines;
 use shapes::Shapes;
 
@@ -50,19 +67,24 @@ use shapes::Shapes;
 #[derive(Debug, Clone)]
 pub struct Scheduler {
     order: &'static dyn Order,
-    placement: &'static dyn Placement,
+    placement: Shaped,
     state: State,
+    /// The nodes with nothing on them, once somebody has asked what an empty hall takes: they never change.
+    empty: Option<Arc<Fleet>>,
 }
 
 /// Everything that is saved.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct State {
-    settings: Settings,
+    #[serde(with = "dh_policy::pages::shared")]
+    settings: Arc<Settings>,
     now: SimTime,
     /// Events so far.
     version: u64,
     /// Events and actions so far, mixed.
     digest: u64,
+    /// Starts so far: the last one's number.
+    starts: RunId,
     fleet: Fleet,
     jobs: Jobs,
     shapes: Shapes,
@@ -77,22 +99,28 @@ struct State {
     /// The bound on how far jobs are set back.
     bound: Option<stretch::Bound>,
     /// Jobs with something on each node.
-    owners: Vec<Vec<Slot>>,
+    owners: Pages<Vec<Slot>>,
     /// Running jobs whose end is expected, in order.
     ends: BTreeSet<(SimTime, Slot)>,
     /// Jobs that wait for a place to be cleared.
     claiming: BTreeSet<Slot>,
     /// Gangs that lost ranks, oldest first.
     broken: BTreeSet<(SimTime, Slot)>,
+    #[serde(default)]
+    rounds: rounds::Rounds,
     /// What preemption knows.
     displacing: displace::Displacing,
     reservations: reserve::Reservations,
     /// Nodes that have each dataset, sorted.
     warm: BTreeMap<DatasetId, Vec<NodeId>>,
+    #[serde(default)]
+    speeds: speeds::Speeds,
     power: power::Power,
     faults: repair::Faults,
     /// Elastic gangs that run with fewer ranks than they asked for.
     small: BTreeSet<Slot>,
+    /// What jobs that were told to move will hold; taken already.
+    moving: consolidate::Moving,
     running: usize,
 }
 
@@ -102,6 +130,10 @@ struct Queue {
     rules: QueueRules,
     /// What its running and claiming jobs, and those of queues below it, hold or will hold, thousandths of accelerators.
     used_milli: u64,
+    /// What of that is held by jobs that were told to stop.
+    leaving_milli: u64,
+    /// What it is guaranteed, of what its rules say.
+    granted_milli: u64,
 }
 
 impl Scheduler {
@@ -109,7 +141,10 @@ impl Scheduler {
     /// # Errors
     /// If the settings name what is not there, or contradict themselves.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let fleet = Fleet::new(&settings.levels, &settings.nodes).map_err(Error::Node)?;
+        let mut fleet = Fleet::new(&settings.levels, &settings.nodes).map_err(Error::Node)?;
+        for wiring in &settings.tori {
+            fleet.wire(*wiring).map_err(Error::Torus)?;
+        }
         if settings.queues.is_empty() || settings.queues.len() > usize::from(QueueId::MAX) {
             return Err(Error::Queues(settings.queues.len()));
         }
@@ -130,28 +165,33 @@ impl Scheduler {
             jobs: Jobs::default(),
             shapes: Shapes::default(),
             lines: Lines::new(lines),
-            queues: settings.queues.iter().map(|rules| Queue { rules: *rules, used_milli: 0 }).collect(),
-            owners: vec![Vec::new(); fleet.len()],
+            queues: settings.queues.iter().map(|rules| Queue { rules: *rules, ..Queue::default() }).collect(),
+            owners: (0..fleet.len()).map(|_| Vec::new()).collect(),
             ends: BTreeSet::new(),
             claiming: BTreeSet::new(),
             broken: BTreeSet::new(),
+            rounds: rounds::Rounds::default(),
             displacing: displace::Displacing::default(),
             reservations: reserve::Reservations::default(),
             warm: BTreeMap::new(),
+            speeds: speeds::Speeds::default(),
             power: power::Power::default(),
             faults: repair::Faults::default(),
             small: BTreeSet::new(),
+            moving: consolidate::Moving::new(),
             running: 0,
+            starts: 0,
             fleet,
-            settings,
+            settings: Arc::new(settings),
         };
         let mut scheduler = Self::of(state)?;
+        scheduler.grant_anew();
         scheduler.track();
         Ok(scheduler)
     }
 
     fn of(state: State) -> Result<Self, Error> {
-        Ok(Self { order: state.settings.order()?, placement: state.settings.placement()?, state })
+        Ok(Self { order: state.settings.order()?, placement: state.settings.placement()?, state, empty: None })
     }
 
     /// Tells the scheduler one event at `now`, and takes its decisions. Time never goes back: an earlier `now` counts as the
@@ -168,10 +208,23 @@ impl Scheduler {
         self.probation();
         self.repair(actions);
         self.start_whole(actions);
-        self.pass(actions);
-        self.retry(actions);
-        self.start_whole(actions);
-        self.grow(actions);
+        self.pay();
+        self.claim_guarantees(actions);
+        self.carry_out_round(actions);
+        self.arrange(actions);
+        if !self.in_round() {
+            // Whoever has others stopped leaves a line whose next head was not tried, and may fit.
+            loop {
+                let decided = actions.len();
+                self.pass(actions);
+                self.retry(actions);
+                if actions.len() == decided || !self.state.lines.any_live() {
+                    break;
+                }
+            }
+            self.start_whole(actions);
+            self.grow(actions);
+        }
         let mut mix = Mix::default();
         (self.state.digest, now.0, event).hash(&mut mix);
         actions.get(before..).hash(&mut mix);
@@ -179,18 +232,20 @@ impl Scheduler {
     }
 
     fn apply(&mut self, event: &Event, actions: &mut Vec<Action>) {
+        if !matches!(event, Event::Tick | Event::Checkpointed { .. } | Event::Warm { .. }) {
+            self.round_is_due();
+        }
         match event {
-            Event::Submitted(submission) => self.submitted(submission, actions),
+            Event::Submitted(submission) => {
+                self.state.speeds.came(submission.gang.speeds);
+                self.submitted(submission, actions);
+            }
             Event::Adopted { submission, ranks } => self.adopted(submission, ranks),
             Event::Cancelled { job } => self.cancelled(*job, actions),
-            Event::Ended { job } => self.ended(*job),
-            Event::Stopped { job, attained } => self.stopped(*job, *attained),
-            Event::Checkpointed { job } => {
-                let now = self.state.now;
-                if let Some(run) = self.job_mut(*job).and_then(Job::run_mut) {
-                    run.safe = now;
-                }
-                if let Some(slot) = self.state.jobs.slot(*job) {
+            Event::Ended { job, run } => self.ended(*job, *run),
+            Event::Stopped { job, run, attained } => self.stopped(*job, *run, *attained, actions),
+            Event::Checkpointed { job, run } => {
+                if let Some(slot) = self.in_run(*job, *run) {
                     self.safe(slot);
                 }
             }
@@ -208,7 +263,9 @@ impl Scheduler {
             }
             Event::Queue { queue, rules } => self.queue_rules(*queue, *rules),
             Event::Warm { dataset, node, held } => self.dataset(*dataset, *node, *held),
+            Event::Speeds { id, speeds } => self.state.speeds.tell(*id, speeds),
             Event::PowerCap { watts } => self.power_cap(*watts),
+            Event::Apply { goal, plan } => self.apply_plan(*goal, *plan, actions),
             Event::Tick => {}
         }
     }
@@ -226,6 +283,7 @@ impl Scheduler {
             .chain(self.grow_wakeup())
             .chain(self.prediction_wakeup())
             .chain(self.due_wakeup())
+            .chain(self.round_wakeup())
             .filter(|at| *at > self.state.now)
             .min()
     }
@@ -292,9 +350,14 @@ impl Scheduler {
         Some(&run.ranks)
     }
 
-    fn job_mut(&mut self, id: JobId) -> Option<&mut Job> {
-        let slot = self.state.jobs.slot(id)?;
-        self.state.jobs.get_mut(slot)
+    /// The run that a job is in, whether or not it was told to stop.
+    pub fn run_of(&self, job: JobId) -> Option<RunId> {
+        Some(self.state.jobs.get(self.state.jobs.slot(job)?)?.run()?.id)
+    }
+
+    /// The slot of a job that is in this run. What is told of another is stale.
+    fn in_run(&self, job: JobId, run: RunId) -> Option<Slot> {
+        self.state.jobs.slot(job).filter(|_| self.run_of(job) == Some(run))
     }
 
     /// Time from `earlier` to the last event.

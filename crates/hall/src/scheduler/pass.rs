@@ -10,6 +10,7 @@ use super::Scheduler;
 use super::event::{Action, Gang};
 use super::job::Slot;
 use super::line::{GroupId, Head, Lacks};
+use super::reserve::Relaxed;
 use super::run::{rank_of, room_kind};
 use super::settings::Backfill;
 
@@ -26,28 +27,29 @@ impl Scheduler {
     /// Starts whatever the policies allow.
     pub(super) fn pass(&mut self, actions: &mut Vec<Action>) {
         self.renew();
-        let lines = self.state.lines.lines();
-        let mut shut = vec![false; lines];
+        // Lines in which nobody may overtake any more: one at most where lines do not share by a tree.
+        let mut shut: Vec<usize> = Vec::new();
         loop {
-            let next = self.choose(&shut).map(|(_, head)| head);
-            self.relax(next);
-            let Some((line, head)) = self.choose(&shut) else { return };
+            let mut first = self.choose(&shut);
+            // With shares a look has effects: lines that were passed over are looked at once more before the pass is over.
+            let again = self.state.shares.is_some();
+            if self.relax(first.map(|(_, head)| head)) == Relaxed::Perhaps || again {
+                first = self.choose(&shut);
+            }
+            let Some((line, head)) = first else { return };
             let tried = self.consider(head, actions);
-            if tried == Tried::Blocked
-                && self.state.settings.backfill == Backfill::None
-                && let Some(shut) = shut.get_mut(line)
-            {
-                *shut = true;
+            if tried == Tried::Blocked && self.state.settings.backfill == Backfill::None {
+                shut.push(line);
             }
         }
     }
 
     /// The head to try next, with its line.
-    fn choose(&mut self, shut: &[bool]) -> Option<(usize, Head)> {
+    fn choose(&mut self, shut: &[usize]) -> Option<(usize, Head)> {
         if self.state.shares.is_some() {
             return self.choose_fairly();
         }
-        let open = shut.iter().enumerate().filter(|(_, shut)| !**shut).map(|(line, _)| line);
+        let open = (0..self.state.lines.lines()).filter(|line| !shut.contains(line));
         open.filter_map(|line| Some((line, self.may_go_first(line)?))).min_by_key(|(_, head)| *head)
     }
 
@@ -55,7 +57,7 @@ impl Scheduler {
     pub(super) fn may_go_first(&self, line: usize) -> Option<Head> {
         let head = self.state.lines.next(line)?;
         let strict = self.state.settings.backfill == Backfill::None;
-        let overtakes = || self.state.lines.first_blocked(line).is_some_and(|blocked| blocked < head);
+        let overtakes = || self.state.lines.first_blocked(line, None).is_some_and(|blocked| blocked < head);
         (!strict || !overtakes()).then_some(head)
     }
 
@@ -148,7 +150,7 @@ impl Scheduler {
                 return Err(Misfit::Fragmented { places: u64::from(most), ranks, level });
             }
         }
-        let context = Context { view, warm: self.warm_nodes(gang), never, wake: Wake::Last };
+        let context = Context { view, warm: self.warm_nodes(gang), never, wake: Wake::Last, speeds: self.speeds(gang) };
         self.placement.place(&self.state.fleet, &need, &context)
     }
 
@@ -160,7 +162,8 @@ impl Scheduler {
     fn block(&mut self, group: GroupId, gang: &Gang, view: View) {
         self.reserve(group);
         if self.room_by_count(gang, view) {
-            self.state.lines.park(group, Lacks::Nodes);
+            let lacks = if gang.need.asked().is_some() { Lacks::Box } else { Lacks::Nodes };
+            self.state.lines.park(group, lacks);
         } else if view == View::Open {
             self.state.lines.wait_for_open(group);
         } else {

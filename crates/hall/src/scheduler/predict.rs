@@ -16,14 +16,17 @@ use dh_policy::prediction::History;
 use serde::{Deserialize, Serialize};
 
 use super::Scheduler;
+use super::hazards::Hazards;
 use super::job::{Job, Slot, Source};
 use super::run::milli;
-use super::settings::{GoodFor, Predict};
+use super::settings::{GoodFor, Learn, Predict};
 
 /// How long jobs ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Predictions {
     history: History,
+    #[serde(default)]
+    pub(super) hazards: Option<Hazards>,
     /// When running jobs will have outlived predictions on which plans are made.
     trusted: BTreeSet<(SimTime, Slot)>,
     overruns: u64,
@@ -31,7 +34,11 @@ pub(super) struct Predictions {
 
 impl Predictions {
     pub(super) fn new(predict: Predict) -> Self {
-        Self { history: History::new(predict.history), trusted: BTreeSet::new(), overruns: 0 }
+        let hazards = match predict.learn {
+            Learn::Lengths => None,
+            Learn::Hazards => Some(Hazards::default()),
+        };
+        Self { history: History::new(predict.history), hazards, trusted: BTreeSet::new(), overruns: 0 }
     }
 }
 
@@ -54,6 +61,7 @@ impl Scheduler {
         let Some(run) = job.run() else { return };
         let length = Span(job.attained.0.saturating_add(self.since(run.started).0));
         let groups = self.groups(job);
+        self.hazard_of(slot);
         let Some(predictions) = &mut self.state.predictions else { return };
         // Of two groups that are one, it counts once.
         let new = if groups.first() == groups.get(1) { groups.get(1..) } else { groups.get(..) };
@@ -70,9 +78,15 @@ impl Scheduler {
         let running = job.run().map_or(Span(0), |run| self.since(run.started));
         let attained = Span(job.attained.0.saturating_add(running.0));
         let groups = self.groups(job);
-        let history = self.state.predictions.as_ref().map(|predictions| &predictions.history);
-        let estimate = history.and_then(|history| history.remaining(&groups, attained, predict.statistic));
-        let length = estimate.map(|estimate| attained.0.saturating_add(estimate.remaining.0));
+        let remaining = match predict.learn {
+            Learn::Hazards => self.by_hazard(slot),
+            Learn::Lengths => {
+                let history = self.state.predictions.as_ref().map(|predictions| &predictions.history);
+                let estimate = history.and_then(|history| history.remaining(&groups, attained, predict.statistic));
+                estimate.map(|estimate| estimate.remaining)
+            }
+        };
+        let length = remaining.map(|remaining| attained.0.saturating_add(remaining.0));
         if let Some(job) = self.state.jobs.get_mut(slot) {
             job.length = length.and_then(std::num::NonZeroU64::new);
             job.source = match (length, predict.good_for) {
@@ -81,6 +95,11 @@ impl Scheduler {
                 (Some(_), GoodFor::Plans) => Source::Trusted,
             };
         }
+    }
+
+    /// Whether predictions are made that may be asked again at any time, because no plan rests on them.
+    pub(super) fn guesses(&self) -> bool {
+        self.state.settings.predict.is_some_and(|predict| predict.good_for == GoodFor::Order)
     }
 
     /// A running job's expected end was set.

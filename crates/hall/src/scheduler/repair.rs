@@ -181,6 +181,9 @@ impl Scheduler {
     /// Finds a place for every lost rank. What is found before all are is kept: it would be gone to younger jobs else.
     fn replace(&mut self, slot: Slot, actions: &mut Vec<Action>) -> bool {
         let Some(gang) = self.gang(slot).copied() else { return false };
+        if gang.need.asked().is_some() {
+            return self.mend(slot, &gang, actions);
+        }
         let Some((Lost { ranks: lost, mut found, .. }, ranks)) = self
             .state
             .jobs
@@ -206,7 +209,7 @@ impl Scheduler {
                 self.count_node(spare);
             }
             let place = spare.or_else(|| self.room_near(&gang, old.node, around));
-            let Some(held) = place.and_then(|node| self.state.fleet.take(node, &gang.need.rank, old.mask)) else {
+            let Some(held) = place.and_then(|node| self.state.fleet.take_rank(node, &gang.need, old.mask)) else {
                 continue;
             };
             found.push((*rank, held));
@@ -315,7 +318,7 @@ impl Scheduler {
             for share in &shares {
                 for rank in 0..share.ranks {
                     let wanted = share.of_rank(rank, gang.need.rank.accelerators);
-                    added.extend(self.state.fleet.take(share.node, &gang.need.rank, wanted));
+                    added.extend(self.state.fleet.take_rank(share.node, &gang.need, wanted));
                 }
             }
             self.charge(slot, added.len());

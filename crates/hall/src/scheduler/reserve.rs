@@ -20,7 +20,7 @@ use dh_policy::backfill::{self, Promise, Release};
 use dh_policy::fleet::{Domain, View};
 use dh_policy::order::Key;
 use dh_policy::packing::WHOLE;
-use dh_policy::placement::{Context, Misfit, Rails, Share, Wake};
+use dh_policy::placement::{Context, Misfit, Rails, Share, Speeds, Wake};
 use serde::{Deserialize, Serialize};
 
 use super::Scheduler;
@@ -162,14 +162,14 @@ impl Scheduler {
 
     /// A reservation has moved: who waits for open room may do without it, once the next in line has its own.
     /// `next` is the head that is tried next: it may come before all who lack room, and then there is no next in line yet.
-    pub(super) fn relax(&mut self, next: Option<Head>) {
+    pub(super) fn relax(&mut self, next: Option<Head>) -> Relaxed {
         if !self.state.reservations.moved {
-            return;
+            return Relaxed::Nobody;
         }
         let last = (Key { class: i64::MAX, value: u64::MAX }, JobId(u64::MAX), GroupId::MAX);
         self.reserve_ahead(next.unwrap_or(last));
         if next.is_some() && self.state.reservations.list.len() < self.most_reservations() {
-            return;
+            return Relaxed::Perhaps;
         }
         self.state.reservations.moved = false;
         let (fleet, jobs, now) = (&self.state.fleet, &self.state.jobs, self.state.now);
@@ -182,6 +182,7 @@ impl Scheduler {
             })
         };
         self.state.lines.go_home(room, in_time);
+        Relaxed::Perhaps
     }
 
     /// Frees the nodes that are kept for a reservation.
@@ -273,7 +274,7 @@ impl Scheduler {
         let never = self.state.reservations.nodes_of_others(job);
         let state = &mut self.state;
         let warm = gang.dataset.and_then(|dataset| state.warm.get(&dataset)).map_or(&[][..], Vec::as_slice);
-        let context = Context { view: View::All, warm, never: &never, wake: Wake::Freely };
+        let context = Context { view: View::All, warm, never: &never, wake: Wake::Freely, speeds: Speeds::UNKNOWN };
         let need = super::run::smallest(gang);
         let placement = self.placement;
         let releases = releases(&state.jobs, &state.ends, state.now, unknown);
@@ -286,7 +287,8 @@ impl Scheduler {
         let need = super::run::smallest(gang);
         let job = state.jobs.get(slot)?.id;
         let never = state.reservations.nodes_of_others(job);
-        let context = Context { view: View::All, warm: &[], never: &never, wake: Wake::Freely };
+        let context =
+            Context { view: View::All, warm: &[], never: &never, wake: Wake::Freely, speeds: Speeds::UNKNOWN };
         let mut fleet = state.fleet.clone();
         let placement = self.placement;
         let releases = releases(&state.jobs, &state.ends, state.now, Unknown::Never);
@@ -325,6 +327,12 @@ impl Scheduler {
                 }
                 staying += held.mask.count_ones();
             }
+        }
+        for held in self.state.moving.values().flatten().filter(|held| held.node == kept.node) {
+            if held.mask != 0 && held.milli < WHOLE {
+                return u8::MAX;
+            }
+            staying += held.mask.count_ones();
         }
         let there = u32::from(self.state.fleet.accelerators(kept.node));
         let beside = there.saturating_sub(staying).saturating_sub(u32::from(need));
@@ -427,6 +435,13 @@ impl Scheduler {
     pub fn promised(&self, job: JobId) -> Option<SimTime> {
         self.state.reservations.list.iter().find(|reservation| reservation.job == job)?.at
     }
+}
+
+/// Whether another head may go first once reservations have moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Relaxed {
+    Nobody,
+    Perhaps,
 }
 
 /// What is thought of running jobs whose end is not known.

@@ -11,9 +11,9 @@ use dh_core::SimTime;
 use dh_core::time::Span;
 
 use super::Scheduler;
-use super::displace::{Hope, Reclaims, Whom};
+use super::displace::{Hope, Reclaims, Right, Whom};
 use super::event::{Action, Grace};
-use super::job::{Phase, Slot};
+use super::job::{Job, Phase, Slot};
 use super::line::GroupId;
 use super::settings::Backfill;
 
@@ -86,6 +86,10 @@ impl Scheduler {
 
     /// The work of a running job is safe: it would cost less.
     pub(super) fn safe(&mut self, slot: Slot) {
+        let now = self.state.now;
+        if let Some(run) = self.state.jobs.get_mut(slot).and_then(Job::run_mut) {
+            run.safe = now;
+        }
         if self.state.displacing.whom == Whom::Lower
             && self.state.jobs.get(slot).and_then(|job| job.run()).is_some_and(|run| !run.stopping)
         {
@@ -102,6 +106,9 @@ impl Scheduler {
             }
             self.state.displacing.rises.pop_first();
             self.state.displacing.armed.remove(&slot);
+            if self.guesses() {
+                self.guess(slot);
+            }
             self.stands_anew(slot);
         }
     }
@@ -135,13 +142,19 @@ impl Scheduler {
         }
     }
 
+    /// An event pays for searches.
+    pub(super) fn pay(&mut self) {
+        if self.state.displacing.whom != Whom::Nobody {
+            let credit = self.state.displacing.credit.saturating_add(CREDIT).min(CREDIT_MOST);
+            self.state.displacing.credit = credit;
+        }
+    }
+
     /// Tries heads that may displace others and were not tried: new ones, and hopeful ones if there is reason.
     pub(super) fn retry(&mut self, actions: &mut Vec<Action>) {
         if self.state.displacing.whom == Whom::Nobody {
             return;
         }
-        let credit = self.state.displacing.credit.saturating_add(CREDIT).min(CREDIT_MOST);
-        self.state.displacing.credit = credit;
         let mut fresh = std::mem::take(&mut self.state.displacing.fresh);
         for group in fresh.drain(..) {
             self.attempt(group, actions);
@@ -189,12 +202,12 @@ impl Scheduler {
     }
 
     /// Tries the head of a group, and the next ones as long as they have somebody stopped.
-    fn attempt(&mut self, group: GroupId, actions: &mut Vec<Action>) {
+    pub(super) fn attempt(&mut self, group: GroupId, actions: &mut Vec<Action>) {
         while let Some(slot) = self.state.lines.top(group) {
             let Some(gang) = self.gang(slot).copied() else { return };
             let Some(right) = self.right(slot, &gang) else { return };
             self.state.displacing.give_hope(group, right.key);
-            if self.overtakes(slot, group) || self.admits(slot, &gang).is_err() {
+            if self.overtakes(slot, group, &right) || self.admits(slot, &gang).is_err() {
                 return;
             }
             if self.state.displacing.reclaims == Reclaims::Never && !self.stands_before_some(right.key) {
@@ -210,14 +223,16 @@ impl Scheduler {
         }
     }
 
-    /// Whether a head would go before one that is ahead of it, where nothing may.
-    fn overtakes(&self, slot: Slot, group: GroupId) -> bool {
+    /// Whether a head would go before one that is ahead of it, where nothing may. Who takes back what is his queue's own does not
+    /// wait for other queues.
+    fn overtakes(&self, slot: Slot, group: GroupId, right: &Right) -> bool {
         if self.state.settings.backfill != Backfill::None {
             return false;
         }
         let Some(job) = self.state.jobs.get(slot) else { return true };
-        let line = if self.state.lines.lines() > 1 { usize::from(job.queue) } else { 0 };
-        self.state.lines.first_blocked(line).is_some_and(|blocked| blocked < (job.key, job.id, group))
+        let of_queue = right.reclaim.then_some(job.queue);
+        let blocked = self.state.lines.first_blocked(self.state.lines.line_of(job), of_queue);
+        blocked.is_some_and(|blocked| blocked < (job.key, job.id, group))
     }
 
     /// What must hold of preemption's books.

@@ -1,5 +1,7 @@
 //! Jobs come, start, stop and end: who owns what.
 
+use std::sync::Arc;
+
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId};
 use dh_policy::fleet::View;
@@ -8,7 +10,8 @@ use dh_policy::order::{Candidate, Key};
 use dh_policy::placement::{Context, Share};
 
 use super::Scheduler;
-use super::event::{Action, Cause, Gang, QueueId, QueueRules, Refusal, Submission};
+use super::consolidate::Arrived;
+use super::event::{Action, Cause, Gang, QueueId, QueueRules, Refusal, RunId, Submission};
 use super::job::{Job, Phase, Run, Slot};
 use super::line::{Lacks, RoomKind};
 use super::shapes::Verdict;
@@ -20,11 +23,12 @@ impl Scheduler {
         }
         let queue = usize::from(submission.queue);
         let unknown = self.state.queues.get(queue).is_none();
-        let shape = self.state.shapes.of(&submission.gang);
+        let gang = super::boxes::rigid(&submission.gang);
+        let shape = self.state.shapes.of(&gang);
         let never = match self.state.shapes.verdict(shape) {
             Verdict::Unknown => {
-                let empty = self.state.fleet.emptied();
-                let never = self.placement.place(&empty, &smallest(&submission.gang), &Context::plain(View::All)).err();
+                let empty = self.empty.get_or_insert_with(|| Arc::new(self.state.fleet.emptied()));
+                let never = self.placement.place(empty, &smallest(&gang), &Context::plain(View::All)).err();
                 self.state.shapes.settle(shape, never.map_or(Verdict::Fits, Verdict::Never));
                 never
             }
@@ -70,19 +74,18 @@ impl Scheduler {
         if self.knows(submission.job) || self.state.queues.get(usize::from(submission.queue)).is_none() {
             return;
         }
+        let gang = super::boxes::rigid(&submission.gang);
         let mut taken = Vec::with_capacity(ranks.len());
         for rank in ranks {
-            match self.state.fleet.take(rank.node, &submission.gang.need.rank, rank.mask) {
-                Some(held) if held.mask == rank.mask => taken.push(held),
-                other => {
-                    for held in other.into_iter().chain(taken) {
-                        self.state.fleet.release(&held);
-                    }
-                    return;
+            if !self.state.fleet.adopt(rank, &gang.need) {
+                for held in &taken {
+                    self.state.fleet.release(held);
                 }
+                return;
             }
+            taken.push(*rank);
         }
-        let shape = self.state.shapes.of(&submission.gang);
+        let shape = self.state.shapes.of(&gang);
         let slot = self.insert(submission, shape);
         self.guess(slot);
         self.charge(slot, taken.len());
@@ -174,6 +177,7 @@ impl Scheduler {
         if let Some(lost) = &run.lost {
             self.state.broken.remove(&(lost.until, slot));
         }
+        self.move_leaving(slot, |leaving, milli| leaving + milli);
         actions.push(Action::Stop { job: id, cause });
     }
 
@@ -184,7 +188,7 @@ impl Scheduler {
         for share in shares {
             for rank in 0..share.ranks {
                 let wanted = share.of_rank(rank, gang.need.rank.accelerators);
-                let held = self.state.fleet.take(share.node, &gang.need.rank, wanted);
+                let held = self.state.fleet.take_rank(share.node, &gang.need, wanted);
                 assert!(held.is_some(), "{:?} was chosen and has no room", share.node);
                 ranks.extend(held);
             }
@@ -207,10 +211,13 @@ impl Scheduler {
         }
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
         let ends = job.remaining().map(|remaining| now.after(remaining));
-        actions.push(Action::Start { job: job.id, ranks: ranks.clone() });
+        self.state.starts += 1;
+        let run = self.state.starts;
+        actions.push(Action::Start { job: job.id, run, ranks: ranks.clone() });
         let id = job.id;
         let few = ranks.len();
         job.phase = Phase::Running(Box::new(Run {
+            id: run,
             started: now,
             ranks,
             safe: now,
@@ -275,30 +282,43 @@ impl Scheduler {
         self.state.lines.wake_for(Lacks::Power);
     }
 
-    pub(super) fn ended(&mut self, id: JobId) {
-        let Some(slot) = self.state.jobs.slot(id) else { return };
+    pub(super) fn ended(&mut self, id: JobId, run: RunId) {
+        let Some(slot) = self.in_run(id, run) else { return };
         self.learn(slot);
+        let to = self.state.moving.remove(&slot);
         if self.leave(slot).is_some() {
+            if let Some(to) = to {
+                self.give_back(slot, &to);
+            }
             self.is_gone(slot);
             self.state.jobs.reuse(slot);
         }
     }
 
-    pub(super) fn stopped(&mut self, id: JobId, attained: Span) {
-        let Some(slot) = self.state.jobs.slot(id) else { return };
+    pub(super) fn stopped(&mut self, id: JobId, run: RunId, attained: Span, actions: &mut Vec<Action>) {
+        let Some(slot) = self.in_run(id, run) else { return };
+        let to = self.state.moving.remove(&slot);
         let Some(()) = self.leave(slot) else { return };
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
         if job.cancelled {
+            if let Some(to) = to {
+                self.give_back(slot, &to);
+            }
             self.is_gone(slot);
             self.state.jobs.reuse(slot);
-        } else {
-            job.attained = attained;
+            return;
+        }
+        job.attained = attained;
+        if to.is_none_or(|to| self.arrive(slot, to, actions) == Arrived::Nowhere) {
             self.wait(slot);
         }
     }
 
     /// Takes a running gang off its nodes.
     fn leave(&mut self, slot: Slot) -> Option<()> {
+        if self.state.jobs.get(slot).and_then(Job::run)?.stopping {
+            self.move_leaving(slot, |leaving, milli| leaving - milli);
+        }
         let job = self.state.jobs.get_mut(slot)?;
         let Phase::Running(run) = &mut job.phase else { return None };
         let ranks = std::mem::take(&mut run.ranks);
@@ -311,9 +331,13 @@ impl Scheduler {
             self.state.broken.remove(&(lost.until, slot));
         }
         self.left(slot);
-        let (gone, found) = lost.map(|lost| (lost.ranks, lost.found)).unwrap_or_default();
-        let alive = (0_u32..).zip(ranks).filter(|(rank, _)| gone.binary_search(rank).is_err());
-        let held: Vec<Holding> = alive.chain(found).map(|(_, held)| held).collect();
+        let held: Vec<Holding> = match lost {
+            None => ranks,
+            Some(lost) => {
+                let alive = (0_u32..).zip(ranks).filter(|(rank, _)| lost.ranks.binary_search(rank).is_err());
+                alive.chain(lost.found).map(|(_, held)| held).collect()
+            }
+        };
         self.state.running -= 1;
         self.state.small.remove(&slot);
         self.refund(slot, all);
@@ -358,6 +382,9 @@ impl Scheduler {
         if !nodes.is_empty() {
             self.repair_is_due();
             self.state.lines.wake_for(Lacks::Nodes);
+            if self.chips_came_free(nodes) {
+                self.state.lines.wake_for(Lacks::Box);
+            }
             self.hope();
         }
     }
@@ -407,12 +434,13 @@ impl Scheduler {
         let Some(rules) = self.take_rules(id, rules) else { return };
         let Some(queue) = self.state.queues.get_mut(usize::from(id)) else { return };
         queue.rules = rules;
+        self.grant_anew();
         self.share_anew();
         // Priorities may have changed: the keys of the queue's jobs follow.
         let groups: Vec<u32> =
             self.state.lines.all().filter(|(_, group)| group.queue == id).map(|(group, _)| group).collect();
         for group in groups {
-            for slot in self.state.lines.members(group).to_vec() {
+            for slot in self.state.lines.members(group).collect::<Vec<_>>() {
                 let key = self.key(slot);
                 if let Some(job) = self.state.jobs.get_mut(slot) {
                     job.key = key;

@@ -5,7 +5,8 @@ use dh_core::{HasKind, Kind};
 use dh_policy::fairness::Stretch;
 use dh_policy::fleet::NodeFacts;
 use dh_policy::order::Order;
-use dh_policy::placement::Placement;
+use dh_policy::placement::Shaped;
+use dh_policy::torus::{Bad, Wiring};
 use dh_policy::{health, order, placement, prediction};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ pub struct Settings {
     pub levels: Vec<String>,
     /// The nodes; the place in the list is the [`dh_core::NodeId`].
     pub nodes: Vec<NodeFacts>,
+    /// Tori that nodes make.
+    #[serde(default)]
+    pub tori: Vec<Wiring>,
     /// The queues; the place in the list is the [`super::QueueId`].
     pub queues: Vec<QueueRules>,
     /// A name in [`order::POLICIES`].
@@ -42,6 +46,10 @@ pub struct Settings {
     pub health: health::Rules,
     /// A node that has been idle this long is sent to sleep; `None` is never.
     pub sleep_after: Option<Span>,
+    /// All jobs are arranged anew ([`dh_policy::rounds`]) in place of one displacement after another, no more often than this;
+    /// `None` is never.
+    #[serde(default)]
+    pub rounds: Option<Span>,
     /// How lengths that nobody told are predicted; `None` is not at all.
     #[serde(default)]
     pub predict: Option<Predict>,
@@ -59,6 +67,21 @@ pub struct Predict {
     pub statistic: prediction::Statistic,
     /// What a prediction is good for.
     pub good_for: GoodFor,
+    /// What is learned.
+    #[serde(default)]
+    pub learn: Learn,
+}
+
+/// What is learned of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Learn {
+    /// How long those were that ended.
+    #[default]
+    Lengths,
+    /// Of those that ran so long, how many ended soon after ([`order::gittins::History`]), running ones as far as they got.
+    /// The answer is the effective remaining time, whatever the statistic.
+    Hazards,
 }
 
 /// What a prediction is good for.
@@ -108,6 +131,7 @@ impl Default for Settings {
         Self {
             levels: Vec::new(),
             nodes: Vec::new(),
+            tori: Vec::new(),
             queues: vec![QueueRules::default()],
             order: "fifo".to_owned(),
             placement: "best".to_owned(),
@@ -120,6 +144,7 @@ impl Default for Settings {
             grow_after: Some(Span::from_secs(600)),
             health: health::Rules::default(),
             sleep_after: None,
+            rounds: None,
             predict: None,
             stretch: None,
         }
@@ -144,6 +169,9 @@ pub enum Error {
         "node {0} stands where no node can: its path has another length than the levels, its domain was left before it, or it has too many accelerators"
     )]
     Node(usize),
+    /// Nodes that cannot make a torus.
+    #[error("no torus: {0}")]
+    Torus(Bad),
     /// There is no queue, or there are too many.
     #[error("a scheduler has 1 to 65,535 queues, not {0}")]
     Queues(usize),
@@ -159,7 +187,7 @@ impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unknown { .. } => Kind::NotFound,
-            Self::Node(_) | Self::Queues(_) | Self::Parent(_) | Self::Overbooked(_) => Kind::Invalid,
+            Self::Node(_) | Self::Torus(_) | Self::Queues(_) | Self::Parent(_) | Self::Overbooked(_) => Kind::Invalid,
         }
     }
 
@@ -177,8 +205,8 @@ impl Settings {
         })
     }
 
-    pub(super) fn placement(&self) -> Result<&'static dyn Placement, Error> {
-        placement::by_name(&self.placement).ok_or_else(|| Error::Unknown {
+    pub(super) fn placement(&self) -> Result<Shaped, Error> {
+        placement::by_name(&self.placement).map(Shaped).ok_or_else(|| Error::Unknown {
             what: "placement",
             name: self.placement.clone(),
             known: names(placement::POLICIES.iter().map(|policy| policy.name())),

@@ -1,12 +1,13 @@
 //! Gangs that jobs ask for, each kept once: a million waiting jobs ask for some dozens of different things.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use dh_policy::placement::Misfit;
 use serde::{Deserialize, Serialize};
 
 use super::event::Gang;
-use super::line::pairs;
+use super::job::Mix;
 
 /// Whether an empty hall takes a gang: asked once for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,11 +19,32 @@ pub(super) enum Verdict {
 
 /// The gangs, by number.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(from = "Saved", into = "Saved")]
 pub(super) struct Shapes {
     gangs: Vec<Gang>,
     verdicts: Vec<Verdict>,
-    #[serde(with = "pairs")]
-    index: BTreeMap<Gang, u32>,
+    /// Only looked up in, never gone through.
+    index: HashMap<Gang, u32, BuildHasherDefault<Mix>>,
+}
+
+/// What is saved: the index is built again.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    gangs: Vec<Gang>,
+    verdicts: Vec<Verdict>,
+}
+
+impl From<Saved> for Shapes {
+    fn from(saved: Saved) -> Self {
+        let index = saved.gangs.iter().copied().zip(0..).collect();
+        Self { gangs: saved.gangs, verdicts: saved.verdicts, index }
+    }
+}
+
+impl From<Shapes> for Saved {
+    fn from(shapes: Shapes) -> Self {
+        Self { gangs: shapes.gangs, verdicts: shapes.verdicts }
+    }
 }
 
 impl Shapes {

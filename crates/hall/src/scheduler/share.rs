@@ -13,15 +13,14 @@
 use std::collections::BTreeSet;
 
 use dh_core::time::Span;
-use dh_core::{JobId, NodeId, SimTime};
-use dh_policy::fairness::{self, Amounts, Blocked, Part, Quota, Tree, Usage};
+use dh_core::{NodeId, SimTime};
+use dh_policy::fairness::{self, Amounts, Blocked, Quota, Tree, Usage};
 use dh_policy::fleet::{NodeFacts, Service};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Gang, QueueId, QueueRules};
-use super::job::{Phase, Slot};
 use super::line::{Head, Lacks};
-use super::run::milli;
+use super::reclaim::granted;
 use super::settings::{Error, Settings, Sharing};
 use super::{Queue, Scheduler};
 
@@ -219,7 +218,7 @@ impl Shares {
 }
 
 /// How many queues stand above one; none if a parent is not there or the queue stands above itself.
-fn depth(rules: &[QueueRules], at: usize) -> Option<usize> {
+pub(super) fn depth(rules: &[QueueRules], at: usize) -> Option<usize> {
     let (mut depth, mut next) = (0, rules.get(at)?.parent);
     while let Some(parent) = next {
         depth += 1;
@@ -243,18 +242,12 @@ fn plan(rules: &[QueueRules], all: Amounts, half_life: Span) -> Plan {
     }
     let mut order: Vec<usize> = (0..rules.len()).collect();
     order.sort_by_key(|at| (depth(rules, *at), *at));
-    // Of each place in the tree: what it may still promise.
-    let mut left = vec![all.accelerators_milli];
+    let grants = granted(rules, all.accelerators_milli);
     let mut places = vec![ROOT; rules.len()];
     for at in order {
         let Some(of) = rules.get(at) else { continue };
         let parent = of.parent.and_then(|parent| places.get(usize::from(parent))).copied().unwrap_or(ROOT);
-        let spare = usize::try_from(parent.0).ok().and_then(|parent| left.get_mut(parent));
-        let guaranteed = spare.map_or(0, |spare| {
-            let granted = of.guarantee_milli.min(*spare);
-            *spare -= granted;
-            granted
-        });
+        let guaranteed = grants.get(at).copied().unwrap_or(0);
         if guaranteed < of.guarantee_milli && plan.cut.is_none() {
             plan.cut = Some(at);
         }
@@ -271,13 +264,11 @@ fn plan(rules: &[QueueRules], all: Amounts, half_life: Span) -> Plan {
         // Neither can fail: the parent was added before, and the guarantee was cut to what it has left.
         let Ok(place) = plan.tree.add(parent, queue) else { continue };
         plan.queues.push(number);
-        left.push(guaranteed);
         let mut leaf = place;
         if above.get(at).copied().unwrap_or(false)
             && let Ok(own) = plan.tree.add(place, fairness::Queue::new(""))
         {
             plan.queues.push(number);
-            left.push(0);
             leaf = own;
         }
         if let (Some(its), Some(here)) = (plan.leaves.get_mut(at), places.get_mut(at)) {
@@ -288,7 +279,7 @@ fn plan(rules: &[QueueRules], all: Amounts, half_life: Span) -> Plan {
 }
 
 /// A queue and those above it, with what they hold.
-fn way_up(queues: &[Queue], from: QueueId) -> impl Iterator<Item = (QueueId, &Queue)> {
+pub(super) fn way_up(queues: &[Queue], from: QueueId) -> impl Iterator<Item = (QueueId, &Queue)> {
     let with = |id: QueueId| Some((id, queues.get(usize::from(id))?));
     std::iter::successors(with(from), move |(_, queue)| with(queue.rules.parent?))
 }
@@ -387,7 +378,7 @@ impl Scheduler {
 
     /// Jobs of a queue hold so many ranks more.
     pub(super) fn hold(&mut self, queue: QueueId, gang: &Gang, ranks: u64) {
-        self.move_usage(queue, |used| used + ranks * gang.need.rank.demand());
+        self.move_usage(queue, |(used, leaving)| (used + ranks * gang.need.rank.demand(), leaving));
         if let Some(shares) = &mut self.state.shares {
             shares.start(queue, amounts(gang, ranks), self.state.now);
         }
@@ -395,17 +386,18 @@ impl Scheduler {
 
     /// They hold so many less: whoever waits for a quota may go on.
     pub(super) fn let_go(&mut self, queue: QueueId, gang: &Gang, ranks: u64) {
-        self.move_usage(queue, |used| used - ranks * gang.need.rank.demand());
+        self.move_usage(queue, |(used, leaving)| (used - ranks * gang.need.rank.demand(), leaving));
         if let Some(shares) = &mut self.state.shares {
             shares.stop(queue, amounts(gang, ranks), self.state.now);
         }
         self.quotas_changed(queue);
+        self.within_again(queue);
     }
 
-    fn move_usage(&mut self, queue: QueueId, with: impl Fn(u64) -> u64) {
+    fn move_usage(&mut self, queue: QueueId, with: impl Fn((u64, u64)) -> (u64, u64)) {
         let mut next = Some(queue);
         while let Some(queue) = next.and_then(|id| self.state.queues.get_mut(usize::from(id))) {
-            queue.used_milli = with(queue.used_milli);
+            (queue.used_milli, queue.leaving_milli) = with((queue.used_milli, queue.leaving_milli));
             next = queue.rules.parent;
         }
     }
@@ -426,13 +418,13 @@ impl Scheduler {
         *place = rules;
         let parent = if depth(&all, usize::from(id)).is_some() { rules.parent } else { queue.rules.parent };
         if parent != queue.rules.parent {
-            let used = queue.used_milli;
+            let (used, leaving) = (queue.used_milli, queue.leaving_milli);
             if let Some(old) = queue.rules.parent {
-                self.move_usage(old, |held| held - used);
+                self.move_usage(old, |(held, leaves)| (held - used, leaves - leaving));
                 self.quotas_changed(old);
             }
             if let Some(new) = parent {
-                self.move_usage(new, |held| held + used);
+                self.move_usage(new, |(held, leaves)| (held + used, leaves + leaving));
             }
         }
         Some(QueueRules { parent, ..rules })
@@ -466,47 +458,6 @@ impl Scheduler {
             // There is more to lend, or to limit what is lent by.
             self.state.lines.wake_for(Lacks::Quota { queue: HALL });
         }
-    }
-
-    /// Whether a job may have another stopped by the right of its queue: a guarantee that the other's has borrowed, or a lesser
-    /// share that stays the lesser one. See [`fairness::Right`] for why this comes to an end.
-    pub(super) fn may_reclaim(&self, for_slot: Slot, victim_slot: Slot) -> bool {
-        let (Some(job), Some(victim)) = (self.state.jobs.get(for_slot), self.state.jobs.get(victim_slot)) else {
-            return false;
-        };
-        let (Phase::Waiting { .. }, Some(run)) = (&job.phase, victim.run()) else { return false };
-        let (Some(gang), Some(victim_gang)) = (self.gang(for_slot), self.gang(victim_slot)) else { return false };
-        let ranks = u64::try_from(run.ranks.len()).unwrap_or(0);
-        let (wants, gives) = (milli(gang), ranks * victim_gang.need.rank.demand());
-        let Some(shares) = &self.state.shares else {
-            return self.within_guarantee(job.queue, victim.queue, wants) && gives > 0;
-        };
-        let (Some(claimant), Some(loser)) = (shares.leaf(job.queue), shares.leaf(victim.queue)) else { return false };
-        let claimant = Part { queue: claimant, amounts: accelerators(wants) };
-        let loser = Part { queue: loser, amounts: accelerators(gives) };
-        shares.tree.reclaims(&claimant, &loser).is_some()
-    }
-
-    /// The same of jobs by name, for whoever asks.
-    pub fn reclaims(&self, job: JobId, victim: JobId) -> bool {
-        let slots = self.state.jobs.slot(job).zip(self.state.jobs.slot(victim));
-        slots.is_some_and(|(slot, victim)| self.may_reclaim(slot, victim))
-    }
-
-    /// In one line guarantees alone count: the parties are the two queues just below the one above both.
-    fn within_guarantee(&self, claimant: QueueId, loser: QueueId, wants: u64) -> bool {
-        let above = |id: QueueId| {
-            let mut way: Vec<(QueueId, &Queue)> = way_up(&self.state.queues, id).collect();
-            way.reverse();
-            way
-        };
-        let (ours, theirs) = (above(claimant), above(loser));
-        let parties = ours.iter().zip(&theirs).find(|((one, _), (other, _))| one != other);
-        parties.is_some_and(|((_, gains), (_, loses))| {
-            wants > 0
-                && gains.used_milli + wants <= gains.rules.guarantee_milli
-                && loses.used_milli > loses.rules.guarantee_milli
-        })
     }
 
     /// What the tree says that each queue's own jobs hold: for checks.

@@ -114,6 +114,7 @@ impl Scheduler {
 
     /// A job is known no more.
     pub(super) fn is_gone(&mut self, slot: Slot) {
+        self.no_hazard(slot);
         let Some(bound) = &mut self.state.bound else { return };
         let Some(job) = self.state.jobs.get(slot) else { return };
         bound.forget(slot, job.attained);
@@ -160,10 +161,6 @@ impl Scheduler {
             bound.held.insert((until, slot));
         } else {
             bound.due.remove(&slot);
-            let key = self.key(slot);
-            if let Some(job) = self.state.jobs.get_mut(slot) {
-                job.key = key;
-            }
         }
     }
 
@@ -178,6 +175,9 @@ impl Scheduler {
                 due.until = None;
             }
             self.hold_on(slot);
+            if self.due_key(slot).is_none() {
+                self.stands_anew(slot);
+            }
         }
         while let Some(bound) = &mut self.state.bound
             && let Some((fell, slot)) = bound.falls.first().copied()

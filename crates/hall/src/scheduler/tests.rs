@@ -7,8 +7,12 @@ use dh_policy::placement::{Need, Rails};
 use super::*;
 
 mod complaints;
+mod pinned;
 mod predict;
+mod reclaim;
 mod repair;
+mod rounds;
+mod shapes;
 mod share;
 mod stretch;
 
@@ -37,6 +41,7 @@ pub(super) fn gang(ranks: u32, accelerators: u8) -> Gang {
             rails: Rails::Any,
         },
         least_ranks: ranks,
+        speeds: 0,
         dataset: None,
         rank_watts: 0,
         grace: Grace::Preemptible,
@@ -57,9 +62,24 @@ pub(super) fn submission(job: u64, gang: Gang) -> Submission {
     }
 }
 
+/// In the stories' events: the run that the job is in.
+pub(super) const PRESENT: RunId = 0;
+
+/// An event of which the run is named.
+pub(super) fn named(scheduler: &Scheduler, event: &Event) -> Event {
+    let mut event = event.clone();
+    if let Event::Ended { job, run } | Event::Stopped { job, run, .. } | Event::Checkpointed { job, run } = &mut event
+        && *run == PRESENT
+    {
+        *run = scheduler.run_of(*job).unwrap_or(PRESENT);
+    }
+    event
+}
+
 pub(super) fn step(scheduler: &mut Scheduler, at: u64, event: &Event) -> Vec<Action> {
     let mut actions = Vec::new();
-    scheduler.step(SimTime(at * 1_000_000_000), event, &mut actions);
+    let event = named(scheduler, event);
+    scheduler.step(SimTime(at * 1_000_000_000), &event, &mut actions);
     scheduler.check();
     actions
 }
@@ -78,6 +98,22 @@ pub(super) fn started(actions: &[Action]) -> Vec<u64> {
     started.collect()
 }
 
+/// Who was stopped, and for whom.
+pub(super) fn stopped(actions: &[Action]) -> Vec<(u64, u64)> {
+    let stops = actions.iter().filter_map(|action| match action {
+        Action::Stop { job, cause: Cause::Preempted { by } } => Some((job.0, by.0)),
+        Action::Stop { .. }
+        | Action::Start { .. }
+        | Action::Repair { .. }
+        | Action::Resize { .. }
+        | Action::Wake { .. }
+        | Action::Sleep { .. }
+        | Action::Quarantined { .. }
+        | Action::Refused { .. } => None,
+    });
+    stops.collect()
+}
+
 #[test]
 fn jobs_start_in_order_and_what_comes_free_goes_to_the_first() {
     let mut scheduler = Scheduler::new(settings(1, 2, 8)).unwrap();
@@ -91,9 +127,9 @@ fn jobs_start_in_order_and_what_comes_free_goes_to_the_first() {
     assert_eq!(submit(&mut scheduler, 3, 1, 8), [0; 0]);
     assert_eq!(submit(&mut scheduler, 4, 1, 4), [0; 0]);
     assert_eq!((scheduler.running(), scheduler.waiting()), (2, 2));
-    assert_eq!(started(&step(&mut scheduler, 10, &Event::Ended { job: JobId(2) })), [3]);
+    assert_eq!(started(&step(&mut scheduler, 10, &Event::Ended { job: JobId(2), run: PRESENT })), [3]);
     assert_eq!(started(&step(&mut scheduler, 11, &Event::Cancelled { job: JobId(4) })), [0; 0]);
-    assert_eq!(started(&step(&mut scheduler, 12, &Event::Ended { job: JobId(1) })), [0; 0]);
+    assert_eq!(started(&step(&mut scheduler, 12, &Event::Ended { job: JobId(1), run: PRESENT })), [0; 0]);
     assert_eq!((scheduler.running(), scheduler.waiting(), scheduler.len()), (1, 0, 1));
 }
 
@@ -106,7 +142,7 @@ fn a_saved_scheduler_decides_as_the_other_would_have() {
     let saved = serde_json::to_vec(&scheduler).unwrap();
     let mut other: Scheduler = serde_json::from_slice(&saved).unwrap();
     for job in 1..=9 {
-        let event = Event::Ended { job: JobId(job) };
+        let event = Event::Ended { job: JobId(job), run: PRESENT };
         assert_eq!(step(&mut scheduler, 20 + job, &event), step(&mut other, 20 + job, &event));
     }
     assert_eq!(scheduler.digest(), other.digest());

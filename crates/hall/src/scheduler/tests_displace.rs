@@ -64,21 +64,6 @@ fn of_length(job: u64, gang: Gang, seconds: u64) -> Submission {
     Submission { length: Some(Span::from_secs(seconds)), ..submission(job, gang) }
 }
 
-fn stopped(actions: &[Action]) -> Vec<(u64, u64)> {
-    let stops = actions.iter().filter_map(|action| match action {
-        Action::Stop { job, cause: Cause::Preempted { by } } => Some((job.0, by.0)),
-        Action::Stop { .. }
-        | Action::Start { .. }
-        | Action::Repair { .. }
-        | Action::Resize { .. }
-        | Action::Wake { .. }
-        | Action::Sleep { .. }
-        | Action::Quarantined { .. }
-        | Action::Refused { .. } => None,
-    });
-    stops.collect()
-}
-
 fn submit(scheduler: &mut Scheduler, at: u64, submission: Submission) -> (Vec<u64>, Vec<(u64, u64)>) {
     let submission = Submission { since: SimTime(at * 1_000_000_000), ..submission };
     let actions = step(scheduler, at, &Event::Submitted(submission));
@@ -86,12 +71,12 @@ fn submit(scheduler: &mut Scheduler, at: u64, submission: Submission) -> (Vec<u6
 }
 
 fn answer(scheduler: &mut Scheduler, at: u64, job: u64) -> (Vec<u64>, Vec<(u64, u64)>) {
-    let actions = step(scheduler, at, &Event::Stopped { job: JobId(job), attained: Span(0) });
+    let actions = step(scheduler, at, &Event::Stopped { job: JobId(job), run: PRESENT, attained: Span(0) });
     (started(&actions), stopped(&actions))
 }
 
 fn end(scheduler: &mut Scheduler, at: u64, job: u64) -> (Vec<u64>, Vec<(u64, u64)>) {
-    let actions = step(scheduler, at, &Event::Ended { job: JobId(job) });
+    let actions = step(scheduler, at, &Event::Ended { job: JobId(job), run: PRESENT });
     (started(&actions), stopped(&actions))
 }
 
@@ -283,11 +268,11 @@ fn a_job_that_has_run_long_makes_way_at_that_moment_and_once() {
     assert_eq!(submit(&mut hall, 100, submission(2, gang(1, 8))), NOTHING);
     assert_eq!(hall.wakeup(), Some(SimTime(1_000_000_000_000)));
     assert_eq!(stopped(&step(&mut hall, 1000, &Event::Tick)), [(1, 2)]);
-    let event = Event::Stopped { job: JobId(1), attained: Span::from_secs(1000) };
+    let event = Event::Stopped { job: JobId(1), run: PRESENT, attained: Span::from_secs(1000) };
     assert_eq!(started(&step(&mut hall, 1001, &event)), [2]);
     // When 2 rises too, 1 is the older: they change once more and then no key rises any more.
     assert_eq!(stopped(&step(&mut hall, 2001, &Event::Tick)), [(2, 1)]);
-    let event = Event::Stopped { job: JobId(2), attained: Span::from_secs(1000) };
+    let event = Event::Stopped { job: JobId(2), run: PRESENT, attained: Span::from_secs(1000) };
     assert_eq!(started(&step(&mut hall, 2002, &event)), [1]);
     assert_eq!(hall.wakeup(), None);
 }
@@ -323,7 +308,7 @@ impl Body {
     fn carry_out(&mut self, hall: &Scheduler, now: u64, actions: &[Action]) {
         for action in actions {
             match action {
-                Action::Start { job, ranks } => {
+                Action::Start { job, run, ranks } => {
                     self.claims.remove(job);
                     for (claimant, claimed) in &self.claims {
                         let mine = ranks.iter().find(|rank| {
@@ -337,7 +322,7 @@ impl Body {
                     self.starts += 1;
                     self.started.insert(*job, now);
                     let length = 50 + self.roll(4000);
-                    self.at(now + length, Event::Ended { job: *job });
+                    self.at(now + length, Event::Ended { job: *job, run: *run });
                 }
                 Action::Stop { job, cause } => {
                     assert!(self.stopping.insert(*job), "{job} is told to stop twice");
@@ -349,7 +334,8 @@ impl Body {
                     }
                     let attained = Span::from_secs(now - self.started[job]);
                     let delay = self.roll(100);
-                    self.at(now + delay, Event::Stopped { job: *job, attained });
+                    let run = hall.run_of(*job).unwrap();
+                    self.at(now + delay, Event::Stopped { job: *job, run, attained });
                 }
                 Action::Repair { .. }
                 | Action::Resize { .. }
@@ -419,20 +405,12 @@ fn storm(seed: u64, order: Option<&'static dyn Order>, guarantee: u64) -> (u64, 
                 (time, event)
             }
         };
-        // A job that was stopped meanwhile does not end, and one that was stopped runs anew.
-        match &event {
-            Event::Stopped { job, .. } => {
-                if !body.stopping.remove(job) {
-                    continue;
-                }
-                body.started.remove(job);
-            }
-            Event::Ended { job } if !body.started.contains_key(job) => continue,
-            Event::Ended { job } => {
-                body.stopping.remove(job);
-                body.started.remove(job);
-            }
-            _ => {}
+        // A job that was stopped meanwhile runs anew, and what is told of its earlier run is ignored.
+        if let Event::Stopped { job, run, .. } | Event::Ended { job, run } = &event
+            && hall.run_of(*job) == Some(*run)
+        {
+            body.stopping.remove(job);
+            body.started.remove(job);
         }
         let mut actions = Vec::new();
         hall.step(SimTime(now * 1_000_000_000), &event, &mut actions);

@@ -8,7 +8,7 @@ use std::fmt;
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
 use dh_policy::fleet::{Domain, Service, View};
-use dh_policy::placement::{Context, Misfit, Wake, misfit};
+use dh_policy::placement::{Context, Misfit, Speeds, Wake, misfit};
 use serde::Serialize;
 
 use super::Scheduler;
@@ -34,6 +34,9 @@ pub struct Why {
     /// When it starts if what runs ends as expected and nothing goes ahead of it; `None` if that rests on jobs of unknown
     /// length.
     pub earliest: Option<SimTime>,
+    /// Of a box, the one that is nearest to free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearly: Option<super::boxes::NearBox>,
 }
 
 /// A condition that blocks a job.
@@ -163,9 +166,20 @@ impl Scheduler {
         self.in_the_way(slot, &gang, &mut blockers);
         let lacks_room = blockers.len() > blocked;
         let nearest = if lacks_room { self.nearest(&gang) } else { Vec::new() };
-        let holders = nearest.first().map(|(domain, _)| self.holders(*domain)).unwrap_or_default();
+        let (nearly, standing) = match self.near_box(&gang).filter(|_| lacks_room) {
+            Some((nearly, mut standing)) => {
+                standing.truncate(NAMED);
+                (Some(nearly), standing)
+            }
+            None => (None, Vec::new()),
+        };
+        let holders = if nearly.is_some() {
+            standing
+        } else {
+            nearest.first().map(|(domain, _)| self.holders(*domain)).unwrap_or_default()
+        };
         let earliest = if lacks_room { self.earliest(slot, &gang).and_then(|promise| promise.at) } else { None };
-        Some(Why { job, blockers, holders, nearest, earliest })
+        Some(Why { job, blockers, holders, nearest, earliest, nearly })
     }
 
     /// The job ahead of which it may not start, whatever room there is.
@@ -177,7 +191,7 @@ impl Scheduler {
         if self.state.settings.backfill != Backfill::None {
             return None;
         }
-        let (key, id, _) = self.state.lines.first_blocked(self.state.lines.line_of(record))?;
+        let (key, id, _) = self.state.lines.first_blocked(self.state.lines.line_of(record), None)?;
         ((key, id) < (record.key, record.id)).then_some(id)
     }
 
@@ -214,7 +228,7 @@ impl Scheduler {
                 }
             }
             let fits = |view, never: &[NodeId]| {
-                let context = Context { view, warm: &[], never, wake: Wake::Freely };
+                let context = Context { view, warm: &[], never, wake: Wake::Freely, speeds: Speeds::UNKNOWN };
                 self.placement.place(&fleet, &need, &context).is_ok()
             };
             if fits(view, &never) {
@@ -240,23 +254,29 @@ impl Scheduler {
 
     /// Whether there is a place on the nodes in service once nothing runs, by counting.
     fn fits_empty(&self, gang: &Gang, never: &[NodeId]) -> bool {
+        if super::boxes::is_shaped(gang) {
+            return self.shape_fits_empty(gang, never);
+        }
         let need = smallest(gang);
         let fleet = &self.state.fleet;
         let level = need.within;
         (0..fleet.tree().domains(level)).any(|number| {
             let nodes = fleet.tree().nodes_of(Domain { level, number }).map(NodeId);
-            let takes = nodes.filter(|node| {
+            let mut takes = nodes.filter(|node| {
                 matches!(fleet.service(*node), Service::Up | Service::Asleep) && never.binary_search(node).is_err()
             });
-            let places: u64 = takes.map(|node| u64::from(fleet.ranks_empty(node, &need.rank))).sum();
-            places >= u64::from(need.ranks)
+            let mut missing = u64::from(need.ranks);
+            takes.any(|node| {
+                missing = missing.saturating_sub(u64::from(fleet.ranks_empty(node, &need.rank)));
+                missing == 0
+            })
         })
     }
 
     fn missing(&self, gang: &Gang) -> Misfit {
         let need = smallest(gang);
         let context = Context::plain(View::All);
-        let counted = misfit(&self.state.fleet, &need, &context);
+        let counted = misfit(&self.state.fleet, &need, &context).filter(|_| !super::boxes::is_shaped(gang));
         counted.or_else(|| self.placement.place(&self.state.fleet, &need, &context).err()).unwrap_or(Misfit::Occupied {
             places: 0,
             ranks: need.ranks,
@@ -266,6 +286,9 @@ impl Scheduler {
 
     /// Nodes that take no new work, if there are any.
     fn out_of_service(&self) -> Option<Blocker> {
+        if self.state.fleet.all_serve() {
+            return None;
+        }
         let (mut drained, mut quarantined, mut spare, mut down) = (0, 0, 0, 0);
         for node in (0..u32::try_from(self.state.fleet.len()).unwrap_or(u32::MAX)).map(NodeId) {
             match self.state.fleet.service(node) {
@@ -293,23 +316,26 @@ impl Scheduler {
         near
     }
 
-    /// Who holds most in a domain.
+    /// Who holds most in a domain. Each job counts where the first of its ranks in the domain stands.
     fn holders(&self, domain: Domain) -> Vec<Holder> {
-        let mut held: Vec<(Slot, u32)> = Vec::new();
-        for node in self.state.fleet.tree().nodes_of(domain) {
+        let nodes = self.state.fleet.tree().nodes_of(domain);
+        let mut most: Vec<(std::cmp::Reverse<u32>, Slot)> = Vec::with_capacity(NAMED + 1);
+        for node in nodes.clone() {
             let owners = usize::try_from(node).ok().and_then(|node| self.state.owners.get(node));
-            held.extend(owners.into_iter().flatten().map(|slot| (*slot, 0)));
+            for slot in owners.into_iter().flatten() {
+                let ranks = self.state.jobs.get(*slot).and_then(Job::run).map_or(&[][..], |run| run.ranks.as_slice());
+                let mut here = ranks.iter().filter(|held| nodes.contains(&held.node.0));
+                let Some(first) = here.next().filter(|held| held.node.0 == node) else { continue };
+                let held = first.mask.count_ones() + here.map(|held| held.mask.count_ones()).sum::<u32>();
+                let place = (std::cmp::Reverse(held), *slot);
+                let at = most.partition_point(|other| *other < place);
+                if at < NAMED {
+                    most.insert(at, place);
+                    most.truncate(NAMED);
+                }
+            }
         }
-        held.sort_unstable();
-        held.dedup();
-        for (slot, accelerators) in &mut held {
-            let ranks = self.state.jobs.get(*slot).and_then(Job::run).map_or(&[][..], |run| run.ranks.as_slice());
-            let nodes = self.state.fleet.tree().nodes_of(domain);
-            let here = ranks.iter().filter(|held| nodes.contains(&held.node.0));
-            *accelerators = here.map(|held| held.mask.count_ones()).sum();
-        }
-        held.sort_by_key(|(slot, accelerators)| (std::cmp::Reverse(*accelerators), *slot));
-        let named = held.into_iter().take(NAMED).filter_map(|(slot, accelerators)| {
+        let named = most.into_iter().filter_map(|(std::cmp::Reverse(accelerators), slot)| {
             let job = self.state.jobs.get(slot)?;
             Some(Holder { job: job.id, accelerators, ends: job.run().and_then(|run| run.ends) })
         });

@@ -11,6 +11,7 @@ mod capacity;
 mod front;
 mod queue;
 mod space;
+mod speeds;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::hardware::{Format, Machine};
 use crate::serving::{Profile, Within};
 use capacity::Replica;
 
+pub use speeds::{Speed, speeds};
 pub use worth::Worth;
 
 /// What is asked of all replicas together.

@@ -5,7 +5,7 @@
 use dh_blueprint::{AcceleratorItem, CacheFormat, ModelItem, Role, Service, ServiceSource, WeightFormat};
 use dh_perf::architecture::Architecture;
 use dh_perf::collectives::ScaleOutProfile;
-use dh_perf::deploy::{self, Answer, Case, Degrees, Demand, Formats, Space, Split, Worth};
+use dh_perf::deploy::{self, Answer, Case, Choice, Degrees, Demand, Formats, Space, Speed, Split, Worth};
 use dh_perf::hardware::{Accelerator, Format, Machine, Network};
 use dh_perf::{power, serving};
 use dh_units::{BitsPerSec, BytesPerSec, UsdPerHour, Value, Watts, real};
@@ -46,7 +46,16 @@ pub(super) struct Ready {
 impl Ready {
     /// What the search finds in `space`.
     pub(super) fn search(&self, space: &Space) -> Result<Answer, dh_perf::Error> {
-        deploy::search(&Case {
+        deploy::search(&self.case(space))
+    }
+
+    /// How fast one replica of a choice is.
+    pub(super) fn speeds(&self, choice: &Choice) -> Vec<Speed> {
+        deploy::speeds(&self.case(&self.space), choice)
+    }
+
+    fn case<'a>(&'a self, space: &'a Space) -> Case<'a> {
+        Case {
             shape: &self.shape,
             machine: &self.machine,
             profile: &self.profile,
@@ -54,7 +63,7 @@ impl Ready {
             demand: self.demand,
             space,
             worth: &self.worth,
-        })
+        }
     }
 }
 

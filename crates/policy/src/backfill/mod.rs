@@ -1,8 +1,8 @@
 //! Backfill: from when on, and where, a gang that does not fit will fit if what runs ends as expected.
 //!
 //! Invariant: the fleet is as it was when a plan has been made; a place that is free at a moment stays free later, so halving
-//! finds the first moment. Cost: each gang that has to end is taken off and put back at most a few times, and the places are
-//! tried about twice the logarithm of their number.
+//! finds the first moment. Cost: each gang that has to end is taken off and put back once where counts alone decide; where
+//! cores, memory or rails are in the way, a few times, and places are tried about twice the logarithm of their number.
 
 use dh_core::SimTime;
 
@@ -38,22 +38,36 @@ pub fn plan<'a>(
 ) -> Option<Promise> {
     let mut releases = releases.fuse();
     let mut known: Vec<Release<'a>> = Vec::new();
-    let place = |fleet: &Fleet| if by_count(fleet, need) { place(fleet) } else { None };
-    // `known[..fails]` are too few; galloping finds a number that is enough.
-    let (mut fails, mut step) = (0, 1);
-    let mut best = loop {
-        let before = known.len();
-        known.extend(releases.by_ref().take(step));
-        if known.len() == before {
+    // Counts tell most that are too few: one after the other until they allow a place.
+    let mut counted = by_count(fleet, need);
+    while !counted {
+        let Some(release) = releases.next() else {
             put_back(fleet, &known);
             return None;
+        };
+        take_off(fleet, &[release]);
+        known.push(release);
+        counted = by_count_around(fleet, need, release.ranks);
+    }
+    // `known[..fails]` are too few; galloping finds a number that is enough.
+    let (mut fails, mut step) = (known.len().saturating_sub(1), 1);
+    let found = if known.is_empty() { None } else { place(fleet) };
+    let mut best = if let Some(shares) = found {
+        shares
+    } else {
+        loop {
+            fails = known.len();
+            known.extend(releases.by_ref().take(step));
+            if known.len() == fails {
+                put_back(fleet, &known);
+                return None;
+            }
+            take_off(fleet, known.get(fails..).unwrap_or(&[]));
+            if let Some(shares) = place(fleet) {
+                break shares;
+            }
+            step *= 2;
         }
-        take_off(fleet, known.get(before..).unwrap_or(&[]));
-        if let Some(shares) = place(fleet) {
-            break shares;
-        }
-        fails = known.len();
-        step *= 2;
     };
     let (mut enough, mut off) = (known.len(), known.len());
     while enough - fails > 1 {
@@ -78,12 +92,19 @@ pub fn plan<'a>(
 
 /// Whether some domain in which the gang may stand has accelerators for it, by counting.
 fn by_count(fleet: &Fleet, need: &Need) -> bool {
+    (0..fleet.tree().domains(need.within)).any(|number| has_room(fleet, need, Domain { level: need.within, number }))
+}
+
+/// The same of the domains in which something came free.
+fn by_count_around(fleet: &Fleet, need: &Need, freed: &[Holding]) -> bool {
+    let domain = |held: &Holding| fleet.tree().domain(held.node.0, need.within);
+    let mut last = None;
+    freed.iter().map(domain).any(|domain| last.replace(domain) != Some(domain) && has_room(fleet, need, domain))
+}
+
+fn has_room(fleet: &Fleet, need: &Need, domain: Domain) -> bool {
     let rank = Request { cpu_milli: 0, memory_mib: 0, ..need.rank };
-    let level = need.within;
-    fleet.room(Domain::HALL, &rank, View::All) >= need.ranks
-        && (level == 0
-            || (0..fleet.tree().domains(level))
-                .any(|number| fleet.room(Domain { level, number }, &rank, View::All) >= need.ranks))
+    fleet.room(domain, &rank, View::All) >= need.ranks
 }
 
 fn take_off(fleet: &mut Fleet, releases: &[Release<'_>]) {

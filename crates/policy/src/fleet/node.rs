@@ -4,6 +4,7 @@ use dh_core::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::room::View;
+use super::slots::Slice;
 use crate::packing::{Request, WHOLE};
 
 /// Accelerators of one node, at most: one bit each in a mask.
@@ -61,6 +62,9 @@ pub struct Holding {
     pub cpu_milli: u32,
     /// Memory, MiB.
     pub memory_mib: u32,
+    /// Slots of the one accelerator, a bit each, if it is a slice; 0 if it is none.
+    #[serde(default)]
+    pub slots: u8,
 }
 
 /// A node's state.
@@ -78,6 +82,9 @@ pub(super) struct State {
     pub(super) whole: Mask,
     /// Accelerators used in part, by number, with the thousandths still free: few nodes have any.
     parts: Vec<(u8, u16)>,
+    /// Accelerators that are cut into slices, by number, with the slots that are taken.
+    #[serde(default)]
+    slices: Vec<(u8, u8)>,
 }
 
 impl State {
@@ -93,6 +100,7 @@ impl State {
             memory_free: facts.memory_mib,
             whole: every(facts.accelerators),
             parts: Vec::new(),
+            slices: Vec::new(),
         }
     }
 
@@ -104,13 +112,34 @@ impl State {
             memory_free: self.memory,
             whole: every(self.accelerators),
             parts: Vec::new(),
+            slices: Vec::new(),
             ..*self
         }
     }
 
+    /// Whether new work may come.
+    pub(super) const fn works(&self) -> bool {
+        matches!(self.service, Service::Up | Service::Asleep)
+    }
+
+    /// Accelerators used in part.
+    pub(super) fn parts(&self) -> &[(u8, u16)] {
+        &self.parts
+    }
+
+    /// Accelerators that are cut into slices.
+    pub(super) fn slices(&self) -> &[(u8, u8)] {
+        &self.slices
+    }
+
+    /// Ranks for which there are cores and memory.
+    pub(super) fn beside(&self, rank: &Request) -> u32 {
+        u32::min(per(self.cpu_free, rank.cpu_milli), per(self.memory_free, rank.memory_mib))
+    }
+
     /// Whole accelerators that new work may take.
     pub(super) fn free(&self, view: View) -> u8 {
-        if !matches!(self.service, Service::Up | Service::Asleep) {
+        if !self.works() {
             return 0;
         }
         let free = u8::try_from(self.whole.count_ones()).unwrap_or(0);
@@ -132,7 +161,7 @@ impl State {
         {
             return 0;
         }
-        let beside = u32::min(per(self.cpu_free, rank.cpu_milli), per(self.memory_free, rank.memory_mib));
+        let beside = self.beside(rank);
         let free = u32::from(self.free(view));
         let count = u32::from(rank.accelerators);
         let accelerators = match count {
@@ -180,6 +209,13 @@ impl State {
             }
             return (self.whole.count_ones() >= count).then(|| lowest(self.whole, count));
         }
+        let has = |number: u8| match self.parts.iter().find(|(part, _)| *part == number) {
+            Some((_, free)) => *free >= rank.milli,
+            None => self.whole >> number & 1 == 1,
+        };
+        if wanted != 0 && wanted.count_ones() == count && bits(wanted).all(has) {
+            return Some(wanted);
+        }
         // Parts first, tightest first, so that whole accelerators stay whole.
         let mut fitting: Vec<(u16, u8)> =
             self.parts.iter().filter(|(_, free)| *free >= rank.milli).map(|(number, free)| (*free, *number)).collect();
@@ -212,8 +248,49 @@ impl State {
         }
     }
 
+    /// Slices that fit.
+    pub(super) fn ranks_sliced(&self, slice: Slice, rank: &Request, view: View) -> u32 {
+        if !self.works() || !rank.accepts(self.class) {
+            return 0;
+        }
+        let cut: u32 = self.slices.iter().map(|(_, busy)| slice.most(*busy)).sum();
+        (cut + u32::from(self.free(view)) * slice.most(0)).min(self.beside(rank))
+    }
+
+    /// The accelerator and the slots that a slice would get: on `wanted` if it fits there, else where it breaks least.
+    pub(super) fn choose_slice(&self, slice: Slice, rank: &Request, wanted: Mask) -> Option<(u8, u8)> {
+        let usable = matches!(self.service, Service::Up | Service::Asleep | Service::Spare);
+        if !usable || self.beside(rank) == 0 || !rank.accepts(self.class) {
+            return None;
+        }
+        let cut = self.slices.iter().filter_map(|(number, busy)| {
+            let (loss, slots) = slice.best(*busy)?;
+            Some((wanted >> number & 1 == 0, loss, busy.count_zeros(), *number, slots))
+        });
+        let whole = bits(lowest(self.whole & wanted, 1) | lowest(self.whole, 1)).filter_map(|number| {
+            let (_, slots) = slice.best(0)?;
+            // Whole accelerators stay whole if they can.
+            Some((wanted >> number & 1 == 0, u32::MAX, 0, number, slots))
+        });
+        cut.chain(whole).min().map(|(.., number, slots)| (number, slots))
+    }
+
     /// Takes exactly `holding`: the opposite of [`Self::release`].
     pub(super) fn occupy(&mut self, holding: &Holding) {
+        if holding.slots != 0 {
+            self.cpu_free = self.cpu_free.saturating_sub(holding.cpu_milli);
+            self.memory_free = self.memory_free.saturating_sub(holding.memory_mib);
+            for number in bits(holding.mask) {
+                if let Some((_, busy)) = self.slices.iter_mut().find(|(cut, _)| *cut == number) {
+                    *busy |= holding.slots;
+                } else {
+                    self.whole &= !(1 << number);
+                    self.slices.push((number, holding.slots));
+                    self.slices.sort_unstable();
+                }
+            }
+            return;
+        }
         let rank = Request {
             cpu_milli: holding.cpu_milli,
             memory_mib: holding.memory_mib,
@@ -226,6 +303,13 @@ impl State {
 
     /// What is free of `wanted`, in pieces: all that is wholly free, and each accelerator that is free in part.
     pub(super) fn free_of(&self, wanted: &Holding) -> Vec<Holding> {
+        if wanted.slots != 0 {
+            let first = self.free_slots_of(wanted);
+            // Of one that is cut nothing else is wanted; one that is shared is wanted whole, to be cut.
+            let cut = self.slices.iter().any(|(number, _)| wanted.mask >> number & 1 == 1);
+            let rest = if cut { 0 } else { wanted.mask & !first.mask };
+            return std::iter::once(first).chain(self.pieces(wanted.node, rest)).collect();
+        }
         let free = |number: u8| match self.parts.iter().find(|(part, _)| *part == number) {
             Some((_, free)) => *free,
             None if self.whole >> number & 1 == 1 => WHOLE,
@@ -235,20 +319,65 @@ impl State {
         let mask = bits(wanted.mask).filter(|number| free(*number) >= wanted.milli).fold(0, |mask, n| mask | bit(n));
         let (cpu_milli, memory_mib) = (wanted.cpu_milli.min(self.cpu_free), wanted.memory_mib.min(self.memory_free));
         let first = Holding { mask, cpu_milli, memory_mib, ..*wanted };
-        let parts = bits(wanted.mask & !mask).map(|number| (number, free(number))).filter(|(_, free)| *free > 0);
-        let parts = parts.map(|(number, milli)| Holding {
-            mask: bit(number),
+        std::iter::once(first).chain(self.pieces(wanted.node, wanted.mask & !mask)).collect()
+    }
+
+    /// What is free of accelerators that are in use in part, each a piece.
+    fn pieces(&self, node: NodeId, mask: Mask) -> impl Iterator<Item = Holding> {
+        let piece = move |number: u8, milli: u16, slots: u8| Holding {
+            mask: Mask::from(1_u8) << number,
             milli,
             cpu_milli: 0,
             memory_mib: 0,
-            node: wanted.node,
+            node,
+            slots,
+        };
+        let wanted = move |number: u8| mask >> number & 1 == 1;
+        let parts = self.parts.iter().filter(move |(number, free)| wanted(*number) && *free > 0);
+        let slices = self.slices.iter().filter(move |(number, busy)| wanted(*number) && *busy != u8::MAX);
+        let shared = parts.map(move |(number, free)| piece(*number, *free, 0));
+        let cut = slices.map(move |(number, busy)| {
+            let eighths = u16::try_from(busy.count_zeros()).unwrap_or(0);
+            piece(*number, WHOLE / 8 * eighths, !busy)
         });
-        std::iter::once(first).chain(parts).collect()
+        shared.chain(cut)
+    }
+
+    /// What is free of a slice that is wanted: some of its slots, or nothing.
+    fn free_slots_of(&self, wanted: &Holding) -> Holding {
+        let number = bits(wanted.mask).next().unwrap_or(0);
+        let busy = match self.slices.iter().find(|(cut, _)| *cut == number) {
+            Some((_, busy)) => *busy,
+            None if self.whole >> number & 1 == 1 => 0,
+            None => u8::MAX,
+        };
+        let slots = wanted.slots & !busy;
+        let (cpu_milli, memory_mib) = (wanted.cpu_milli.min(self.cpu_free), wanted.memory_mib.min(self.memory_free));
+        if slots == 0 {
+            return Holding { mask: 0, cpu_milli, memory_mib, slots: 0, ..*wanted };
+        }
+        let milli = u32::from(wanted.milli) * slots.count_ones() / wanted.slots.count_ones().max(1);
+        let milli = u16::try_from(milli).unwrap_or(wanted.milli);
+        Holding { milli, cpu_milli, memory_mib, slots, ..*wanted }
     }
 
     pub(super) fn release(&mut self, holding: &Holding) {
         self.cpu_free = self.cpu_free.saturating_add(holding.cpu_milli).min(self.cpu);
         self.memory_free = self.memory_free.saturating_add(holding.memory_mib).min(self.memory);
+        if holding.slots != 0 {
+            for number in bits(holding.mask) {
+                if let Some(at) = self.slices.iter().position(|(cut, _)| *cut == number)
+                    && let Some((_, busy)) = self.slices.get_mut(at)
+                {
+                    *busy &= !holding.slots;
+                    if *busy == 0 {
+                        self.slices.remove(at);
+                        self.whole |= 1 << number;
+                    }
+                }
+            }
+            return;
+        }
         if holding.milli >= WHOLE {
             self.whole |= holding.mask;
             return;
@@ -288,5 +417,10 @@ fn lowest(mask: Mask, count: u32) -> Mask {
 
 /// The numbers of the bits of `mask`.
 fn bits(mask: Mask) -> impl Iterator<Item = u8> {
-    (0..ACCELERATORS_MAX).filter(move |number| mask >> number & 1 == 1)
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        let bit = u8::try_from(rest.trailing_zeros()).ok().filter(|_| rest != 0)?;
+        rest &= rest.wrapping_sub(1);
+        Some(bit)
+    })
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Domain, Tree};
+use super::layout::{Domain, Level, Tree};
 use super::node::State;
 use crate::packing::{Request, WHOLE};
 
@@ -16,6 +16,20 @@ pub enum View {
     Open,
 }
 
+/// Under what a node is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    class: u8,
+    /// Accelerators free, in each view.
+    free: [u8; 2],
+}
+
+impl Counted {
+    pub(super) fn of(state: &State) -> Self {
+        Self { class: state.class, free: [state.free(View::All), state.free(View::Open)] }
+    }
+}
+
 /// The counts. Nodes with nothing free are not counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rooms {
@@ -24,10 +38,9 @@ pub(super) struct Rooms {
     classes: usize,
     /// Where each level's counts begin, in domains.
     offsets: Vec<usize>,
-    /// `[domain][class][free - 1]`, everything free.
-    all: Vec<u32>,
-    /// The same without what is reserved.
-    open: Vec<u32>,
+    /// `[domain][view][class][free - 1]`, and after those of a domain the accelerators free in each view: what changes together
+    /// lies together.
+    counts: Vec<u32>,
 }
 
 impl Rooms {
@@ -39,8 +52,12 @@ impl Rooms {
             offsets.push(domains);
             domains += usize::try_from(tree.domains(level)).unwrap_or(0);
         }
-        let counts = vec![0; domains * most * classes];
-        Self { most, classes, offsets, all: counts.clone(), open: counts }
+        Self { most, classes, offsets, counts: vec![0; domains * (2 * most * classes + 2)] }
+    }
+
+    /// Counts of one domain.
+    const fn stride(&self) -> usize {
+        2 * self.most * self.classes + 2
     }
 
     /// Most accelerators of a node.
@@ -53,35 +70,46 @@ impl Rooms {
         u8::try_from(self.classes - 1).unwrap_or(u8::MAX)
     }
 
+    /// Where a domain's counts of everything free begin; those of what is open follow.
     fn base(&self, domain: Domain) -> Option<usize> {
         let offset = self.offsets.get(usize::from(domain.level))?;
-        Some((offset + usize::try_from(domain.number).ok()?) * self.most * self.classes)
+        Some((offset + usize::try_from(domain.number).ok()?) * self.stride())
     }
 
+    /// A node that was not counted is.
     pub(super) fn enter(&mut self, tree: &Tree, node: u32, state: &State) {
-        self.count(tree, node, state, |count| *count += 1);
+        let now = Counted::of(state);
+        self.moved(tree, node, Counted { free: [0, 0], ..now }, now);
     }
 
-    pub(super) fn leave(&mut self, tree: &Tree, node: u32, state: &State) {
-        self.count(tree, node, state, |count| *count -= 1);
-    }
-
-    fn count(&mut self, tree: &Tree, node: u32, state: &State, change: impl Fn(&mut u32)) {
-        let (all, open) = (usize::from(state.free(View::All)), usize::from(state.free(View::Open)));
-        if all == 0 {
+    /// A node is counted under something else. Its class stays.
+    pub(super) fn moved(&mut self, tree: &Tree, node: u32, before: Counted, now: Counted) {
+        if before.free == now.free {
             return;
         }
-        let class = usize::from(state.class) * self.most;
+        let class = usize::from(now.class) * self.most;
+        let view = self.most * self.classes;
+        let place = |view: usize, free: u8| usize::from(free).checked_sub(1).map(|free| view + class + free);
+        let less = [place(0, before.free[0]), place(view, before.free[1])];
+        let more = [place(0, now.free[0]), place(view, now.free[1])];
         let mut domain = tree.domain(node, tree.last());
         loop {
-            if let Some(base) = self.base(domain) {
-                if let Some(count) = self.all.get_mut(base + class + all - 1) {
-                    change(count);
+            if let Some(base) = self.base(domain)
+                && let Some(counts) = self.counts.get_mut(base..base + 2 * view + 2)
+            {
+                for count in less.into_iter().flatten() {
+                    if let Some(count) = counts.get_mut(count) {
+                        *count -= 1;
+                    }
                 }
-                if open > 0
-                    && let Some(count) = self.open.get_mut(base + class + open - 1)
-                {
-                    change(count);
+                for count in more.into_iter().flatten() {
+                    if let Some(count) = counts.get_mut(count) {
+                        *count += 1;
+                    }
+                }
+                if let Some([all, open]) = counts.last_chunk_mut::<2>() {
+                    *all = *all + u32::from(now.free[0]) - u32::from(before.free[0]);
+                    *open = *open + u32::from(now.free[1]) - u32::from(before.free[1]);
                 }
             }
             if domain.level == 0 {
@@ -92,23 +120,58 @@ impl Rooms {
     }
 
     fn counts(&self, domain: Domain, view: View) -> &[u32] {
-        let counts = match view {
-            View::All => &self.all,
-            View::Open => &self.open,
+        let length = self.most * self.classes;
+        let from = match view {
+            View::All => 0,
+            View::Open => length,
         };
-        self.base(domain).and_then(|base| counts.get(base..base + self.most * self.classes)).unwrap_or(&[])
+        self.base(domain).and_then(|base| self.counts.get(base + from..base + from + length)).unwrap_or(&[])
     }
 
     /// Ranks of whole accelerators for which there is room. Of ranks that want parts or none, an upper bound.
     pub(super) fn ranks(&self, domain: Domain, rank: &Request, view: View) -> u32 {
-        let per = u32::from(rank.accelerators);
+        self.ranks_by(self.counts(domain, view), rank)
+    }
+
+    /// Domains of a level with room for `least` ranks or more, and how much: one walk through the level's counts.
+    pub(super) fn roomy(
+        &self,
+        tree: &Tree,
+        level: Level,
+        rank: &Request,
+        view: View,
+        least: u32,
+    ) -> Vec<(u32, Domain)> {
+        let (length, stride) = (self.most * self.classes, self.stride());
+        let first = self.base(Domain { level, number: 0 }).unwrap_or(usize::MAX);
+        let domains = usize::try_from(tree.domains(level)).unwrap_or(0);
+        let level_counts = self.counts.get(first..first.saturating_add(domains * stride)).unwrap_or(&[]);
+        let skip = match view {
+            View::All => 0,
+            View::Open => length,
+        };
+        let numbered = (0_u32..).zip(level_counts.chunks_exact(stride));
+        let rooms = numbered.filter_map(|(number, counts)| {
+            let room = self.ranks_by(counts.get(skip..skip + length)?, rank);
+            (room >= least).then_some((room, Domain { level, number }))
+        });
+        rooms.collect()
+    }
+
+    fn ranks_by(&self, counts: &[u32], rank: &Request) -> u32 {
+        let per = usize::from(rank.accelerators);
         if per == 0 || rank.milli < WHOLE {
             return u32::MAX;
         }
         let mut ranks = 0;
-        for (class, counts) in (0_u8..).zip(self.counts(domain, view).chunks_exact(self.most)) {
+        for (class, counts) in (0_u8..).zip(counts.chunks_exact(self.most)) {
             if rank.accepts(class) {
-                ranks += (1_u32..).zip(counts).map(|(free, count)| free / per * count).sum::<u32>();
+                // Nodes with `k * per` free or more hold a `k`th rank.
+                let mut enough = counts.get(per - 1..).unwrap_or(&[]);
+                while !enough.is_empty() {
+                    ranks += enough.iter().sum::<u32>();
+                    enough = enough.get(per..).unwrap_or(&[]);
+                }
             }
         }
         ranks
@@ -126,12 +189,21 @@ impl Rooms {
     }
 
     pub(super) fn nodes(&self, domain: Domain, class: u8, free: u8, view: View) -> u32 {
-        let at = usize::from(class) * self.most + usize::from(free).saturating_sub(1);
-        self.counts(domain, view).get(at).copied().unwrap_or(0)
+        let Some(free) = usize::from(free).checked_sub(1) else { return 0 };
+        let view = match view {
+            View::All => 0,
+            View::Open => self.most * self.classes,
+        };
+        let place = view + usize::from(class) * self.most + free;
+        self.base(domain).and_then(|base| self.counts.get(base + place)).copied().unwrap_or(0)
     }
 
     pub(super) fn free(&self, domain: Domain, view: View) -> u64 {
-        let by_class = self.counts(domain, view).chunks_exact(self.most);
-        by_class.map(|counts| (1_u64..).zip(counts).map(|(free, count)| free * u64::from(*count)).sum::<u64>()).sum()
+        let place = 2 * self.most * self.classes
+            + match view {
+                View::All => 0,
+                View::Open => 1,
+            };
+        self.base(domain).and_then(|base| self.counts.get(base + place)).copied().unwrap_or(0).into()
     }
 }

@@ -19,7 +19,7 @@ use dh_core::time::Span;
 use dh_core::{JobId, SimTime};
 use serde::{Deserialize, Serialize};
 
-use super::{Candidate, Displaces, Key, Order, class_of, service};
+use super::{Candidate, Displaces, Key, Order, Value, class_of, service};
 
 /// Width of the first level of attained time; each is twice as wide as the one before.
 const FIRST: Span = Span::from_secs(600);
@@ -83,7 +83,25 @@ struct Class {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct History {
     all: Counts,
+    #[serde(with = "pairs")]
     classes: BTreeMap<Likeness, Class>,
+}
+
+/// A map whose keys are no strings, as a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Class, Likeness};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Likeness, Class>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map.iter())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Likeness, Class>, D::Error> {
+        Ok(Vec::<(Likeness, Class)>::deserialize(from)?.into_iter().collect())
+    }
 }
 
 /// The level of a job that has run for `attained`.
@@ -239,6 +257,10 @@ impl Order for Gittins {
 
     fn displaces(&self) -> Displaces {
         Displaces::Later
+    }
+
+    fn value(&self) -> Value {
+        Value::Service
     }
 
     fn rises_after(&self, job: &Candidate) -> Option<Span> {

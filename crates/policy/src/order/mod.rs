@@ -57,6 +57,15 @@ pub enum Displaces {
     Later,
 }
 
+/// What the value of a key says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// Which job is first, and nothing else.
+    Place,
+    /// How much service a job still needs: jobs can be weighed against each other by it.
+    Service,
+}
+
 /// An order of jobs.
 pub trait Order: Sync + std::fmt::Debug {
     /// The name used in blueprints.
@@ -71,6 +80,11 @@ pub trait Order: Sync + std::fmt::Debug {
     /// Whom a job that goes first may displace.
     fn displaces(&self) -> Displaces {
         Displaces::LowerPriority
+    }
+
+    /// What the value of its keys says.
+    fn value(&self) -> Value {
+        Value::Place
     }
 
     /// How much longer the job can run before its key rises (least attained service), if it ever does.

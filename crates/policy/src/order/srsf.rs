@@ -1,7 +1,7 @@
 //! Shortest remaining service first: remaining time times accelerators. The order that ends the most jobs per accelerator
 //! hour; without knowledge of what comes, the best simple one for average completion time on a shared hall.
 
-use super::{Candidate, Displaces, Key, Order, class_of, remaining, service};
+use super::{Candidate, Displaces, Key, Order, Value, class_of, remaining, service};
 
 #[derive(Debug)]
 pub(super) struct ShortestRemainingService;
@@ -21,6 +21,10 @@ impl Order for ShortestRemainingService {
 
     fn displaces(&self) -> Displaces {
         Displaces::Later
+    }
+
+    fn value(&self) -> Value {
+        Value::Service
     }
 }
 

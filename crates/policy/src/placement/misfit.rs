@@ -55,6 +55,20 @@ pub enum Misfit {
         /// Ranks of the gang.
         ranks: u32,
     },
+    /// No nodes make a torus of accelerators that it accepts.
+    NoTorus,
+    /// No torus holds the box, or gives each node an equal part of it, even when empty.
+    NoSuchBox {
+        /// Accelerators of the box.
+        chips: u64,
+    },
+    /// Enough accelerators of a torus are free, and no box of them.
+    NoBox {
+        /// Ranks for which accelerators are free.
+        places: u64,
+        /// Ranks of the gang.
+        ranks: u32,
+    },
     /// It would fit if nothing were reserved for jobs ahead of it.
     Reserved {
         /// Ranks that fit beside what is reserved.
@@ -68,53 +82,89 @@ impl Misfit {
     /// Whether an empty hall would not take it either.
     pub const fn for_ever(&self) -> bool {
         match self {
-            Self::NoSuchClass | Self::NoNodeLargeEnough { .. } | Self::NoNodeRichEnough | Self::TooFewSlots { .. } => {
-                true
-            }
-            Self::Occupied { .. } | Self::Fragmented { .. } | Self::RailsTaken { .. } | Self::Reserved { .. } => false,
+            Self::NoSuchClass
+            | Self::NoNodeLargeEnough { .. }
+            | Self::NoNodeRichEnough
+            | Self::TooFewSlots { .. }
+            | Self::NoTorus
+            | Self::NoSuchBox { .. } => true,
+            Self::Occupied { .. }
+            | Self::Fragmented { .. }
+            | Self::RailsTaken { .. }
+            | Self::NoBox { .. }
+            | Self::Reserved { .. } => false,
         }
     }
 }
 
-/// Why `need` does not fit, by counting; `None` if the count says that it fits. Cost: a look at every node.
+/// Why `need` does not fit, by counting; `None` if the count says that it fits. Cost: a look at the nodes that have room, and of
+/// a gang that nothing but size is in the way of, at as many nodes as would hold it.
 pub fn misfit(fleet: &Fleet, need: &Need, context: &Context<'_>) -> Option<Misfit> {
     let nodes = || (0..u32::try_from(fleet.len()).unwrap_or(u32::MAX)).map(NodeId);
     let needed = u32::from(need.rank.accelerators);
-    if needed > 0 {
-        let accepted = nodes().filter(|node| need.rank.accepts(fleet.class(*node)));
-        let largest = accepted.map(|node| u32::from(fleet.accelerators(node))).max();
-        match largest {
-            None if !fleet.is_empty() => return Some(Misfit::NoSuchClass),
-            Some(largest) if largest >= needed => {}
-            None | Some(_) => return Some(Misfit::NoNodeLargeEnough { largest: largest.unwrap_or(0), needed }),
-        }
+    let accelerators = |node: NodeId| u32::from(fleet.accelerators(node));
+    let accepted = || nodes().filter(|node| need.rank.accepts(fleet.class(*node)));
+    if needed > 0 && !accepted().any(|node| accelerators(node) >= needed) {
+        let largest = accepted().map(accelerators).max();
+        return Some(match largest {
+            None if !fleet.is_empty() => Misfit::NoSuchClass,
+            None | Some(_) => Misfit::NoNodeLargeEnough { largest: largest.unwrap_or(0), needed },
+        });
     }
     if nodes().all(|node| fleet.ranks_empty(node, &need.rank) == 0) {
         return Some(Misfit::NoNodeRichEnough);
     }
     let ranks = need.ranks;
-    let most = |count: &dyn Fn(NodeId) -> u32, level: Level| -> u64 {
-        let domains = (0..fleet.tree().domains(level)).map(|number| Domain { level, number });
-        let sum = |domain| fleet.tree().nodes_of(domain).map(|node| u64::from(count(NodeId(node)))).sum::<u64>();
-        domains.map(sum).max().unwrap_or(0)
-    };
-    let empty = |node| fleet.ranks_empty(node, &need.rank);
-    let places = most(&empty, need.within);
+    let places = most(fleet, need, need.within, Some, |node| fleet.ranks_empty(node, &need.rank));
     if places < u64::from(ranks) {
         return Some(Misfit::TooFewSlots { places, ranks, level: need.within });
     }
+    // Where no accelerators are free, no node needs to be looked at.
     let all = Context { view: View::All, ..*context };
-    let free = |node| ranks_on(fleet, node, need, &all);
-    let hall = most(&free, 0);
+    let roomy = |view| move |domain| (fleet.room(domain, &need.rank, view) > 0).then_some(domain);
+    let hall = most(fleet, need, 0, roomy(View::All), |node| ranks_on(fleet, node, need, &all));
     if hall < u64::from(ranks) {
         return Some(Misfit::Occupied { places: hall, ranks, level: 0 });
     }
-    let places = most(&free, need.within);
+    let places = most(fleet, need, need.within, roomy(View::All), |node| ranks_on(fleet, node, need, &all));
     if places < u64::from(ranks) {
         return Some(Misfit::Fragmented { places, ranks, level: need.within });
     }
-    let places = most(&|node| ranks_on(fleet, node, need, context), need.within);
+    let here = |node| ranks_on(fleet, node, need, context);
+    let places = most(fleet, need, need.within, roomy(context.view), here);
     (places < u64::from(ranks)).then_some(Misfit::Reserved { places, ranks })
+}
+
+/// Ranks in the domain of `level` that has most of them; a domain that has enough is not counted to its end. Domains next to
+/// the nodes that are not `worth` a look have none.
+fn most(
+    fleet: &Fleet,
+    need: &Need,
+    level: Level,
+    worth: impl Fn(Domain) -> Option<Domain>,
+    count: impl Fn(NodeId) -> u32,
+) -> u64 {
+    let (tree, ranks) = (fleet.tree(), u64::from(need.ranks));
+    let mut most = 0;
+    for number in 0..tree.domains(level) {
+        let nodes = tree.nodes_of(Domain { level, number });
+        let (mut sum, mut node) = (0, nodes.start);
+        while node < nodes.end && sum < ranks {
+            let leaf = tree.domain(node, tree.last());
+            let end = tree.nodes_of(leaf).end.min(nodes.end).max(node + 1);
+            if worth(leaf).is_some() {
+                for node in (node..end).map(NodeId) {
+                    sum += u64::from(count(node));
+                    if sum >= ranks {
+                        return sum;
+                    }
+                }
+            }
+            node = end;
+        }
+        most = most.max(sum);
+    }
+    most
 }
 
 impl std::fmt::Display for Misfit {
@@ -145,6 +195,13 @@ impl std::fmt::Display for Misfit {
             }
             Self::RailsTaken { places, ranks } => {
                 write!(f, "there is room, but only {places} of its {ranks} ranks fit on the same rails")
+            }
+            Self::NoTorus => f.write_str("no nodes make a torus of accelerators that it accepts"),
+            Self::NoSuchBox { chips } => {
+                write!(f, "no torus holds a box of these {chips} accelerators with an equal part on each node")
+            }
+            Self::NoBox { places, ranks } => {
+                write!(f, "there is room for {places} parts of a box and it has {ranks}, but no free ones make a box")
             }
             Self::Reserved { places, ranks } => {
                 write!(

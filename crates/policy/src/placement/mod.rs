@@ -4,19 +4,30 @@
 //! nodes themselves says that the gang fits.
 
 mod best_fit;
+mod boxes;
+mod data_local;
+mod energy;
+mod heterogeneity;
 mod misfit;
+mod parts;
 mod rails;
+mod shaped;
 mod single;
 mod topology;
 
 use dh_core::NodeId;
 use serde::{Deserialize, Serialize};
 
+pub use boxes::nearest as nearest_box;
+pub(crate) use boxes::{accepts, split};
+pub use heterogeneity::Speeds;
 pub use misfit::{Misfit, misfit};
+pub use shaped::Shaped;
 pub use topology::within;
 
-use crate::fleet::{Fleet, Level, Mask, View};
-use crate::packing::Request;
+use crate::fleet::{Fleet, Level, Mask, Slice, View};
+use crate::packing::{Request, WHOLE};
+use crate::torus::Asked;
 
 /// What a gang needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,7 +42,22 @@ pub struct Need {
     pub rails: Rails,
 }
 
-/// Which accelerators of a node a rank gets. Accelerator `n` of every node hangs on rail `n`.
+impl Need {
+    /// Whether each rank wants a part of one accelerator.
+    pub fn is_part(&self) -> bool {
+        self.rank.accelerators == 1 && self.rank.milli < WHOLE
+    }
+
+    /// The box that it asks for.
+    pub const fn asked(&self) -> Option<&Asked> {
+        match &self.rails {
+            Rails::Box(asked) => Some(asked),
+            Rails::Any | Rails::Aligned | Rails::Slice(_) => None,
+        }
+    }
+}
+
+/// Which accelerators the ranks get, of a node and beside each other. Accelerator `n` of every node hangs on rail `n`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rails {
@@ -40,6 +66,10 @@ pub enum Rails {
     Any,
     /// The same ones on every node, so that ranks talk within their rails.
     Aligned,
+    /// Those that together are a box of a torus. Each rank gets the part of the box that is on one node.
+    Box(Asked),
+    /// Each rank gets a slice of one accelerator.
+    Slice(Slice),
 }
 
 /// What else a placement may look at. Node lists are sorted.
@@ -53,6 +83,17 @@ pub struct Context<'a> {
     pub never: &'a [NodeId],
     /// Whether a node that sleeps costs more than spreading.
     pub wake: Wake,
+    /// How fast the job and others run on each class of accelerators.
+    pub speeds: Speeds<'a>,
+}
+
+/// Whether a placement looks at how fast gangs run on each class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speed {
+    /// It does.
+    Asked,
+    /// It does not.
+    Ignored,
 }
 
 /// What a node that sleeps is worth.
@@ -68,7 +109,7 @@ pub enum Wake {
 impl Context<'_> {
     /// Everything in `view`, and no preference.
     pub const fn plain(view: View) -> Self {
-        Self { view, warm: &[], never: &[], wake: Wake::Freely }
+        Self { view, warm: &[], never: &[], wake: Wake::Freely, speeds: Speeds::UNKNOWN }
     }
 }
 
@@ -104,6 +145,10 @@ pub trait Placement: Sync + std::fmt::Debug {
     fn name(&self) -> &'static str;
     /// What it does, in a sentence.
     fn about(&self) -> &'static str;
+    /// Whether it looks at [`Context::speeds`]: else nobody need tell them.
+    fn asks_speeds(&self) -> Speed {
+        Speed::Ignored
+    }
     /// The nodes of the gang's ranks, in rank order.
     /// # Errors
     /// The first condition that fails. Nothing is ever placed in part.
@@ -111,7 +156,8 @@ pub trait Placement: Sync + std::fmt::Debug {
 }
 
 /// Every placement policy there is, the default first.
-pub const POLICIES: &[&dyn Placement] = &[&topology::Topology, &best_fit::BestFit];
+pub const POLICIES: &[&dyn Placement] =
+    &[&topology::Topology, &best_fit::BestFit, &data_local::DataLocal, &energy::Energy, &heterogeneity::Heterogeneity];
 
 /// The placement policy called `name`; `best` is the one we recommend.
 pub fn by_name(name: &str) -> Option<&'static dyn Placement> {
@@ -123,8 +169,10 @@ pub fn by_name(name: &str) -> Option<&'static dyn Placement> {
 
 /// Ranks of `need` that fit on `node` in `context`.
 fn ranks_on(fleet: &Fleet, node: NodeId, need: &Need, context: &Context<'_>) -> u32 {
-    if context.never.binary_search(&node).is_ok() { 0 } else { fleet.ranks(node, &need.rank, context.view) }
+    if context.never.binary_search(&node).is_ok() { 0 } else { fleet.ranks_of(node, need, context.view) }
 }
 
+#[cfg(test)]
+mod every_place;
 #[cfg(test)]
 mod tests;

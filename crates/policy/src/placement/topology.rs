@@ -8,7 +8,7 @@
 
 use dh_core::NodeId;
 
-use super::{Context, Misfit, Need, Placement, Rails, Share, Wake, misfit, rails, ranks_on, single};
+use super::{Context, Misfit, Need, Placement, Rails, Share, Wake, misfit, parts, rails, ranks_on, single};
 use crate::fleet::{Domain, Fleet, Service};
 
 #[derive(Debug)]
@@ -52,16 +52,11 @@ impl Placement for Topology {
 
 /// Domains of `level` with room by counting, the tightest first.
 fn roomy(fleet: &Fleet, need: &Need, context: &Context<'_>, level: u8) -> Vec<Domain> {
-    let room = |domain| fleet.room(domain, &need.rank, context.view);
     let around = |domain: Domain| match level.checked_sub(1) {
         Some(up) => fleet.free_in(fleet.tree().domain(fleet.tree().nodes_of(domain).start, up), context.view),
         None => 0,
     };
-    let mut found: Vec<(u32, Domain)> = (0..fleet.tree().domains(level))
-        .map(|number| Domain { level, number })
-        .map(|domain| (room(domain), domain))
-        .filter(|(room, _)| *room >= need.ranks)
-        .collect();
+    let mut found: Vec<(u32, Domain)> = fleet.roomy(level, &need.rank, context.view, need.ranks);
     let Some(least) = found.iter().map(|(room, _)| *room).min() else { return Vec::new() };
     // The tightest are compared by what is around them; the rest are there for when cores or memory say no.
     found.sort_by_cached_key(|(room, domain)| (*room, if *room == least { around(*domain) } else { 0 }, *domain));
@@ -70,6 +65,9 @@ fn roomy(fleet: &Fleet, need: &Need, context: &Context<'_>, level: u8) -> Vec<Do
 
 /// The gang in `domain`, in as few of its parts as it can, if the nodes themselves have room. Rails are not looked at.
 pub fn within(fleet: &Fleet, need: &Need, context: &Context<'_>, domain: Domain) -> Option<Vec<Share>> {
+    if need.is_part() {
+        return parts::within(fleet, need, context, domain);
+    }
     let mut shares = Vec::new();
     let mut left = need.ranks;
     fill(fleet, need, context, domain, &mut left, &mut shares);

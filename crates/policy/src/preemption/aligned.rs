@@ -4,13 +4,16 @@
 //! too (several ranks to a node, rails that are no neighbours), its answer may miss, or name more than are needed. So what it
 //! names is tried with the placement, and every victim without whom the gang is placed too stays, dearest first.
 //!
-//! Cost: twice a copy of the fleet, a placement for each doubling of the victims until one fits, and one for each victim that is
-//! tried.
+//! Cost: twice a copy of the fleet, a placement for each doubling of the victims until one fits, and one for each victim on the
+//! nodes of the place that was found. Who holds nothing there stays without a try; should the placement miss that place
+//! afterwards, all are tried.
 
 use std::cmp::Reverse;
 
+use dh_core::NodeId;
+
 use super::Victim;
-use crate::fleet::{Fleet, View};
+use crate::fleet::{Domain, Fleet, View};
 use crate::placement::{Context, Need, by_name};
 
 /// Whom an aligned gang displaces, by place in `victims`; `first` is what the search by domains named. What is found without
@@ -36,7 +39,18 @@ fn settle_from(
 ) -> Option<Vec<usize>> {
     let policy = by_name("topology")?;
     let mut fleet = fleet.clone();
-    let fits = |fleet: &Fleet| policy.place(fleet, need, &Context::plain(view)).is_ok();
+    let place = |fleet: &Fleet| {
+        let domains = (0..fleet.tree().domains(need.within)).map(|number| Domain { level: need.within, number });
+        let mut rooms = domains.map(|domain| fleet.room(domain, &need.rank, view));
+        // To be told why it does not fit costs more than to count.
+        if !rooms.any(|room| room >= need.ranks) {
+            return None;
+        }
+        let shares = policy.place(fleet, need, &Context::plain(view)).ok()?;
+        let mut nodes: Vec<NodeId> = shares.iter().map(|share| share.node).collect();
+        nodes.sort_unstable();
+        Some(nodes)
+    };
     for at in &chosen {
         free(&mut fleet, victims, *at);
     }
@@ -44,7 +58,10 @@ fn settle_from(
     let mut rest = rest.as_slice();
     // Cheapest first, in doubling steps, until there is a place.
     let mut step = 1;
-    while !fits(&fleet) {
+    let found = loop {
+        if let Some(nodes) = place(&fleet) {
+            break nodes;
+        }
         if rest.is_empty() {
             return None;
         }
@@ -55,20 +72,45 @@ fn settle_from(
         chosen.extend(more);
         rest = left;
         step *= 2;
-    }
+    };
     chosen.sort_by_key(|at| victims.get(*at).map(|victim| (Reverse(victim.price), victim.job)));
-    chosen.retain(|at| {
-        let held = || victims.get(*at).into_iter().flat_map(|victim| victim.held);
-        for held in held() {
+    let mut tried = fleet.clone();
+    let mut witness = Some(found);
+    let few = stay(&mut tried, victims, &chosen, &mut witness, &place);
+    if place(&tried).is_some() {
+        return Some(few);
+    }
+    Some(stay(&mut fleet, victims, &chosen, &mut None, &place))
+}
+
+/// Those of `chosen` who cannot stay, tried in order. Where a place is known (`witness`), who holds nothing there can.
+fn stay(
+    fleet: &mut Fleet,
+    victims: &[Victim<'_>],
+    chosen: &[usize],
+    witness: &mut Option<Vec<NodeId>>,
+    place: &impl Fn(&Fleet) -> Option<Vec<NodeId>>,
+) -> Vec<usize> {
+    let mut needed = Vec::new();
+    for at in chosen {
+        let held = victims.get(*at).map_or(&[][..], |victim| victim.held);
+        for held in held {
             fleet.occupy(held);
         }
-        let needed = !fits(&fleet);
-        if needed {
-            free(&mut fleet, victims, *at);
+        let beside = |nodes: &Vec<NodeId>| held.iter().all(|held| nodes.binary_search(&held.node).is_err());
+        if witness.as_ref().is_some_and(beside) {
+            continue;
         }
-        needed
-    });
-    Some(chosen)
+        if let Some(nodes) = place(fleet) {
+            if let Some(known) = witness {
+                *known = nodes;
+            }
+        } else {
+            free(fleet, victims, *at);
+            needed.push(*at);
+        }
+    }
+    needed
 }
 
 fn free(fleet: &mut Fleet, victims: &[Victim<'_>], at: usize) {

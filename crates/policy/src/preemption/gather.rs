@@ -10,7 +10,7 @@ use crate::packing::WHOLE;
 use crate::placement::{Need, Rails};
 
 /// Victims looked at beyond those that are enough, so that there is a choice: a quarter more, and these.
-const MORE: usize = 16;
+pub(super) const MORE: usize = 16;
 
 pub(super) struct Gathered<'a> {
     pub(super) victims: Vec<Victim<'a>>,

@@ -13,8 +13,10 @@
 //! iterator, so a small gang in a full hall looks at few.
 
 mod aligned;
+mod boxes;
 mod clear;
 mod gather;
+mod slices;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +53,11 @@ const COMPARED: usize = 8;
 
 /// Whom `need` displaces of those that are offered, cheapest first for what they hold. What `view` shows free is used too.
 pub fn search<'a>(fleet: &Fleet, need: &Need, view: View, offered: impl IntoIterator<Item = Victim<'a>>) -> Found {
+    match need.rails {
+        Rails::Box(asked) => return boxes::search(fleet, need, &asked, view, offered),
+        Rails::Slice(_) => return slices::search(fleet, need, view, offered),
+        Rails::Any | Rails::Aligned => {}
+    }
     let rules = rules(fleet, need);
     let Gathered { victims, feasible, present } = gather::gather(fleet, need, view, &rules, offered);
     let looked = u64::try_from(victims.len()).unwrap_or(u64::MAX);
@@ -120,10 +127,14 @@ enum Rule {
 /// The rules under which the gang may stand: one, or one for each window of neighbouring rails.
 fn rules(fleet: &Fleet, need: &Need) -> Vec<Rule> {
     let per = u32::from(need.rank.accelerators);
-    if need.rails == Rails::Any || need.rank.milli < WHOLE || per == 0 || need.ranks < 2 {
+    if need.rails != Rails::Aligned || need.rank.milli < WHOLE || per == 0 || need.ranks < 2 {
         return vec![Rule::Room];
     }
     let width = fleet.widest().into();
+    // Who needs a whole node is on the same rails everywhere.
+    if per >= width {
+        return vec![Rule::Room];
+    }
     let whole = Mask::MAX.checked_shr(Mask::BITS - per.min(Mask::BITS)).unwrap_or(0);
     (0..=u32::saturating_sub(width, per)).map(|first| Rule::Rails(whole << first)).collect()
 }

@@ -5,10 +5,11 @@
 
 use super::fold::{Fold, Room, folds};
 use super::grid::Grid;
+use super::lattice::Lattice;
 use super::{Choice, Placement, Request, Twist};
 
 /// Corners that are weighed for one request, so that an empty torus costs no more than a full one.
-const WEIGHED: usize = 128;
+const WEIGHED: usize = 48;
 
 struct Cables<'a>(&'a Grid);
 
@@ -22,11 +23,42 @@ impl Room for Cables<'_> {
     }
 }
 
-pub(super) fn find(request: &Request, choice: Choice, free: &Grid) -> Option<Placement> {
+/// Boxes that are compared by price, at most; of more, every so many.
+const PRICED: usize = 256;
+
+/// Every box in which `request` may lie, if the torus were as large as `free` says and empty.
+fn boxes(request: &Request, free: &Grid, lattice: &Lattice) -> Vec<Fold> {
+    let mut boxes = folds(request.sides(), request.shaping, request.rings, &Cables(free));
+    boxes.retain(|fold| lattice.allows(fold.size));
+    boxes
+}
+
+/// Boxes that lie in `free`, spread over it if there are too many to look at all.
+pub(super) fn some(request: &Request, free: &Grid, lattice: &Lattice, found: &mut impl FnMut(Placement)) {
+    let boxes = boxes(request, free, lattice);
+    let most = (PRICED / boxes.len().max(1)).max(1);
+    for fold in boxes {
+        let origins: Vec<usize> = origins(&fold, free, lattice).iter().collect();
+        for origin in origins.iter().step_by(origins.len().div_ceil(most).max(1)) {
+            found(placed(request, &fold, *origin, free));
+        }
+    }
+}
+
+/// The origins of boxes of `fold` that lie wholly in `free`.
+fn origins(fold: &Fold, free: &Grid, lattice: &Lattice) -> Grid {
+    let mut origins = free.origins(fold.size);
+    lattice.keep(&mut origins, fold.size);
+    origins
+}
+
+pub(super) fn find(request: &Request, choice: Choice, free: &Grid, lattice: &Lattice) -> Option<Placement> {
     let mut best: Option<(u32, Fold, usize)> = None;
     let mut weighed = 0;
-    for fold in folds(request.sides(), request.shaping, request.rings, &Cables(free)) {
-        let origins = free.origins(fold.size);
+    // A torus that is wholly free looks the same from everywhere.
+    let whole = free.rows.iter().all(|row| *row == free.row());
+    for fold in boxes(request, free, lattice) {
+        let origins = origins(&fold, free, lattice);
         if choice == Choice::First {
             if let Some(origin) = origins.first() {
                 return Some(placed(request, &fold, origin, free));
@@ -36,7 +68,8 @@ pub(super) fn find(request: &Request, choice: Choice, free: &Grid) -> Option<Pla
         if origins.is_empty() {
             continue;
         }
-        for origin in origins.corners().iter() {
+        let origins = if whole { origins } else { origins.corners(lattice.steps(fold.size)) };
+        for origin in origins.iter().take(if whole { 1 } else { usize::MAX }) {
             if weighed == WEIGHED && best.is_some() {
                 break;
             }

@@ -138,13 +138,14 @@ impl Grid {
         })
     }
 
-    /// The origins from which a box cannot slide both ways along an axis, for every axis on which there are any: a
+    /// The origins from which a box cannot slide both ways along an axis by its step, for every axis on which there are any: a
     /// box with free room on both sides of an axis splits that room and is never the better choice.
-    pub(super) fn corners(mut self) -> Self {
+    pub(super) fn corners(mut self, steps: [usize; 3]) -> Self {
         let (mut up, mut down) = (Vec::new(), Vec::new());
-        for axis in 0..3 {
-            self.seen_from(axis, 1, &mut up);
-            self.seen_from(axis, self.dims[axis] - 1, &mut down);
+        for (axis, step) in steps.into_iter().enumerate() {
+            let step = step % self.dims[axis];
+            self.seen_from(axis, step, &mut up);
+            self.seen_from(axis, self.dims[axis] - step, &mut down);
             let rows: Vec<u64> =
                 self.rows.iter().zip(up.iter().zip(&down)).map(|(row, (up, down))| row & !(up & down)).collect();
             if rows.iter().any(|row| *row != 0) {

@@ -5,16 +5,21 @@
 //! Cost: microseconds for each rotation or fold; nothing is kept between requests but which vertices are
 //! busy. Sources: `RFold` (arXiv 2510.03891) for folding, TPU v4 (arXiv 2304.01433) for cubes and twisted tori.
 
+mod chips;
 mod fixed;
 mod fold;
 mod grid;
+mod lattice;
 mod link;
 mod optical;
 mod state;
 
+pub use chips::{Asked, Chips, Part, Wiring};
+pub use lattice::Split;
 pub use link::logical_links;
 pub use state::{Bad, Refused, Service, Torus};
 
+use lattice::Lattice;
 use serde::{Deserialize, Serialize};
 
 /// What joins the vertices.
@@ -31,7 +36,7 @@ pub enum Links {
 }
 
 /// Which rings a job needs closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rings {
     /// Neighbours along each axis are enough; the placement says which rings close all the same.
@@ -41,7 +46,7 @@ pub enum Rings {
 }
 
 /// How far a shape may be bent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shaping {
     /// Only as asked.
@@ -53,7 +58,7 @@ pub enum Shaping {
 }
 
 /// Whether the closing links of the short axes are shifted by half of the long ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Twist {
     /// A plain torus.
@@ -73,7 +78,7 @@ pub enum Choice {
 }
 
 /// What a job asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Request {
     /// Vertices along each axis of the job.
     pub shape: [u16; 3],
@@ -183,21 +188,13 @@ impl Torus {
 
     fn find(&self, request: &Request, choice: Choice, free: &grid::Grid) -> Option<Placement> {
         match self.links() {
-            Links::Fixed => fixed::find(request, choice, free),
-            Links::Optical { cube } => optical::find(request, choice, free, usize::from(cube)),
+            Links::Fixed => fixed::find(request, choice, free, &Lattice::VERTICES),
+            Links::Optical { cube } => optical::find(request, choice, free, usize::from(cube), &Lattice::VERTICES),
         }
     }
 
     fn twists(&self, request: &Request) -> bool {
-        let mut sides = request.shape;
-        sides.sort_unstable();
-        let [k, middle, long] = sides.map(u32::from);
-        let shape = long == 2 * k && (middle == k || middle == long);
-        shape
-            && match self.links() {
-                Links::Fixed => request.rings == Rings::Open,
-                Links::Optical { cube } => request.shape.iter().all(|side| side % cube == 0),
-            }
+        twists(self.links(), request)
     }
 
     /// The shape with its longest side halved until it fits; zeros when no vertex is free. Costs several placements, so
@@ -216,4 +213,17 @@ impl Torus {
         }
         [u16::from(self.free() > 0); 3]
     }
+}
+
+/// Whether `links` can hold the shape of a twisted torus.
+fn twists(links: Links, request: &Request) -> bool {
+    let mut sides = request.shape;
+    sides.sort_unstable();
+    let [k, middle, long] = sides.map(u32::from);
+    let shape = long == 2 * k && (middle == k || middle == long);
+    shape
+        && match links {
+            Links::Fixed => request.rings == Rings::Open,
+            Links::Optical { cube } => request.shape.iter().all(|side| side % cube == 0),
+        }
 }

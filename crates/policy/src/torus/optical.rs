@@ -6,6 +6,7 @@
 
 use super::fold::{Fold, Room, folds};
 use super::grid::Grid;
+use super::lattice::Lattice;
 use super::{Choice, Placement, Request, Shaping, Twist};
 
 struct Cubes(usize);
@@ -53,25 +54,47 @@ fn mask(from: [usize; 3], part: [usize; 3], side: usize) -> u64 {
     mask
 }
 
-pub(super) fn find(request: &Request, choice: Choice, free: &Grid, side: usize) -> Option<Placement> {
+/// Every box in which `request` may lie, if there are enough cubes.
+fn boxes(request: &Request, side: usize, lattice: &Lattice) -> Vec<Fold> {
+    let shaping = if request.twist == Twist::Twisted { Shaping::AsGiven } else { request.shaping };
+    let mut boxes = folds(request.sides(), shaping, request.rings, &Cubes(side));
+    boxes.retain(|fold| lattice.allows(fold.size));
+    boxes
+}
+
+/// The part of every cube that a box of `fold` takes, and of how many.
+fn part(fold: &Fold, side: usize) -> ([usize; 3], usize) {
+    let part = fold.size.map(|length| length.min(side));
+    (part, (0..3).map(|axis| fold.size[axis] / part[axis]).product())
+}
+
+/// Where in a cube a part may begin.
+fn beginnings(part: [usize; 3], side: usize, lattice: &Lattice) -> impl Iterator<Item = [usize; 3]> {
+    let froms = (0..side.pow(3)).map(move |code| [code / side / side, code / side % side, code % side]);
+    froms.filter(move |from| {
+        (0..3).all(|axis| from[axis] + part[axis] <= side && lattice.begins(axis, part[axis], from[axis]))
+    })
+}
+
+pub(super) fn find(
+    request: &Request,
+    choice: Choice,
+    free: &Grid,
+    side: usize,
+    lattice: &Lattice,
+) -> Option<Placement> {
     let words = words(free, side);
     let mut order: Vec<usize> = (0..words.len()).collect();
     if choice == Choice::Snug {
         order.sort_by_key(|cube| words[*cube].count_ones());
     }
-    let shaping = if request.twist == Twist::Twisted { Shaping::AsGiven } else { request.shaping };
     let mut best: Option<Found> = None;
-    for fold in folds(request.sides(), shaping, request.rings, &Cubes(side)) {
-        let part = fold.size.map(|length| length.min(side));
-        let many: usize = (0..3).map(|axis| fold.size[axis] / part[axis]).product();
+    for fold in boxes(request, side, lattice) {
+        let (part, many) = part(&fold, side);
         if many > words.len() {
             continue;
         }
-        for code in 0..side.pow(3) {
-            let from = [code / side / side, code / side % side, code % side];
-            if (0..3).any(|axis| from[axis] + part[axis] > side) {
-                continue;
-            }
+        for from in beginnings(part, side, lattice) {
             let mask = mask(from, part, side);
             let fits = order.iter().copied().filter(|cube| words[*cube] & mask == mask);
             let cubes: Vec<usize> = fits.take(many).collect();
@@ -90,6 +113,46 @@ pub(super) fn find(request: &Request, choice: Choice, free: &Grid, side: usize) 
         }
     }
     best.map(|found| placed(request, &found, free, side))
+}
+
+/// The boxes in `free` made of the cubes whose parts cost least by `price`, one for each fold and place in a cube.
+pub(super) fn cheapest(
+    request: &Request,
+    free: &Grid,
+    side: usize,
+    lattice: &Lattice,
+    price: &mut impl FnMut(&[u32]) -> u64,
+    found: &mut impl FnMut(Placement),
+) {
+    let words = words(free, side);
+    for fold in boxes(request, side, lattice) {
+        let (part, many) = part(&fold, side);
+        for from in beginnings(part, side, lattice) {
+            let mask = mask(from, part, side);
+            let fits = (0..words.len()).filter(|cube| words[*cube] & mask == mask);
+            let mut fits: Vec<(u64, usize)> =
+                fits.map(|cube| (price(&vertices(free, cube, mask, side)), cube)).collect();
+            if fits.len() < many {
+                continue;
+            }
+            fits.sort_unstable();
+            let cubes = fits.into_iter().take(many).map(|(_, cube)| cube).collect();
+            found(placed(request, &Found { cost: (0, 0), fold, from, cubes }, free, side));
+        }
+    }
+}
+
+/// The vertices of a part of a cube.
+fn vertices(free: &Grid, cube: usize, mask: u64, side: usize) -> Vec<u32> {
+    let [_, y, z] = free.dims.map(|length| length / side);
+    let corner = [cube / z / y, cube / z % y, cube % z];
+    let bits = (0..side.pow(3)).filter(|bit| mask >> bit & 1 == 1);
+    let vertex = |bit: usize| {
+        let at = [bit / side / side, bit / side % side, bit % side];
+        let place = [0, 1, 2].map(|axis| corner[axis] * side + at[axis]);
+        u32::try_from(free.vertex(place)).unwrap_or(u32::MAX)
+    };
+    bits.map(vertex).collect()
 }
 
 fn placed(request: &Request, found: &Found, free: &Grid, side: usize) -> Placement {

@@ -16,6 +16,10 @@ pub enum Bad {
     Side(u16),
     /// A cube's side is not 1 to 4, or does not divide the sides of the torus.
     Cube(u16),
+    /// Nodes of this side do not tile the torus or its cubes, or are too large.
+    Node(u16),
+    /// A node that is not there, has another number of accelerators or is in a torus already.
+    Taken(u32),
     /// Saved sets do not belong to a torus of these sides.
     Saved,
 }
@@ -25,6 +29,10 @@ impl std::fmt::Display for Bad {
         match self {
             Self::Side(side) => write!(f, "a torus has sides of 1 to 64 vertices, not {side}"),
             Self::Cube(cube) => write!(f, "a cube of side {cube} does not tile this torus (1 to 4)"),
+            Self::Node(side) => write!(f, "nodes of side {side} do not tile this torus or its cubes, or are too large"),
+            Self::Taken(node) => {
+                write!(f, "node {node} is not there, has another number of accelerators or is in a torus already")
+            }
             Self::Saved => f.write_str("the saved sets do not belong to a torus of these sides"),
         }
     }

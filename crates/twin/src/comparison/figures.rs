@@ -147,8 +147,23 @@ pub const FIGURES: &[Figure] = &[
     figure!("ettr", "ETTR", Share, Higher, |run| run.ettr),
     figure!("stops.preemptions", "Preemptions", Count, Lower, |run| Some(dh_units::real(run.stops.preemptions))),
     figure!("stops.evictions", "Evictions", Count, Lower, |run| Some(dh_units::real(run.stops.evictions))),
+    figure!("locality.share", "Gangs in one rack or group where possible", Share, Higher, |run| {
+        run.locality.last().and_then(|found| found.gangs.share())
+    }),
     figure!("jobs.unfinished", "Unfinished jobs", Count, Lower, |run| Some(dh_units::real(run.jobs.unfinished))),
     figure!("energy.facility_mwh", "Energy", Mwh, Lower, |run| run.energy.map(|energy| energy.facility_mwh)),
+    figure!("energy.saved_mwh", "Energy saved by sleep", Mwh, Higher, |run| {
+        run.sleep.and(run.energy).map(|energy| energy.saved_mwh)
+    }),
+    figure!("sleep.node_hours", "Node-hours asleep", Count, Higher, |run| run.sleep.map(|sleep| sleep.node_hours)),
+    figure!("sleep.share", "Nodes asleep", Share, Higher, |run| run.sleep.map(|sleep| sleep.share)),
+    figure!("sleep.woken", "Nodes woken", Count, Lower, |run| run.sleep.map(|sleep| dh_units::real(sleep.woken))),
+    figure!("sleep.starts", "Starts that waited for a node to wake", Count, Lower, |run| {
+        run.sleep.map(|sleep| dh_units::real(sleep.starts))
+    }),
+    figure!("sleep.waited_s", "Waiting for nodes to wake, in all", Seconds, Lower, |run| {
+        run.sleep.map(|sleep| sleep.waited_s)
+    }),
     figure!("energy.pue", "PUE", Ratio, Lower, |run| run.energy.and_then(|energy| energy.pue)),
     figure!("energy.carbon_kg", "Carbon", Kilograms, Lower, |run| run.energy.and_then(|energy| energy.carbon_kg)),
     figure!("cost.total_usd", "Cost", Usd, Lower, |run| run.cost.map(|cost| cost.total_usd)),

@@ -2,7 +2,7 @@
 
 use dh_core::SimTime;
 use dh_core::time::Span;
-use dh_hall::scheduler::Submission;
+use dh_hall::scheduler::{RunId, Submission};
 use dh_policy::fleet::Holding;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,8 @@ pub(super) struct Live {
     /// It was told to stop, and saves its work.
     pub(super) leaving: Option<Leaving>,
     pub(super) fate: Fate,
+    /// The scheduler's number of its last start.
+    pub(super) started_as: RunId,
     /// Ends of earlier runs do not count.
     pub(super) generation: u32,
     pub(super) stops: u32,
@@ -137,6 +139,7 @@ impl Live {
             run: None,
             leaving: None,
             fate: work.fate,
+            started_as: 0,
             generation: 0,
             stops: 0,
         }

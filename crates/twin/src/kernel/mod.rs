@@ -15,4 +15,4 @@ mod world;
 pub use contention::{Demand, Reach, Resource, Sharing};
 pub use live::{Costs, Fate, Profile, Work};
 pub use observer::{Happening, JobFacts, Observer};
-pub use world::{Arrival, Fault, Kernel, Stopped};
+pub use world::{Arrival, Fault, Kernel, Stopped, WAKE};

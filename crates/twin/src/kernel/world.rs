@@ -5,11 +5,11 @@ use std::iter::Peekable;
 
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
-use dh_hall::scheduler::{Action, Cause, Event, Scheduler, Submission};
+use dh_hall::scheduler::{Action, Cause, Event, RunId, Scheduler, Submission};
 use dh_policy::fleet::{Holding, Service};
 
 use super::contention::{Contention, Sharing};
-use super::live::{Leaving, Live, Profile, Running, Work};
+use super::live::{Costs, Leaving, Live, Profile, Running, Work};
 use super::observer::{Happening, Observer};
 use super::queue::{Due, Queue};
 use crate::spread::ByJob;
@@ -50,6 +50,10 @@ pub enum Stopped {
     Time,
 }
 
+/// From the decision to wake a node to the first process on it. Stated assumption: a server that was shut down boots in two
+/// minutes.
+pub const WAKE: Span = Span::from_secs(120);
+
 /// A run.
 #[derive(Debug)]
 pub struct Kernel<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> {
@@ -82,7 +86,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
             now: SimTime(0),
             events: 0,
             actions: Vec::new(),
-            wake: Span::from_secs(120),
+            wake: WAKE,
             contention: None,
         }
     }
@@ -191,7 +195,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     /// A job that was told to stop is gone, and will be back.
     fn gone(&mut self, job: JobId, observer: &mut impl Observer) {
         let Some(live) = self.live.get_mut(&job.0) else { return };
-        let attained = live.kept;
+        let (run, attained) = (live.started_as, live.kept);
         if let Some(leaving) = live.leaving.take() {
             let what = Happening::Stopped {
                 job: &live.facts,
@@ -203,7 +207,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
             };
             observer.happened(self.now, what, &self.scheduler);
         }
-        self.tell(&Event::Stopped { job, attained }, observer);
+        self.tell(&Event::Stopped { job, run, attained }, observer);
     }
 
     /// Tells `observer` what is not over: after [`Self::run`].
@@ -240,7 +244,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
             };
             observer.happened(self.now, what, &self.scheduler);
         }
-        self.tell(&Event::Ended { job }, observer);
+        self.tell(&Event::Ended { job, run: live.started_as }, observer);
     }
 
     fn fault(&mut self, fault: Fault, observer: &mut impl Observer) {
@@ -258,7 +262,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     /// Gangs on a node that fails stand still, and what they did since their last checkpoint is lost.
     fn freeze(&mut self, node: NodeId) {
         for job in self.scheduler.jobs_on(node) {
-            let every = self.profile(job).costs.checkpoint_every;
+            let every = self.costs(job).checkpoint_every;
             let now = self.now;
             let Some(live) = self.live.get_mut(&job.0) else { continue };
             live.freeze(now, every);
@@ -267,9 +271,9 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         }
     }
 
-    fn profile(&self, job: JobId) -> Profile {
+    fn costs(&self, job: JobId) -> Costs {
         let number = self.live.get(&job.0).map(|live| usize::from(live.profile));
-        number.and_then(|number| self.profiles.get(number)).cloned().unwrap_or_default()
+        number.and_then(|number| self.profiles.get(number)).map(|profile| profile.costs).unwrap_or_default()
     }
 
     /// Tells the scheduler an event and carries out what it decides.
@@ -286,7 +290,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
 
     fn carry_out(&mut self, action: Action, observer: &mut impl Observer) {
         match action {
-            Action::Start { job, ranks } => self.start(job, ranks, observer),
+            Action::Start { job, run, ranks } => self.start(job, run, ranks, observer),
             Action::Repair { job, ranks } => {
                 let Some(mut held) =
                     self.live.get(&job.0).and_then(|live| live.run.as_ref()).map(|run| run.ranks.clone())
@@ -313,13 +317,16 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         }
     }
 
-    fn start(&mut self, job: JobId, ranks: Vec<Holding>, observer: &mut impl Observer) {
+    fn start(&mut self, job: JobId, run: RunId, ranks: Vec<Holding>, observer: &mut impl Observer) {
         let now = self.now;
-        let profile = self.profile(job);
+        let plain = Profile::default();
+        let profile = self.live.get(&job.0).and_then(|live| self.profiles.get(usize::from(live.profile)));
+        let profile = profile.unwrap_or(&plain);
         let asleep = ranks.iter().any(|held| self.scheduler.fleet().service(held.node) == Service::Asleep);
         let wake = if asleep { self.wake } else { Span(0) };
         let fleet = self.scheduler.fleet();
         let Some(live) = self.live.get_mut(&job.0) else { return };
+        live.started_as = run;
         let overhead = if live.stops == 0 { profile.costs.launch } else { profile.costs.restart };
         let speed = profile.speed(&ranks, live.facts.ranks, |held| fleet.class(held.node)).max(1);
         live.generation += 1;
@@ -336,7 +343,9 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     /// A gang goes on with `ranks`, from its last checkpoint.
     fn go_on(&mut self, job: JobId, ranks: Vec<Holding>, observer: &mut impl Observer) {
         let now = self.now;
-        let profile = self.profile(job);
+        let plain = Profile::default();
+        let profile = self.live.get(&job.0).and_then(|live| self.profiles.get(usize::from(live.profile)));
+        let profile = profile.unwrap_or(&plain);
         let fleet = self.scheduler.fleet();
         let Some(live) = self.live.get_mut(&job.0) else { return };
         let kept = live.safe(now, profile.costs.checkpoint_every);
@@ -366,13 +375,13 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
 
     fn stop(&mut self, job: JobId, cause: Cause) {
         let now = self.now;
-        let costs = self.profile(job).costs;
+        let costs = self.costs(job);
         let Some(live) = self.live.get_mut(&job.0) else { return };
         let done = live.done(now);
         let before = live.kept;
         // A gang that is told to stop saves its work; one that a fault broke has only its last checkpoint.
         let kept = match cause {
-            Cause::Preempted { .. } | Cause::Cancelled => done,
+            Cause::Preempted { .. } | Cause::Moved | Cause::Cancelled => done,
             Cause::Broken => live.safe(now, costs.checkpoint_every),
         };
         let Some(run) = live.run.take() else { return };
@@ -380,7 +389,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         live.stops += 1;
         live.generation += 1;
         let gone = match cause {
-            Cause::Preempted { .. } => now.after(costs.save),
+            Cause::Preempted { .. } | Cause::Moved => now.after(costs.save),
             Cause::Cancelled | Cause::Broken => now,
         };
         live.leaving = Some(Leaving {

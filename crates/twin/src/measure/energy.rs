@@ -46,6 +46,8 @@ pub struct Power {
     pub it: Watts,
     /// By the whole hall, with its cooling and losses.
     pub facility: Watts,
+    /// What the whole hall would draw on top if the nodes that sleep were idle.
+    pub saved: Watts,
 }
 
 /// Sums of power.
@@ -56,6 +58,7 @@ pub(crate) struct Meter<'a> {
     power: Option<Power>,
     pub(crate) it: Joules,
     pub(crate) facility: Joules,
+    pub(crate) saved: Joules,
     pub(crate) peak: Watts,
     pub(crate) carbon_g: f64,
     pub(crate) energy_usd: f64,
@@ -71,8 +74,8 @@ pub(crate) fn seconds(span: Span) -> Seconds {
 
 impl<'a> Meter<'a> {
     pub(crate) fn new(tariff: Tariff<'a>) -> Self {
-        let (it, facility, peak) = (Joules(0.0), Joules(0.0), Watts(0.0));
-        Self { tariff, power: None, it, facility, peak, carbon_g: 0.0, energy_usd: 0.0 }
+        let (it, facility, saved, peak) = (Joules(0.0), Joules(0.0), Joules(0.0), Watts(0.0));
+        Self { tariff, power: None, it, facility, saved, peak, carbon_g: 0.0, energy_usd: 0.0 }
     }
 
     pub(crate) fn set(&mut self, power: Power) {
@@ -89,6 +92,7 @@ impl<'a> Meter<'a> {
         let length = seconds(to.since(from));
         self.it += power.it * length;
         self.facility += power.facility * length;
+        self.saved += power.saved * length;
         if power.facility > self.peak {
             self.peak = power.facility;
         }

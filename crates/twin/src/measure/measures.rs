@@ -221,6 +221,7 @@ impl<'a> Measures<'a> {
         };
         Outcome {
             counted_s: seconds(spent).0,
+            sleep: None,
             jobs: self.jobs,
             jct: Times::of(&self.jct),
             queueing: Times::of(&self.queueing),
@@ -254,6 +255,7 @@ impl<'a> Measures<'a> {
                 max: self.levels.most(Level::Pending),
                 accelerators_mean: over_time(Level::Wanted) / 1_000.0,
             },
+            locality: Vec::new(),
             energy: self.energy(),
             cost: self.cost(spent),
             queues: self.by_queue.groups(queue),
@@ -269,6 +271,7 @@ impl<'a> Measures<'a> {
         meter.known().then(|| Energy {
             it_mwh: meter.it.kwh() / 1_000.0,
             facility_mwh: meter.facility.kwh() / 1_000.0,
+            saved_mwh: meter.saved.kwh() / 1_000.0,
             pue: (meter.it.0 > 0.0).then(|| meter.facility / meter.it),
             peak_kw: meter.peak.0 / 1_000.0,
             carbon_kg: meter.tariff.carbon.map(|_| meter.carbon_g / 1_000.0),

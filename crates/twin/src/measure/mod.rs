@@ -8,14 +8,18 @@ mod breakdown;
 mod energy;
 mod facts;
 mod levels;
+mod locality;
 mod measures;
 mod outcome;
 mod sketch;
 
+pub(crate) use energy::seconds;
 pub use energy::{Curve, Piece, Power, Tariff};
 pub use facts::{Cause, End, Fate, JobFacts, NodeChange, NodeState, Pending, Start, Stop, Window};
+pub use locality::{Inside, Locality};
 pub use measures::{Measures, Setup};
+pub(crate) use outcome::node_hours;
 pub use outcome::{
-    AcceleratorHours, Bar, Cost, Energy, Fairness, Group, Jobs, Outcome, PendingJobs, Ratios, Stops, Times,
+    AcceleratorHours, Bar, Cost, Energy, Fairness, Group, Jobs, Outcome, PendingJobs, Ratios, Sleep, Stops, Times,
 };
 pub use sketch::{RELATIVE_ERROR, Sketch};

@@ -4,6 +4,7 @@ use dh_core::time::Span;
 use serde::{Deserialize, Serialize};
 
 use super::energy::seconds;
+use super::locality::Locality;
 use super::sketch::Sketch;
 
 /// Nanoseconds in an hour.
@@ -18,6 +19,11 @@ pub(crate) const fn wide(sum: u128) -> f64 {
 /// Thousandths of accelerators times nanoseconds, as accelerator-hours.
 pub(crate) fn hours(sum: u128) -> f64 {
     wide(sum) / 1_000.0 / HOUR
+}
+
+/// Nanoseconds of nodes, as node-hours.
+pub(crate) const fn node_hours(sum: u128) -> f64 {
+    wide(sum) / HOUR
 }
 
 /// `part` of `whole`; none where there is no whole.
@@ -176,6 +182,9 @@ pub struct Energy {
     pub it_mwh: f64,
     /// Of the whole hall.
     pub facility_mwh: f64,
+    /// What nodes that slept would have drawn on top if they had been idle, with cooling and losses.
+    #[serde(default)]
+    pub saved_mwh: f64,
     /// The one over the other; none where nothing was drawn.
     pub pue: Option<f64>,
     /// The highest power of the hall.
@@ -184,6 +193,21 @@ pub struct Energy {
     pub carbon_kg: Option<f64>,
     /// Energy of the hall by useful accelerator-hour; none where there is none.
     pub kwh_per_useful_accelerator_hour: Option<f64>,
+}
+
+/// Nodes that slept, and what that did to jobs, inside of the window.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sleep {
+    /// Hours that nodes slept, all nodes together.
+    pub node_hours: f64,
+    /// Share of all node-hours.
+    pub share: f64,
+    /// Times that a node was woken.
+    pub woken: u64,
+    /// Starts of gangs that had to wait for a node to wake.
+    pub starts: u64,
+    /// How long they waited for that, all together.
+    pub waited_s: f64,
 }
 
 /// What a run cost.
@@ -264,8 +288,14 @@ pub struct Outcome {
     pub stops: Stops,
     /// Jobs that waited.
     pub pending: PendingJobs,
+    /// How near to each other the ranks of gangs started, by level of the tree, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locality: Vec<Locality>,
     /// Energy, where power is known.
     pub energy: Option<Energy>,
+    /// Sleep, if nodes are sent to sleep.
+    #[serde(default)]
+    pub sleep: Option<Sleep>,
     /// Cost, where a price is known.
     pub cost: Option<Cost>,
     /// By queue.

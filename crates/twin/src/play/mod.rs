@@ -3,16 +3,23 @@
 //! Invariant: the same scene and rules give the same run. Cost: memory follows the jobs of the scene, which are held as they
 //! were read, and those that are in the hall.
 
+mod asked;
+mod locality;
 mod rules;
 mod scene;
+mod sleep;
+mod slices;
 mod watch;
 
-pub use rules::{Lengths, Rules, Told};
+pub use asked::{Answers, Asked, Replicas};
+pub use rules::{Lengths, OWN, Rules, Told};
 pub use scene::{Load, Own, Scene, SceneError};
+pub use slices::Slices;
 pub use watch::{Draw, Watch};
 
 use dh_core::SimTime;
 use dh_hall::scheduler::{Scheduler, Settings};
+use dh_policy::placement::Speed;
 use serde::Serialize;
 
 use crate::kernel::{Kernel, Observer, Stopped};
@@ -46,6 +53,9 @@ pub struct Ran {
     pub digest: String,
     /// Jobs that never started because nothing that was to come could have started them.
     pub stuck: usize,
+    /// What those who asked services have seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Answers>,
 }
 
 /// Plays `scene` under `rules`. `beside` watches too: a log, a progress bar.
@@ -76,12 +86,18 @@ fn play_with<'a>(
 ) -> Result<Ran, SceneError> {
     let scheduler = Scheduler::new(settings)?;
     let mut watch = Watch::new(scene, scheduler.fleet(), wanted);
-    let arrivals = scene.arrivals(lengths);
+    let asks = scheduler.asks_speeds();
+    let arrivals = scene.arrivals(lengths, asks);
     let mut kernel = Kernel::new(scheduler, arrivals, scene.faults.iter().copied(), scene.profiles.clone());
     if let Some(sharing) = &scene.sharing {
         kernel = kernel.sharing(sharing.clone());
     }
+    let mut replicas = Replicas::of(&scene.asked);
+    let beside = &mut (&mut replicas, beside);
     kernel.open(&scene.opening, &mut (&mut watch, &mut *beside));
+    if asks == Speed::Asked {
+        kernel.open(&scene.speeds(), &mut (&mut watch, &mut *beside));
+    }
     let stopped = kernel.run(wanted.until.unwrap_or(SimTime(u64::MAX)), &mut (&mut watch, &mut *beside));
     kernel.close(&mut (&mut watch, beside));
     let stuck = match stopped {
@@ -90,7 +106,8 @@ fn play_with<'a>(
     };
     let digest = format!("{:016x}", kernel.scheduler().digest());
     let (outcome, chart) = watch.finish(kernel.now());
-    Ok(Ran { outcome, chart, events: kernel.events(), digest, stuck })
+    let services = replicas.answers(&scene.asked);
+    Ok(Ran { outcome, chart, events: kernel.events(), digest, stuck, services })
 }
 
 /// The settings of a scene's scheduler under `rules`, as a log's header has them.

@@ -1,9 +1,11 @@
-//! Policies by name, joined by `+`: an order, a placement, a backfill, a sharing, in any order; what is not named is the
-//! default.
+//! Policies by name, joined by `+`: an order, a placement, a backfill, a sharing, in any order; what is not named stays as the
+//! scene has it. The names are those of a blueprint.
 
+use dh_blueprint::scheduling;
 use dh_core::time::Span;
-use dh_hall::scheduler::{Backfill, Settings, Sharing};
-use dh_policy::{order, placement};
+use dh_hall::scheduler::{Backfill, GoodFor, Learn, Predict, Settings, Sharing};
+use dh_policy::order::Displaces;
+use dh_policy::{order, placement, prediction};
 
 /// What the scheduler is told of how long jobs run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,89 +28,130 @@ pub enum Told {
     Nothing,
 }
 
-/// How the scheduler decides.
+/// How the scheduler decides: what of a scene's own policy is replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// As the user wrote it.
     pub name: String,
-    order: &'static str,
-    placement: &'static str,
-    backfill: Backfill,
-    sharing: Sharing,
+    order: Option<&'static str>,
+    placement: Option<&'static str>,
+    backfill: Option<Backfill>,
+    sharing: Option<Sharing>,
+    rounds: Option<Span>,
     /// What the scheduler is told of lengths.
     pub lengths: Lengths,
 }
 
-/// Names of backfills.
+/// The policy that a scene has of its own: a blueprint's `[policy]`; of a trace, the ordinary one.
+pub const OWN: &str = "blueprint";
+
+/// Names of backfills, as in a blueprint.
 const BACKFILLS: &[(&str, Backfill)] = &[
-    ("strict", Backfill::None),
+    ("none", Backfill::None),
     ("any", Backfill::Any),
     ("easy", Backfill::Easy),
-    ("conservative", Backfill::Conservative { reservations: 16 }),
+    ("conservative", Backfill::Conservative { reservations: scheduling::RESERVATIONS }),
 ];
+
+/// Names of sharings, as in a blueprint.
+const SHARINGS: &[(&str, Sharing)] =
+    &[("one-line", Sharing::OneLine), ("fair", Sharing::Fair { half_life: HALF_LIFE })];
 
 /// After a week usage counts half: what was used last month does not decide today.
 const HALF_LIFE: Span = Span::from_secs(7 * 86_400);
+
+/// All jobs are arranged anew once in a minute at most: as long as a job runs at least before another displaces it.
+const ROUND: Span = Span::from_secs(60);
+
+/// Orders by how long jobs run.
+const BY_LENGTH: [&str; 4] = ["shortest-remaining", "shortest-remaining-service", "gittins", "expected-service"];
 
 impl Rules {
     /// The rules called `text`.
     /// # Errors
     /// A part that names nothing, with what there is.
     pub fn named(text: &str, lengths: Lengths) -> Result<Self, String> {
-        let mut rules = Self {
-            name: text.to_owned(),
-            order: "fifo",
-            placement: "best",
-            backfill: Backfill::Easy,
-            sharing: Sharing::OneLine,
-            lengths,
-        };
-        for part in text.split('+').map(str::trim) {
+        let name = text.to_owned();
+        let mut rules =
+            Self { name, order: None, placement: None, backfill: None, sharing: None, rounds: None, lengths };
+        let parts = || text.split('+').map(str::trim);
+        if parts().any(|part| part == "best") {
+            rules.order = Some("fifo");
+            rules.placement = Some("best");
+            rules.backfill = Some(Backfill::Easy);
+            rules.sharing = Some(Sharing::OneLine);
+        }
+        for part in parts() {
+            // What `none` was called at first.
+            let backfill = if part == "strict" { "none" } else { part };
             if let Some(order) = order::by_name(part) {
-                rules.order = order.name();
+                rules.order = Some(order.name());
             } else if let Some(placement) = placement::by_name(part).filter(|_| part != "best") {
-                rules.placement = placement.name();
-            } else if let Some((_, backfill)) = BACKFILLS.iter().find(|(name, _)| *name == part) {
-                rules.backfill = *backfill;
-            } else if part == "fair" {
-                rules.sharing = Sharing::Fair { half_life: HALF_LIFE };
-            } else if part != "best" {
+                rules.placement = Some(placement.name());
+            } else if let Some((_, backfill)) = BACKFILLS.iter().find(|(name, _)| *name == backfill) {
+                rules.backfill = Some(*backfill);
+            } else if let Some((_, sharing)) = SHARINGS.iter().find(|(name, _)| *name == part) {
+                rules.sharing = Some(*sharing);
+            } else if part == "rounds" {
+                rules.rounds = Some(ROUND);
+            } else if part != "best" && part != OWN {
                 return Err(format!("there is no policy `{part}`; there is {}", Self::known()));
             }
+        }
+        // Who may displace those behind him needs nothing kept free for him.
+        let takes = rules.order.and_then(order::by_name).is_some_and(|order| order.displaces() == Displaces::Later);
+        if takes {
+            rules.backfill = rules.backfill.or(Some(Backfill::Any));
         }
         Ok(rules)
     }
 
     /// What a user should know before these rules decide with `told` of the jobs' lengths.
     pub fn caution(&self, told: Told) -> Option<String> {
-        let wants = ["shortest-remaining", "shortest-remaining-service", "gittins"];
-        (told == Told::Nothing && wants.contains(&self.order)).then(|| {
-            format!(
-                "`{}` orders by how long jobs run, and nobody tells: `--lengths exact` plays it with the truth",
-                self.order
-            )
-        })
+        let order = self.order.filter(|order| told == Told::Nothing && BY_LENGTH.contains(order))?;
+        Some(format!(
+            "`{order}` orders by how long jobs run, and nobody tells: it is learned from jobs that ended; `--lengths exact` plays it with the truth"
+        ))
     }
 
     /// Every name there is, as a sentence.
     pub fn known() -> String {
         let orders: Vec<&str> = order::POLICIES.iter().map(|policy| policy.name()).collect();
         let placements: Vec<&str> = placement::POLICIES.iter().map(|policy| policy.name()).collect();
-        let backfills: Vec<&str> = BACKFILLS.iter().map(|(name, _)| *name).collect();
+        let names = |of: &mut dyn Iterator<Item = &'static str>| of.collect::<Vec<_>>().join(", ");
         format!(
-            "best; the orders {}; the placements {}; the backfills {}; fair; several are joined by `+`",
+            "{OWN} (what it says itself); best; the orders {}; the placements {}; the backfills {}; the sharings {}; rounds; several are joined by `+`",
             orders.join(", "),
             placements.join(", "),
-            backfills.join(", ")
+            names(&mut BACKFILLS.iter().map(|(name, _)| *name)),
+            names(&mut SHARINGS.iter().map(|(name, _)| *name)),
         )
     }
 
     /// Puts the rules into `settings`.
     pub(super) fn apply(&self, settings: &mut Settings) {
-        self.order.clone_into(&mut settings.order);
-        self.placement.clone_into(&mut settings.placement);
-        settings.backfill = self.backfill;
-        settings.sharing = self.sharing;
+        if let Some(order) = self.order {
+            order.clone_into(&mut settings.order);
+        }
+        if let Some(placement) = self.placement {
+            placement.clone_into(&mut settings.placement);
+        }
+        settings.backfill = self.backfill.unwrap_or(settings.backfill);
+        // Who is fair already stays so in his own way.
+        match (self.sharing, settings.sharing) {
+            (Some(Sharing::Fair { .. }), Sharing::Fair { .. }) | (None, _) => {}
+            (Some(sharing), _) => settings.sharing = sharing,
+        }
+        settings.rounds = self.rounds.or(settings.rounds);
+        let predicts = self.order.filter(|order| BY_LENGTH.contains(order) && self.lengths != Lengths::Exact);
+        if let Some(order) = predicts {
+            settings.predict = Some(Predict {
+                history: prediction::Settings::default(),
+                statistic: prediction::Statistic::ServicePerEnd,
+                good_for: GoodFor::Order,
+                learn: if order == "gittins" { Learn::Hazards } else { Learn::Lengths },
+            });
+        }
     }
 }
 
@@ -127,10 +170,40 @@ mod tests {
     #[test]
     fn parts_may_come_in_any_order_and_unknown_ones_are_named() {
         let rules = Rules::named("easy+fifo+best-fit", Lengths::Exact).unwrap();
-        assert_eq!((rules.order, rules.placement, rules.backfill), ("fifo", "best-fit", Backfill::Easy));
-        assert_eq!(Rules::named("strict", Lengths::Exact).unwrap().backfill, Backfill::None);
-        assert_eq!(Rules::named("best", Lengths::Exact).unwrap().placement, "best");
+        assert_eq!(
+            (rules.order, rules.placement, rules.backfill),
+            (Some("fifo"), Some("best-fit"), Some(Backfill::Easy))
+        );
+        for none in ["none", "strict"] {
+            assert_eq!(Rules::named(none, Lengths::Exact).unwrap().backfill, Some(Backfill::None));
+        }
+        assert_eq!(Rules::named("energy+best", Lengths::Exact).unwrap().placement, Some("energy"));
         let error = Rules::named("fifo+fastest", Lengths::Exact).unwrap_err();
-        assert!(error.starts_with("there is no policy `fastest`; there is best; the orders fifo, "), "{error}");
+        assert!(
+            error.starts_with(
+                "there is no policy `fastest`; there is blueprint (what it says itself); best; the orders fifo, "
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_named_stays_as_the_hall_says() {
+        let own = Settings {
+            order: "gittins".to_owned(),
+            placement: "energy".to_owned(),
+            backfill: Backfill::Any,
+            sharing: Sharing::Fair { half_life: Span::from_secs(60) },
+            ..Settings::default()
+        };
+        let under = |name: &str| {
+            let mut settings = own.clone();
+            Rules::named(name, Lengths::Limits).unwrap().apply(&mut settings);
+            settings
+        };
+        assert_eq!(under("blueprint"), own);
+        assert_eq!(under("fair"), own, "its own half-life stays");
+        assert_eq!(under("fifo+none"), Settings { order: "fifo".to_owned(), backfill: Backfill::None, ..own.clone() });
+        assert_eq!(under("best"), Settings::default());
     }
 }

@@ -7,8 +7,9 @@ use dh_core::{HasKind, JobId, Kind, SimTime};
 use dh_hall::scheduler::{self, Event, Gang, Grace, QueueRules, Settings, Submission};
 use dh_policy::fleet::{ACCELERATORS_MAX, CLASSES_MAX, NodeFacts, Service};
 use dh_policy::packing::{Request, WHOLE};
-use dh_policy::placement::{Need, Rails};
+use dh_policy::placement::{Need, Rails, Speed};
 
+use super::asked::Asked;
 use super::rules::{Lengths, Rules, Told};
 use crate::curve::Curve;
 use crate::kernel::{Arrival, Costs, Fate, Fault, Profile, Sharing, Work};
@@ -25,6 +26,9 @@ pub enum SceneError {
     /// There are no nodes.
     #[error("the trace brings no cluster: give a blueprint")]
     NoNodes,
+    /// Boxes are to be played, and no nodes make a torus.
+    #[error("no nodes make a torus: give a blueprint with one")]
+    NoTorus,
     /// There are no jobs.
     #[error("the trace has no jobs")]
     NoJobs,
@@ -41,6 +45,9 @@ pub enum SceneError {
         /// Classes of the cluster.
         classes: usize,
     },
+    /// Requests come to a service that is not there, or of which nothing is known.
+    #[error("service `{0}`: {1}")]
+    Service(String, &'static str),
     /// Jobs differ in more ways than profiles can tell apart.
     #[error("jobs have more than 65,535 different speeds")]
     Profiles,
@@ -95,6 +102,10 @@ pub struct Scene {
     pub price: Option<Curve>,
     /// Its carbon, grams per kWh.
     pub carbon: Option<Curve>,
+    /// Replicas of the blueprint's services.
+    pub services: BTreeMap<String, Vec<JobId>>,
+    /// Services with the requests that come to them.
+    pub asked: Vec<Asked>,
 }
 
 /// What is played on a blueprint's hall.
@@ -152,6 +163,8 @@ impl Scene {
             sharing: Some(own.sharing(site)),
             price: Some(site.price.clone()),
             carbon: site.carbon.clone(),
+            services: if load.own == Own::Nothing { BTreeMap::new() } else { own.services.clone() },
+            asked: Vec::new(),
         };
         let until = SimTime(0).after(load.horizon);
         let mix = Mix::philly(load.seed, until).map(|mix| Mix { load: load.share, ..mix });
@@ -163,6 +176,29 @@ impl Scene {
             ),
         }
         if scene.jobs.is_empty() { Err(SceneError::NoJobs) } else { Ok(scene) }
+    }
+
+    /// A site on which nothing runs yet, for jobs that are added.
+    pub(super) fn empty(site: &Site, costs: Costs) -> Self {
+        Self {
+            title: site.name.clone(),
+            base: site.settings.clone(),
+            jobs: Vec::new(),
+            limits: Vec::new(),
+            faults: Vec::new(),
+            profiles: vec![Profile { speeds: Vec::new(), costs }],
+            queues: site.queues.iter().map(|queue| queue.name.clone()).collect(),
+            classes: site.classes.iter().map(|class| class.name.clone()).collect(),
+            notes: site.notes.clone(),
+            opening: opening(site),
+            power: Some(site.power.clone()),
+            loads: BTreeMap::new(),
+            sharing: None,
+            price: Some(site.price.clone()),
+            carbon: site.carbon.clone(),
+            services: BTreeMap::new(),
+            asked: Vec::new(),
+        }
     }
 
     /// A trace on the cluster it brings, or on `nodes` with their tree if those are given.
@@ -192,6 +228,8 @@ impl Scene {
             sharing: None,
             price: None,
             carbon: None,
+            services: BTreeMap::new(),
+            asked: Vec::new(),
         };
         scene.add(trace, costs)?;
         Ok(scene)
@@ -215,6 +253,8 @@ impl Scene {
             sharing: None,
             price: None,
             carbon: None,
+            services: BTreeMap::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -295,8 +335,14 @@ impl Scene {
         settings
     }
 
-    /// The jobs as they come, with what the scheduler is told of their lengths.
-    pub fn arrivals(&self, lengths: Lengths) -> impl Iterator<Item = Arrival> {
+    /// How fast jobs of each profile run on each class: a gang names the number of its profile, and one.
+    pub(super) fn speeds(&self) -> Vec<Event> {
+        let told = (1..).zip(&self.profiles).filter(|(_, profile)| !profile.speeds.is_empty());
+        told.map(|(id, profile)| Event::Speeds { id, speeds: profile.speeds.clone() }).collect()
+    }
+
+    /// The jobs as they come, with what the scheduler is told of their lengths, and of their speeds if it asks.
+    pub fn arrivals(&self, lengths: Lengths, asks: Speed) -> impl Iterator<Item = Arrival> {
         self.jobs.iter().enumerate().map(move |(at, arrival)| {
             let limit = || self.limits.get(at).copied().flatten();
             let length = match lengths {
@@ -304,13 +350,18 @@ impl Scene {
                 Lengths::Exact => Some(arrival.work.length),
                 Lengths::Unknown => None,
             };
-            Arrival { submission: Submission { length, ..arrival.submission }, ..*arrival }
+            let speeds = match asks {
+                Speed::Asked => arrival.work.profile.saturating_add(1),
+                Speed::Ignored => 0,
+            };
+            let gang = Gang { speeds, ..arrival.submission.gang };
+            Arrival { submission: Submission { length, gang, ..arrival.submission }, ..*arrival }
         })
     }
 
     /// Whether the scheduler is told how long any job runs.
     pub fn told(&self, lengths: Lengths) -> Told {
-        let tells = self.arrivals(lengths).any(|arrival| arrival.submission.length.is_some());
+        let tells = self.arrivals(lengths, Speed::Ignored).any(|arrival| arrival.submission.length.is_some());
         if tells { Told::Something } else { Told::Nothing }
     }
 
@@ -376,6 +427,7 @@ fn gang(trace: &Trace, job: &TraceJob) -> Gang {
     Gang {
         need: Need { ranks: ranks.max(1), rank, within: 0, rails: Rails::Any },
         least_ranks: least_ranks.clamp(1, ranks.max(1)),
+        speeds: 0,
         dataset: None,
         rank_watts: 0,
         grace: Grace::Preemptible,

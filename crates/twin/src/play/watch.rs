@@ -11,6 +11,8 @@ use dh_hall::scheduler::{Cause, Scheduler};
 use dh_policy::fleet::{Domain, Fleet, Holding, Service, View};
 use dh_policy::packing::WHOLE;
 
+use super::locality::Judge;
+use super::sleep::Sleeping;
 use super::{Scene, Wanted};
 use crate::kernel::{Fate, Happening, JobFacts, Observer};
 use crate::measure::{self, Curve, End, Measures, NodeChange, NodeState, Outcome, Pending, Setup, Start, Stop, Tariff};
@@ -32,6 +34,7 @@ pub enum Draw {
 #[derive(Debug)]
 pub struct Watch<'a> {
     measures: Measures<'a>,
+    judge: Judge,
     colour: Colour,
     timeline: Option<Timeline>,
     jobs: ByJob<Seen>,
@@ -47,6 +50,7 @@ pub struct Watch<'a> {
     nodes: Vec<NodeState>,
     /// Since when each node that is not up is what it is.
     away: BTreeMap<NodeId, SimTime>,
+    sleeping: Sleeping,
     /// What is drawn, if that is known.
     drawn: Option<Drawn<'a>>,
 }
@@ -88,6 +92,7 @@ impl<'a> Watch<'a> {
         });
         Self {
             measures,
+            judge: Judge::new(fleet),
             colour,
             timeline,
             jobs: ByJob::default(),
@@ -100,6 +105,7 @@ impl<'a> Watch<'a> {
             running: 0,
             nodes: vec![NodeState::Up; fleet.len()],
             away: BTreeMap::new(),
+            sleeping: Sleeping::new(wanted.window),
             drawn: scene.power.as_ref().map(|model| Drawn::new(model, scene.loads.clone())),
         }
     }
@@ -109,7 +115,10 @@ impl<'a> Watch<'a> {
         for (node, from) in std::mem::take(&mut self.away) {
             self.stay_away(node, from, now);
         }
-        (self.measures.finish(now), self.timeline.map(|timeline| timeline.finish(now)))
+        let sleep = self.sleeping.finish(now, self.nodes.len());
+        let locality = self.judge.finish();
+        let outcome = Outcome { locality, sleep, ..self.measures.finish(now) };
+        (outcome, self.timeline.map(|timeline| timeline.finish(now)))
     }
 
     /// Sums crowding up to `now`.
@@ -131,6 +140,7 @@ impl<'a> Watch<'a> {
 
     fn started(&mut self, now: SimTime, job: &JobFacts, ranks: &[Holding]) {
         let milli = held(ranks);
+        self.judge.started(job.job.0, ranks);
         let Some(seen) = self.jobs.get_mut(&job.job.0) else { return };
         seen.attempt += 1;
         seen.started = now;
@@ -152,6 +162,7 @@ impl<'a> Watch<'a> {
 
     fn stopped(&mut self, now: SimTime, job: &JobFacts, ranks: &[Holding], stop: Stop) {
         let milli = held(ranks);
+        self.judge.stopped(job.job.0);
         self.running -= 1;
         self.held -= milli;
         self.measures.stopped(now, &measure::JobFacts { milli, ..facts(job) }, stop);
@@ -264,10 +275,13 @@ impl Observer for Watch<'_> {
                 self.waiting.milli -= job.milli;
                 self.ended(now, job, measure::Fate::Rejected, None);
             }
-            Happening::Started { job, ranks, .. } => self.started(now, job, ranks),
+            Happening::Started { job, ranks, .. } => {
+                self.sleeping.started(now, ranks, scheduler.fleet());
+                self.started(now, job, ranks);
+            }
             Happening::Stopped { job, cause, held, kept, lost, ranks } => {
                 let cause = match cause {
-                    Cause::Preempted { .. } => measure::Cause::Preempted,
+                    Cause::Preempted { .. } | Cause::Moved => measure::Cause::Preempted,
                     Cause::Broken | Cause::Cancelled => measure::Cause::Evicted,
                 };
                 if let (Some(timeline), measure::Cause::Preempted) = (&mut self.timeline, cause) {
@@ -309,6 +323,8 @@ impl Observer for Watch<'_> {
             Happening::Node { node, .. } => {
                 // The scheduler may have other plans for a node that comes back than the fault says.
                 let service = scheduler.fleet().service(node);
+                self.sleeping.node(now, node, service);
+                self.judge.node(node, service);
                 self.node(now, node, service, scheduler.fleet());
             }
         }

@@ -11,6 +11,7 @@ mod nodes;
 mod power;
 mod profiles;
 mod rules;
+mod shapes;
 mod shared;
 mod work;
 
@@ -34,6 +35,7 @@ pub use nodes::Class;
 pub use power::{Drawn, Metered, PowerModel};
 pub use profiles::Profiles;
 pub use rules::Queue;
+pub(crate) use shapes::box_of;
 pub use work::Own;
 
 /// A hall that can be simulated.
@@ -41,7 +43,7 @@ pub use work::Own;
 pub struct Site {
     /// Its name.
     pub name: String,
-    /// What the scheduler is made of; a caller may change its policies.
+    /// What the scheduler is made of, its policies as the blueprint says; a caller may change them.
     pub settings: dh_hall::scheduler::Settings,
     /// Names of nodes, by [`NodeId`].
     pub nodes: Vec<String>,
@@ -109,8 +111,9 @@ impl Site {
         let made = dh_hall::scheduler::Settings {
             levels: nodes::LEVELS.map(str::to_owned).to_vec(),
             nodes: drafted.facts,
+            tori: drafted.tori,
             queues: rules,
-            ..dh_hall::scheduler::Settings::default()
+            ..dh_hall::rules::settings(&settings.policy.scheduling)
         };
         Ok(Self {
             name: plan.name.clone(),
@@ -207,6 +210,7 @@ impl Site {
             gang: Gang {
                 need: Need { ranks: gang.ranks, rank, within: 0, rails: Rails::Any },
                 least_ranks: gang.ranks,
+                speeds: 0,
                 dataset: None,
                 rank_watts: self.rank_watts(accelerators, milli),
                 grace: Grace::Preemptible,

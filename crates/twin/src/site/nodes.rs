@@ -8,6 +8,7 @@ use dh_core::NodeId;
 use dh_facility::floor::GroupId;
 use dh_plan::{Plan, What};
 use dh_policy::fleet::{ACCELERATORS_MAX, CLASSES_MAX, NodeFacts};
+use dh_policy::torus::{Chips, Links, Wiring};
 
 use super::Error;
 
@@ -46,6 +47,8 @@ pub(super) struct Drafted {
     /// For each node, the place of its pool in the plan.
     pub(super) pools: Vec<usize>,
     pub(super) together: Together,
+    /// Tori that they make.
+    pub(super) tori: Vec<Wiring>,
 }
 
 /// All nodes with slots.
@@ -57,6 +60,7 @@ pub(super) fn nodes(settings: &Settings, plan: &Plan, notes: &mut Vec<String>) -
         spares: Vec::new(),
         pools: Vec::new(),
         together: Together { rack: 1, block: 1 },
+        tori: Vec::new(),
     };
     let mut peaks = Vec::new();
     let mut largest = 0;
@@ -92,16 +96,27 @@ pub(super) fn nodes(settings: &Settings, plan: &Plan, notes: &mut Vec<String>) -
             memory_mib: memory.map_or(UNKNOWN, |mib| u32::try_from(mib).unwrap_or(UNKNOWN).min(UNKNOWN)),
             path: Vec::new(),
         };
-        let torus = settings
-            .fabrics
-            .values()
-            .any(|fabric| matches!(fabric.topology, Topology::Torus { .. }) && fabric.pools.contains(&pool.name));
-        if torus {
-            notes.push(format!(
-                "pool `{}` is a torus: its cubes are placed as racks of one block; boxes, wrap-around and bisection are not modelled",
-                pool.name
-            ));
+        let torus = settings.fabrics.values().find_map(|fabric| match fabric.topology {
+            Topology::Torus { dims, cube } if fabric.pools.contains(&pool.name) => Some((dims, cube)),
+            Topology::Torus { .. }
+            | Topology::Rail
+            | Topology::FatTree
+            | Topology::RailOnly
+            | Topology::KAry { .. }
+            | Topology::Dragonfly { .. }
+            | Topology::DragonflyPlus { .. } => None,
+        });
+        if let Some((dims, cube)) = torus {
+            let first = u32::try_from(drafted.facts.len()).unwrap_or(u32::MAX);
+            match wiring(first, pool.nodes, said.slots, dims, cube) {
+                Some(wiring) => drafted.tori.push(wiring),
+                None => notes.push(format!(
+                    "pool `{}` is a torus of which no node holds an equal box: its nodes are placed as if it were none",
+                    pool.name
+                )),
+            }
         }
+        let torus = torus.is_some();
         let paths = paths(plan, place, pool.nodes, torus);
         if pool.accelerators > largest {
             largest = pool.accelerators;
@@ -170,4 +185,37 @@ fn paths(plan: &Plan, pool: usize, nodes: u32, one_block: bool) -> Vec<Vec<u32>>
         vec![of, block, place.unwrap_or(u32::MAX)]
     };
     (0..nodes).map(path).collect()
+}
+
+/// How nodes make a torus of cubes that optical switches join, if each holds a box of the same sides: the most compact that
+/// tiles a cube. Nodes follow each other along the last axis first.
+fn wiring(first: u32, nodes: u32, slots: u32, dims: [u32; 3], cube: u32) -> Option<Wiring> {
+    let sides = (1..=cube).filter(|side| cube.is_multiple_of(*side));
+    let boxes = sides.clone().flat_map(|p| sides.clone().map(move |q| (p, q))).filter_map(|(p, q)| {
+        let r = slots.checked_div(p * q).filter(|r| p * q * r == slots && *r > 0 && cube.is_multiple_of(*r))?;
+        (p >= q && q >= r).then_some((p * q + q * r + p * r, [p, q, r]))
+    });
+    let (_, node) = boxes.min()?;
+    let small = |sides: [u32; 3]| -> Option<[u16; 3]> {
+        let [a, b, c] = sides.map(|side| u16::try_from(side).ok());
+        Some([a?, b?, c?])
+    };
+    let links = Links::Optical { cube: u16::try_from(cube).ok()? };
+    let wiring = Wiring { first, dims: small(dims)?, node: small(node)?, links };
+    let tiles = Chips::new(wiring).is_ok() && wiring.nodes().len() == usize::try_from(nodes).ok()?;
+    tiles.then_some(wiring)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_of_a_torus_are_cubes_or_the_most_compact_part_of_one() {
+        let node = |slots, nodes| wiring(3, nodes, slots, [16, 16, 16], 4).map(|wiring| wiring.node);
+        assert_eq!(node(64, 64), Some([4, 4, 4]));
+        assert_eq!(node(4, 1024), Some([2, 2, 1]));
+        assert_eq!(node(8, 512), Some([2, 2, 2]));
+        assert_eq!((node(6, 683), node(64, 63)), (None, None));
+    }
 }

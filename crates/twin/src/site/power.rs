@@ -146,6 +146,14 @@ impl Kind {
         (self.busy - self.idle).saturating_mul(held) / (self.slots * 1000)
     }
 
+    /// What the node would draw on top if it were idle.
+    fn kept(&self, service: Service) -> u64 {
+        match service {
+            Service::Asleep => self.idle.saturating_sub(self.asleep),
+            Service::Up | Service::Spare | Service::Drained | Service::Quarantined | Service::Down => 0,
+        }
+    }
+
     fn standing(&self, service: Service) -> u64 {
         match service {
             Service::Up | Service::Spare | Service::Drained | Service::Quarantined => self.idle,
@@ -162,6 +170,8 @@ pub struct Drawn<'a> {
     /// Of each building, microwatts.
     now: Vec<u64>,
     services: Vec<Service>,
+    /// Of each building, what its sleeping nodes would draw on top if they were idle, microwatts.
+    saved: Vec<u64>,
     /// Thousandths of busy power that a job draws, where that is not all of it, by job.
     loads: BTreeMap<u64, u32>,
 }
@@ -176,7 +186,7 @@ impl<'a> Drawn<'a> {
                 *at += kind.idle;
             }
         }
-        Self { model, now, services: vec![Service::Up; model.of.len()], loads }
+        Self { model, now, services: vec![Service::Up; model.of.len()], saved: vec![0; model.buildings.len()], loads }
     }
 
     /// Something happened.
@@ -191,6 +201,9 @@ impl<'a> Drawn<'a> {
                 let (Some(kind), Some(before)) = (self.model.kind(node), self.services.get_mut(node)) else { return };
                 if let Some(now) = self.now.get_mut(kind.building) {
                     *now = (*now + kind.standing(*service)).saturating_sub(kind.standing(*before));
+                }
+                if let Some(saved) = self.saved.get_mut(kind.building) {
+                    *saved = (*saved + kind.kept(*service)).saturating_sub(kind.kept(*before));
                 }
                 *before = *service;
             }
@@ -213,9 +226,10 @@ impl<'a> Drawn<'a> {
     /// What is drawn.
     pub fn power(&self) -> Power {
         let mut power = Power::default();
-        for (now, (_, pue)) in self.now.iter().zip(&self.model.buildings) {
+        for ((now, saved), (_, pue)) in self.now.iter().zip(&self.saved).zip(&self.model.buildings) {
             power.it += watts(*now);
             power.facility += watts(*now) * *pue;
+            power.saved += watts(*saved) * *pue;
         }
         power
     }

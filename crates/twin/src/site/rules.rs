@@ -4,6 +4,7 @@
 
 use dh_blueprint::Settings;
 use dh_core::time::Span;
+use dh_hall::rules;
 use dh_hall::scheduler::QueueRules;
 
 use super::{Error, span};
@@ -27,20 +28,13 @@ pub(super) fn queues(settings: &Settings, notes: &mut Vec<String>) -> Result<(Ve
     if settings.queues.len() > QUEUES_MAX {
         return Err(Error::TooMany { what: "queues", have: settings.queues.len(), most: QUEUES_MAX });
     }
-    let (mut queues, mut rules) = (Vec::new(), Vec::new());
+    let mut queues = Vec::new();
     for (name, queue) in &settings.queues {
         let share = queue.share.unwrap_or(1).max(1);
         queues.push(Queue { name: name.clone(), limit: queue.max_time.map(span), share });
-        rules.push(QueueRules {
-            priority: queue.priority,
-            share,
-            quota_milli: queue.quota.map(|quota| u64::from(quota) * 1000),
-            preempts: queue.preempt,
-            ..QueueRules::default()
-        });
         if queue.max_jobs.is_some() {
             notes.push(format!("queue `{name}`: the most jobs at once are not modelled"));
         }
     }
-    Ok((queues, rules))
+    Ok((queues, rules::queue_rules(&rules::queues(settings))))
 }

@@ -36,6 +36,8 @@ pub struct Own {
     pub arrivals: Vec<Arrival>,
     /// Their names.
     pub names: BTreeMap<JobId, String>,
+    /// Replicas of each service.
+    pub services: BTreeMap<String, Vec<JobId>>,
     /// Profiles; the first is that of jobs of which nothing is known.
     pub profiles: Vec<Profile>,
     /// What jobs of each profile ask of [`Site::resources`].
@@ -159,6 +161,7 @@ impl Site {
                 own.arrivals.push(Arrival { at: SimTime(0), submission, work });
                 own.names.insert(job, format!("{}-{replica}", service.name));
                 own.loads.insert(job.0, load);
+                own.services.entry(service.name.clone()).or_default().push(job);
             }
             // Replicas smaller than a node share one: so many nodes are not whole any more.
             let nodes = (replicas * each).div_ceil(slots);
@@ -221,7 +224,7 @@ impl Site {
         own.demands.push(self.demands(settings, plan, run, pause));
         let submission = Submission {
             job,
-            gang: self.gang(run.ranks, run.per_rank, class, Grace::Preemptible),
+            gang: self.boxed(self.gang(run.ranks, run.per_rank, class, Grace::Preemptible), run.workload, own),
             queue: self.queue(&run.workload.queue).unwrap_or(0),
             priority: 0,
             length: Some(length),
@@ -279,7 +282,7 @@ impl Site {
         let rank = Request { cpu_milli: 0, memory_mib: 0, accelerators, milli: WHOLE, models };
         let need = Need { ranks, rank, within: 0, rails: Rails::Any };
         let rank_watts = self.rank_watts(accelerators, WHOLE);
-        Gang { need, least_ranks: ranks, dataset: None, rank_watts, grace }
+        Gang { need, least_ranks: ranks, dataset: None, speeds: 0, rank_watts, grace }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Muri's four virtual clusters of Philly, with the model of each job and the time of an iteration on each resource.
 //!
-//! The cluster is the published one: 8 nodes of 8 accelerators. Lengths are those alone on a cluster without others.
+//! The cluster is the published one: 8 nodes of 8 accelerators. Lengths are those alone on a cluster without others. The
+//! column of priorities says which half of the jobs are opportunistic under `AntMan`; no other published policy looks at it,
+//! so here it is no priority.
 //! Source: Zhao et al. 2022, "Multi-Resource Interleaving for Deep Learning Training", and its simulator.
 
 use dh_core::time::Span;
@@ -29,7 +31,6 @@ struct Columns {
     iterations: Column,
     iteration: Column,
     parts: [Column; 3],
-    priority: Column,
 }
 
 impl Format for Muri {
@@ -59,7 +60,6 @@ impl Format for Muri {
             iterations: head.column("iterations")?,
             iteration: head.column("iter_ms")?,
             parts: [head.column("res_gpu_ms")?, head.column("res_io_ms")?, head.column("res_other_ms")?],
-            priority: head.column("priority")?,
         }))
     }
 }
@@ -72,7 +72,6 @@ impl Reader for Columns {
         let job = TraceJob::new(row.whole(self.id, u64::MAX)?, row.moment(self.submit)?, gang, queue);
         let mut job = job.with_length(Some(row.span(self.duration)?));
         job.model = Some(trace.models.of(row.text(self.model))?);
-        job.priority = i32::try_from(row.small(self.priority, 1_000_000)?).unwrap_or(i32::MAX);
         let milliseconds = |column| row.fixed(column, 6, STAGE_MAX).map(Span);
         let [first, second, third] = self.parts;
         let stages = Stages {

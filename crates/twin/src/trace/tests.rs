@@ -39,7 +39,7 @@ fn philly_has_its_virtual_clusters_and_ranks_that_fit_a_node() {
 }
 
 #[test]
-fn muri_keeps_stages_and_priorities() {
+fn muri_keeps_stages_and_no_priorities() {
     let trace = of(
         "muri",
         "job_id,submit_s,duration_s,gpus,model,iterations,iter_ms,res_gpu_ms,res_io_ms,res_other_ms,priority\n\
@@ -48,7 +48,7 @@ fn muri_keeps_stages_and_priorities() {
     let stages = trace.extra(&trace.jobs[0]).unwrap().stages.unwrap();
     assert_eq!((stages.iterations, stages.iteration), (200, Span::from_millis(500)));
     assert_eq!(stages.parts, [Span(600_000), Span::from_millis(410), Span(0)]);
-    assert_eq!((trace.jobs[0].priority, trace.jobs[0].gang.ranks, trace.cluster.accelerators()), (1, 2, 64));
+    assert_eq!((trace.jobs[0].priority, trace.jobs[0].gang.ranks, trace.cluster.accelerators()), (0, 2, 64));
 }
 
 #[test]

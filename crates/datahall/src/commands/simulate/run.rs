@@ -13,7 +13,7 @@ use dh_twin::comparison::{Comparison, Runs};
 use dh_twin::kernel::{Happening, Observer};
 use dh_twin::measure::Window;
 use dh_twin::page;
-use dh_twin::play::{self, Draw, Lengths, Ran, Rules, Scene, Wanted};
+use dh_twin::play::{self, Draw, Lengths, OWN, Ran, Rules, Scene, Wanted};
 use dh_twin::record::{Header, Recorder};
 use serde::Serialize;
 
@@ -32,9 +32,9 @@ pub(super) struct Run {
     blueprint: Option<PathBuf>,
     #[command(flatten)]
     world: World,
-    /// Policies by name, joined by `+`: best, fifo, easy, strict, best-fit, fair, ...
-    #[arg(long, default_value = "best", conflicts_with = "compare")]
-    policy: String,
+    /// Policies by name, joined by `+`, in place of those of the blueprint's `[policy]`
+    #[arg(long, conflicts_with = "compare", long_help = policies())]
+    policy: Option<String>,
     /// Several policies side by side, the first is what the others are compared with
     #[arg(long, value_name = "POLICY,...", value_delimiter = ',')]
     compare: Vec<String>,
@@ -74,6 +74,31 @@ enum Told {
     Unknown,
 }
 
+/// Every policy by its name, for the long help.
+fn policies() -> String {
+    let line = |name: &str, about: &str| format!("\n  {name:<27} {about}");
+    let orders = dh_policy::order::POLICIES.iter().map(|policy| line(policy.name(), policy.about()));
+    let placements = dh_policy::placement::POLICIES.iter().map(|policy| line(policy.name(), policy.about()));
+    let backfills = [
+        ("none", "nothing passes a job that is ahead and does not fit"),
+        ("any", "whatever fits; large jobs may starve"),
+        ("easy", "what does not delay the first that waits"),
+        ("conservative", "what delays none of the first 16 that wait"),
+    ];
+    let sharings = [
+        ("one-line", "all jobs stand in one line"),
+        ("fair", "the queue that has and had least of its share goes first"),
+    ];
+    let plain = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, about)| line(name, about)).collect::<String>();
+    format!(
+        "Policies by name, joined by `+`, in place of those of the blueprint's [policy]; `best` is the recommended one of each.\n\nOrders:{}\nPlacements:{}\nBackfills:{}\nSharings:{}",
+        orders.collect::<String>(),
+        placements.collect::<String>(),
+        plain(&backfills),
+        plain(&sharings)
+    )
+}
+
 /// `10` is the seeds 1 to 10; `3..7` has both ends.
 fn several(text: &str) -> Result<Seeds, String> {
     if text.contains("..") { seeds(text) } else { seeds(&format!("1..{text}")) }
@@ -109,7 +134,9 @@ impl Run {
             Told::Exact => Lengths::Exact,
             Told::Unknown => Lengths::Unknown,
         };
-        let names = if self.compare.is_empty() { std::slice::from_ref(&self.policy) } else { &self.compare };
+        let own = if self.blueprint.is_some() || self.world.trace.is_none() { OWN } else { "best" };
+        let one = [self.policy.clone().unwrap_or_else(|| own.to_owned())];
+        let names = if self.compare.is_empty() { one.as_slice() } else { self.compare.as_slice() };
         let named = |name: &String| Rules::named(name, lengths).map_err(|why| Failure::new(Kind::NotFound, why));
         let rules: Vec<Rules> = names.iter().map(named).collect::<Result<_, _>>()?;
         let seeds = self.seeds.map_or_else(|| vec![self.seed], Seeds::all);

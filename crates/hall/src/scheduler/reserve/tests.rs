@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::tests::{gang, settings, step, submission};
+use super::super::tests::{PRESENT, gang, settings, step, submission};
 use super::super::*;
 
 /// A stream of whole numbers from a seed.
@@ -44,7 +44,7 @@ fn play(settings: Settings, jobs: &[(u64, Gang, u64)], told: Told, horizon: u64)
     while let Some((at, kind, job)) = agenda.pop_first().filter(|(at, ..)| *at <= horizon) {
         let (_, gang, length) = jobs.get(usize::try_from(job).unwrap()).unwrap();
         let event = match kind {
-            0 => Event::Ended { job: JobId(job) },
+            0 => Event::Ended { job: JobId(job), run: PRESENT },
             1 => Event::Tick,
             _ => Event::Submitted(Submission {
                 length: (told == Told::Length).then(|| Span::from_secs(*length)),

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use dh_policy::fleet::{Service, View};
 use dh_policy::order::Candidate;
-use dh_policy::placement::{Context, Misfit, Share};
+use dh_policy::placement::{Context, Misfit, Placement, Shaped, Share};
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn of_two_gangs_that_each_need_everything_one_has_all_and_the_other_nothing() {
     assert_eq!(submit(&mut scheduler, 1, 2, gang(100, 8)), [0; 0]);
     assert_eq!(scheduler.ranks(JobId(1)).map(<[Holding]>::len), Some(100));
     assert_eq!(scheduler.ranks(JobId(2)), None);
-    assert_eq!(started(&step(&mut scheduler, 2, &Event::Ended { job: JobId(1) })), [2]);
+    assert_eq!(started(&step(&mut scheduler, 2, &Event::Ended { job: JobId(1), run: PRESENT })), [2]);
     assert_eq!(scheduler.ranks(JobId(2)).map(<[Holding]>::len), Some(100));
 }
 
@@ -75,11 +75,11 @@ fn messages_that_come_twice_or_too_late_neither_free_nor_start_anything() {
         Event::Submitted(submission(1, gang(1, 1))),
         Event::Submitted(submission(2, gang(1, 1))),
         // The second gang has not started, so this is of another life of it.
-        Event::Ended { job: JobId(2) },
-        Event::Stopped { job: JobId(2), attained: Span(7) },
-        Event::Checkpointed { job: JobId(2) },
-        Event::Ended { job: JobId(3) },
-        Event::Stopped { job: JobId(3), attained: Span(7) },
+        Event::Ended { job: JobId(2), run: PRESENT },
+        Event::Stopped { job: JobId(2), run: PRESENT, attained: Span(7) },
+        Event::Checkpointed { job: JobId(2), run: PRESENT },
+        Event::Ended { job: JobId(3), run: PRESENT },
+        Event::Stopped { job: JobId(3), run: PRESENT, attained: Span(7) },
         Event::Cancelled { job: JobId(3) },
         Event::Node { node: NodeId(1), service: Service::Up },
         Event::Node { node: NodeId(2), service: Service::Down },
@@ -91,10 +91,34 @@ fn messages_that_come_twice_or_too_late_neither_free_nor_start_anything() {
         assert_eq!(scheduler.version(), version + 1);
         assert_eq!((scheduler.running(), scheduler.waiting()), (1, 1), "{event:?}");
     }
-    assert_eq!(started(&step(&mut scheduler, 4, &Event::Ended { job: JobId(1) })), [2]);
-    assert_eq!(step(&mut scheduler, 5, &Event::Ended { job: JobId(1) }), []);
+    assert_eq!(started(&step(&mut scheduler, 4, &Event::Ended { job: JobId(1), run: PRESENT })), [2]);
+    assert_eq!(step(&mut scheduler, 5, &Event::Ended { job: JobId(1), run: PRESENT }), []);
     assert_eq!(scheduler.ranks(JobId(2)).map(<[Holding]>::len), Some(2));
     assert_eq!(step(&mut scheduler, 6, &Event::Submitted(submission(3, gang(1, 1)))), [], "nothing came free twice");
+}
+
+/// The same of a job that was stopped and started again: what is told of its first run once more frees nothing of its second.
+#[test]
+fn an_answer_that_comes_once_more_does_not_end_the_next_run() {
+    let mut scheduler = Scheduler::new(settings(1, 1, 8)).unwrap();
+    submit(&mut scheduler, 1, 1, gang(1, 8));
+    submit(&mut scheduler, 2, 2, gang(1, 8));
+    let first = scheduler.run_of(JobId(1)).unwrap();
+    let answer = Event::Stopped { job: JobId(1), run: first, attained: Span(5) };
+    assert_eq!(started(&step(&mut scheduler, 3, &answer)), [1]);
+    let second = scheduler.run_of(JobId(1)).unwrap();
+    assert_ne!(first, second);
+    for event in [answer, Event::Ended { job: JobId(1), run: first }, Event::Checkpointed { job: JobId(1), run: first }]
+    {
+        assert_eq!(step(&mut scheduler, 4, &event), [], "{event:?}");
+        assert_eq!(scheduler.run_of(JobId(1)), Some(second), "{event:?}");
+    }
+    assert_eq!(started(&step(&mut scheduler, 5, &Event::Ended { job: JobId(1), run: second })), [2]);
+    // It is submitted once more by its old name: that is another run again.
+    submit(&mut scheduler, 6, 1, gang(1, 8));
+    step(&mut scheduler, 7, &Event::Ended { job: JobId(2), run: PRESENT });
+    assert_eq!(step(&mut scheduler, 8, &Event::Ended { job: JobId(1), run: second }), []);
+    assert_eq!(scheduler.running(), 1);
 }
 
 /// Kueue 10406: small jobs were spread over the racks of 18 nodes of an NVL72 hall, until no rack had 16 free.
@@ -109,9 +133,9 @@ fn small_jobs_leave_whole_racks_for_those_who_need_a_rack() {
     }
     // One and the same after some have come and gone.
     for job in [2, 3, 5, 7, 11, 13] {
-        step(&mut scheduler, 30, &Event::Ended { job: JobId(job) });
+        step(&mut scheduler, 30, &Event::Ended { job: JobId(job), run: PRESENT });
     }
-    step(&mut scheduler, 31, &Event::Ended { job: JobId(20) });
+    step(&mut scheduler, 31, &Event::Ended { job: JobId(20), run: PRESENT });
     for job in 41..=46 {
         assert_eq!(submit(&mut scheduler, job, job, gang(1, 4)), [job]);
     }
@@ -125,11 +149,11 @@ fn six_and_two_free_are_not_eight_and_a_job_of_two_takes_the_two() {
     let mut scheduler = Scheduler::new(settings(2, 1, 8)).unwrap();
     submit(&mut scheduler, 1, 1, gang(1, 6));
     submit(&mut scheduler, 1, 2, gang(1, 8));
-    step(&mut scheduler, 2, &Event::Ended { job: JobId(2) });
+    step(&mut scheduler, 2, &Event::Ended { job: JobId(2), run: PRESENT });
     submit(&mut scheduler, 2, 3, gang(1, 2));
     assert_eq!(scheduler.fleet().free(NodeId(0), View::All), 0, "the tightest domain comes first");
     submit(&mut scheduler, 3, 4, gang(1, 2));
-    step(&mut scheduler, 4, &Event::Ended { job: JobId(3) });
+    step(&mut scheduler, 4, &Event::Ended { job: JobId(3), run: PRESENT });
     assert_eq!((0..2).map(|node| scheduler.fleet().free(NodeId(node), View::All)).collect::<Vec<_>>(), [2, 6]);
     assert_eq!(submit(&mut scheduler, 5, 5, in_one_rack(gang(8, 1))), [0; 0]);
     assert_eq!(submit(&mut scheduler, 6, 6, in_one_rack(gang(2, 1))), [6]);
@@ -172,7 +196,7 @@ fn a_node_that_was_found_for_a_repair_may_fail_before_the_others_are_found() {
     assert_eq!(submit(&mut scheduler, 6, 2, gang(1, 8)), [0; 0]);
     let gives_up = step(&mut scheduler, 5000, &Event::Tick);
     assert_eq!(gives_up, [Action::Stop { job: JobId(1), cause: Cause::Broken }]);
-    let over = step(&mut scheduler, 5001, &Event::Stopped { job: JobId(1), attained: Span(0) });
+    let over = step(&mut scheduler, 5001, &Event::Stopped { job: JobId(1), run: PRESENT, attained: Span(0) });
     assert_eq!(started(&over), [2], "what was found is free again");
 }
 
@@ -221,11 +245,12 @@ impl Order for CountedOrder {
 /// Asks of the policies for 20 jobs that come and go beside `running` others, with as many of another kind that wait.
 fn asked_beside(running: u64) -> (u64, u64) {
     let mut scheduler = Scheduler::new(settings(8, 40, 8)).unwrap();
-    scheduler.placement = &CountedPlacement;
+    scheduler.placement = Shaped(&CountedPlacement);
     scheduler.order = &CountedOrder;
     let mut tell = |at: u64, event: &Event| {
         let mut actions = Vec::new();
-        scheduler.step(SimTime(at), event, &mut actions);
+        let event = named(&scheduler, event);
+        scheduler.step(SimTime(at), &event, &mut actions);
         started(&actions).len()
     };
     for job in 1..=running {
@@ -239,7 +264,7 @@ fn asked_beside(running: u64) -> (u64, u64) {
     for job in 10_001..=10_020 {
         let short = Submission { length: Some(Span(1)), ..submission(job, gang(1, 8)) };
         assert_eq!(tell(6000, &Event::Submitted(short)), 1);
-        tell(6001, &Event::Ended { job: JobId(job) });
+        tell(6001, &Event::Ended { job: JobId(job), run: PRESENT });
     }
     (PLACED.get(), COMPARED.get())
 }
@@ -280,5 +305,5 @@ fn a_gang_that_somebody_else_started_is_taken_over_only_if_all_it_holds_is_free(
     step(&mut scheduler, 3, &adopt(2, &[held(there, 0b11), held(there, 0b1100)]));
     assert_eq!(scheduler.ranks(JobId(2)).map(<[Holding]>::len), Some(2));
     assert_eq!(submit(&mut scheduler, 4, 3, gang(1, 3)), [0; 0]);
-    assert_eq!(started(&step(&mut scheduler, 5, &Event::Ended { job: JobId(2) })), [3]);
+    assert_eq!(started(&step(&mut scheduler, 5, &Event::Ended { job: JobId(2), run: PRESENT })), [3]);
 }

@@ -6,7 +6,7 @@ use super::*;
 
 fn predicting(good_for: GoodFor) -> Settings {
     let history = prediction::Settings { samples_min: 2, ..prediction::Settings::default() };
-    let predict = Some(Predict { history, statistic: Statistic::PerMille(500), good_for });
+    let predict = Some(Predict { history, statistic: Statistic::PerMille(500), good_for, learn: Learn::Lengths });
     Settings { order: "expected-service".to_owned(), predict, ..settings(1, 1, 8) }
 }
 
@@ -15,7 +15,7 @@ fn of(kind: u32, job: u64) -> Event {
 }
 
 fn ended(job: u64) -> Event {
-    Event::Ended { job: JobId(job) }
+    Event::Ended { job: JobId(job), run: PRESENT }
 }
 
 /// Two jobs of kind 1 that ran 100 s, two of kind 2 that ran 10,000 s.
@@ -77,7 +77,7 @@ fn a_length_that_was_told_is_never_replaced() {
     step(&mut scheduler, 30_000, &Event::Submitted(Submission { kind: 1, length: told, ..submission(10, gang(1, 8)) }));
     step(&mut scheduler, 30_100, &Event::Tick);
     assert_eq!((job(&scheduler, 10).length(), scheduler.overruns()), (told, 0));
-    step(&mut scheduler, 30_200, &Event::Stopped { job: JobId(10), attained: Span::from_secs(5) });
+    step(&mut scheduler, 30_200, &Event::Stopped { job: JobId(10), run: PRESENT, attained: Span::from_secs(5) });
     assert_eq!(job(&scheduler, 10).length(), told);
     // Whoever takes it back leaves it to history.
     step(&mut scheduler, 30_300, &Event::Predicted { job: JobId(10), length: None });

@@ -80,7 +80,7 @@ fn a_gang_that_cannot_be_repaired_gives_up_at_the_end_of_its_patience() {
     assert_eq!(scheduler.wakeup(), Some(SimTime(1_802_000_000_000)));
     assert_eq!(step(&mut scheduler, 1801, &Event::Tick), []);
     assert_eq!(step(&mut scheduler, 1802, &Event::Tick), [Action::Stop { job: JobId(1), cause: Cause::Broken }]);
-    step(&mut scheduler, 1803, &Event::Stopped { job: JobId(1), attained: Span(0) });
+    step(&mut scheduler, 1803, &Event::Stopped { job: JobId(1), run: PRESENT, attained: Span(0) });
     assert_eq!((scheduler.running(), scheduler.waiting()), (0, 1));
     assert_eq!(started(&service(&mut scheduler, 1804, 0, Service::Up)), [1]);
 }

@@ -14,7 +14,7 @@ fn of(queue: QueueId, job: u64, accelerators: u8) -> Event {
 }
 
 fn ended(job: u64) -> Event {
-    Event::Ended { job: JobId(job) }
+    Event::Ended { job: JobId(job), run: PRESENT }
 }
 
 fn queue(share: u32) -> QueueRules {
@@ -99,6 +99,51 @@ fn what_was_held_counts_and_is_forgotten() {
     assert_eq!(started(&step(&mut scheduler, 3010, &ended(2))), [4]);
 }
 
+/// What queues 0 and 1 hold of 16 accelerators half a thousand seconds after 1 came to 0, which had all for long. Jobs take
+/// ten seconds, and many wait in both queues.
+fn held_after_a_newcomer(half_life: u64) -> [usize; 2] {
+    let mut scheduler = Scheduler::new(fair(vec![queue(1), queue(1)], half_life)).unwrap();
+    // When jobs end, and how many wait: an even job is of queue 0.
+    let mut ends = std::collections::BTreeSet::new();
+    let (mut waits, mut next) = ([0, 0], [2, 3]);
+    let newcomer = 6000;
+    for at in 1..newcomer + 500 {
+        loop {
+            let lacks = (0..2).find(|line| waits[*line] < 20 && (*line == 0 || at >= newcomer));
+            let event = match (ends.first().copied(), lacks) {
+                (Some((end, job)), _) if end <= at => {
+                    ends.pop_first();
+                    ended(job)
+                }
+                (_, Some(line)) => {
+                    waits[line] += 1;
+                    next[line] += 2;
+                    of(QueueId::try_from(line).unwrap(), next[line], 1)
+                }
+                (_, None) => break,
+            };
+            for job in started(&step(&mut scheduler, at, &event)) {
+                waits[usize::try_from(job % 2).unwrap()] -= 1;
+                // The first ones end one after the other.
+                ends.insert((at + if at == 1 { 1 + job % 10 } else { 10 }, job));
+            }
+        }
+    }
+    [0, 1].map(|line| ends.iter().filter(|(_, job)| job % 2 == line).count())
+}
+
+/// Shares that count what was held are equal where what they hold differs by 16 / 4^(time / half-life).
+#[test]
+fn the_half_life_says_how_long_a_newcomer_goes_first() {
+    assert_eq!(held_after_a_newcomer(0), [8, 8]);
+    assert_eq!(held_after_a_newcomer(100), [8, 8]);
+    let held = held_after_a_newcomer(1000);
+    assert!(
+        (11..=13).contains(&held[1]) && held[0] + held[1] == 16,
+        "{held:?}: half the way to equal after half of it"
+    );
+}
+
 #[test]
 fn what_runs_long_counts_before_it_ends() {
     let mut scheduler = Scheduler::new(fair(vec![queue(1), queue(1), queue(1)], 100)).unwrap();
@@ -122,11 +167,18 @@ fn a_guarantee_is_lent_unless_it_is_withheld() {
             step(&mut scheduler, job, &of(1, job, 4));
         }
         assert_eq!(scheduler.running(), borrowed);
-        // What is withheld is there for its owner at once; the rest comes back when it comes free.
-        let begun = started(&step(&mut scheduler, 10, &of(0, 10, 8)));
-        assert_eq!(begun.len(), usize::from(lends_milli == Some(0)));
-        assert_eq!(scheduler.reclaims(JobId(10), JobId(1)), lends_milli != Some(0));
-        assert!(!scheduler.reclaims(JobId(5), JobId(10)));
+        // What is withheld is there for its owner at once; the rest is taken back.
+        let actions = step(&mut scheduler, 10, &of(0, 10, 8));
+        assert_eq!(started(&actions).len(), usize::from(lends_milli == Some(0)));
+        let stopped = stopped(&actions);
+        assert_eq!(stopped.len(), borrowed - 2);
+        let mut begun = Vec::new();
+        for (job, by) in stopped {
+            assert_eq!(by, 10);
+            begun = step(&mut scheduler, 11, &Event::Stopped { job: JobId(job), run: PRESENT, attained: Span(0) });
+        }
+        assert!(lends_milli == Some(0) || started(&begun) == [10], "{begun:?}");
+        assert_eq!(step(&mut scheduler, 5000, &Event::Tick), [], "nobody takes it back");
     }
 }
 
@@ -197,20 +249,22 @@ fn parents_that_cannot_be_are_refused_and_changes_to_them_not_taken() {
 }
 
 #[test]
-fn guarantees_in_one_line_say_who_may_take_back() {
+fn guarantees_in_one_line_are_taken_back() {
     let own = |parent| QueueRules { guarantee_milli: 8_000, parent, ..queue(1) };
     let settings = Settings { sharing: Sharing::OneLine, ..fair(vec![own(None), own(None), queue(1)], 0) };
     let mut scheduler = Scheduler::new(settings).unwrap();
     for job in 1..=4 {
         step(&mut scheduler, job, &of(1, job, 4));
     }
-    step(&mut scheduler, 5, &of(0, 5, 8));
-    step(&mut scheduler, 6, &of(2, 6, 8));
-    assert!(scheduler.reclaims(JobId(5), JobId(1)));
-    assert!(!scheduler.reclaims(JobId(6), JobId(1)));
-    step(&mut scheduler, 7, &ended(1));
-    step(&mut scheduler, 8, &ended(2));
-    assert!(!scheduler.reclaims(JobId(6), JobId(5)) && !scheduler.reclaims(JobId(6), JobId(3)));
+    assert_eq!(stopped(&step(&mut scheduler, 5, &of(2, 5, 8))), []);
+    assert_eq!(stopped(&step(&mut scheduler, 6, &of(0, 6, 8))), [(3, 6), (4, 6)]);
+    for job in [3, 4] {
+        step(&mut scheduler, 7, &Event::Stopped { job: JobId(job), run: PRESENT, attained: Span(0) });
+    }
+    // Queues 0 and 1 hold what is theirs.
+    assert_eq!(step(&mut scheduler, 8, &of(0, 7, 1)), []);
+    assert_eq!(step(&mut scheduler, 9, &of(1, 8, 1)), []);
+    assert_eq!(scheduler.ranks(JobId(6)).map(<[Holding]>::len), Some(1));
 }
 
 #[test]
@@ -224,6 +278,7 @@ fn a_saved_hall_shares_as_the_other_would_have() {
             history: dh_policy::prediction::Settings { samples_min: 2, ..Default::default() },
             statistic: dh_policy::prediction::Statistic::PerMille(500),
             good_for: GoodFor::Plans,
+            learn: Learn::Lengths,
         }),
         stretch: Some(dh_policy::fairness::Stretch::default()),
         ..fair(queues, 500)

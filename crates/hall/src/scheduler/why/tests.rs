@@ -1,6 +1,6 @@
 //! The named conditions, and no others, keep a job from starting.
 
-use super::super::tests::{gang, settings, started, step, submission};
+use super::super::tests::{PRESENT, gang, settings, started, step, submission};
 use super::super::*;
 use super::*;
 
@@ -51,7 +51,7 @@ fn quota_power_and_room_are_named_together_and_each_is_enough_to_block() {
     let mut remove = [
         Event::Queue { queue: 0, rules: QueueRules::default() },
         Event::PowerCap { watts: None },
-        Event::Ended { job: JobId(1) },
+        Event::Ended { job: JobId(1), run: PRESENT },
     ];
     for _ in 0..remove.len() {
         remove.rotate_left(1);
@@ -89,7 +89,7 @@ fn remove(scheduler: &mut Scheduler, blocker: &Blocker, running: &[u64]) {
         Blocker::Order { ahead } => now(&Event::Cancelled { job: *ahead }),
         Blocker::Reserved { for_job, .. } => now(&Event::Cancelled { job: *for_job }),
         Blocker::Nodes { .. } => (0..6).for_each(|node| now(&Event::Node { node: NodeId(node), service: Service::Up })),
-        Blocker::Room { .. } => running.iter().for_each(|job| now(&Event::Ended { job: JobId(*job) })),
+        Blocker::Room { .. } => running.iter().for_each(|job| now(&Event::Ended { job: JobId(*job), run: PRESENT })),
     }
 }
 

@@ -16,7 +16,7 @@ const SECOND: u64 = 1_000_000_000;
 fn arrival(job: u64, at: u64, ranks: u32, length: u64, profile: u16) -> Arrival {
     let rank = Request { cpu_milli: 0, memory_mib: 0, accelerators: 8, milli: WHOLE, models: 0 };
     let need = Need { ranks, rank, within: 0, rails: Rails::Any };
-    let gang = Gang { need, least_ranks: ranks, dataset: None, rank_watts: 0, grace: Grace::Preemptible };
+    let gang = Gang { need, least_ranks: ranks, dataset: None, speeds: 0, rank_watts: 0, grace: Grace::Preemptible };
     let submission = Submission {
         job: JobId(job),
         gang,
