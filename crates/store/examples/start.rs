@@ -22,9 +22,8 @@ fn main() {
         Some(_open) => runtime.block_on(open(dir)),
         None => {
             for step in ["fill", "open", "open", "open"] {
-                let child = Command::new(&arguments[0]).args([&dir.display().to_string(), &count.to_string(), step]);
-                let mut child = child;
-                let status = child.status().unwrap();
+                let directory = dir.display().to_string();
+                let status = Command::new(&arguments[0]).args([&directory, &count.to_string(), step]).status().unwrap();
                 assert!(!status.success(), "the child ends by killing itself");
             }
         }
