@@ -70,7 +70,7 @@ async fn only_what_every_filter_names_expires_and_only_when_it_is_time() {
     assert_eq!(swept, Swept { expired: 1, ..Swept::default() });
     assert_eq!(keys(&store).await, ["data/a", "log/a", "log/c"]);
     let dated = Rule { expiry: Some(Expiry::At(written + 9)), ..Rule::default() };
-    assert_eq!(store.sweep("bucket", &[dated.clone()], later(written, 0)).await.unwrap().expired, 0);
+    assert_eq!(store.sweep("bucket", std::slice::from_ref(&dated), later(written, 0)).await.unwrap().expired, 0);
     assert_eq!(store.sweep("bucket", &[dated], later(written, 1)).await.unwrap().expired, 3);
     assert_eq!(store.stats().objects, 0);
 }
