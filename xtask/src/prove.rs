@@ -12,14 +12,25 @@ const EVENTS: u64 = 20_000_000;
 const WORLDS: &str = "20000";
 const STATES: &str = "1000000";
 
-/// `arguments` may be `--events N`.
+/// Disks after a power cut that the store opens, unless told otherwise.
+const IMAGES: u64 = 1_000_000;
+
+/// `arguments` may be `--events N`, or `store` and perhaps `--images N` for the store alone.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    if let [part, rest @ ..] = arguments
+        && part == "store"
+    {
+        let images = match rest {
+            [] => IMAGES,
+            [name, number] if name == "--images" => parse(number)?,
+            _ => bail!("prove store takes `--images N` and nothing else"),
+        };
+        return store(images);
+    }
     let events = match arguments {
         [] => EVENTS,
-        [name, number] if name == "--events" => {
-            number.replace('_', "").parse().with_context(|| format!("`{number}` is no number of events"))?
-        }
-        _ => bail!("prove takes `--events N` and nothing else"),
+        [name, number] if name == "--events" => parse(number)?,
+        _ => bail!("prove takes `--events N`, or `store`, and nothing else"),
     };
     let events = events.to_string();
     step("the same digests without optimisation", || {
@@ -44,7 +55,21 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             &[("DATAHALL_PROVE", "1")],
         )
     })?;
+    store(IMAGES)?;
     step("accuracy", accuracy)
+}
+
+fn parse(number: &str) -> Result<u64> {
+    number.replace('_', "").parse().with_context(|| format!("`{number}` is no number"))
+}
+
+/// The store after every crash of long lives.
+fn store(images: u64) -> Result<()> {
+    step("crashes of the store", || {
+        let crashes = ["--test", "crashes", "--", "--nocapture"];
+        let images = images.to_string();
+        cargo(&[&["test", "--release", "--locked", "-p", "dh-store"], &crashes[..]].concat(), &[("DH_IMAGES", &images)])
+    })
 }
 
 /// Every published file through `validate`, and, where a model is fitted, held out; then the document says the same.

@@ -15,6 +15,7 @@ use crate::commit::{CommitParts, Committer};
 use crate::config::OPEN_EXTENTS_MAX;
 use crate::disk::{Disk, RealDisk};
 use crate::extent::{self, OpenExtent};
+use crate::index::files::Bodies;
 use crate::index::meta::Meta;
 use crate::index::wal::Place;
 use crate::mutation::{Effects, Mutation, Path};
@@ -159,7 +160,8 @@ impl Store {
         let lock = lock.ok_or_else(|| Error::Locked(dir.display().to_string()))?;
         disk.create_dir(&root).map_err(failed)?;
         let place = Place { disk: Arc::clone(&disk), dir: dir.clone() };
-        let (meta, opened) = Meta::open(vec![place])?;
+        let bodies = if disk.list(&root).map_err(failed)?.is_empty() { Bodies::None } else { Bodies::There };
+        let (meta, opened) = Meta::open(vec![place], bodies)?;
         let meta = Arc::new(meta);
         let found = recover::recover(disk.as_ref(), &root, &meta)?;
         tracing::info!(dir = %dir.display(), recovery = ?found.report, replayed = opened.replayed, "the store is open");

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dh_core::{HasKind as _, Kind};
 use dh_store::disk::{Fault, SimDisk};
-use dh_store::{CompletePart, Compression, Condition, Error, ListQuery, Store, StoreConfig, UploadStart};
+use dh_store::{
+    BucketStart, CompletePart, Compression, Condition, Durability, Error, ListQuery, Store, StoreConfig, UploadStart,
+};
 
 const DISK_BYTES: u64 = 64 << 20;
 
@@ -207,7 +209,7 @@ fn every_flipped_bit_is_seen_or_harmless() {
         for path in disk.paths() {
             let extent = path.extension().is_some_and(|end| end == "dhx");
             let length = if extent { 400_000 } else { 2 << 20 };
-            let step = if extent { 29 } else { 1_021 };
+            let step = if extent { 211 } else { 331 };
             for byte in (0..length).step_by(step).chain((extent.then_some(0..64)).into_iter().flatten()) {
                 let image = disk.after_kill();
                 if !image.flip(&path, byte, u8::try_from(byte % 8).unwrap()) {
@@ -324,5 +326,56 @@ fn a_missing_extent_is_reported_and_an_orphan_removed() {
         assert_eq!(recovery.missing_names, ["bucket/lost"]);
         assert_eq!(store.get_bytes("bucket", "lost").await.unwrap_err().kind(), Kind::Corrupt);
         assert_eq!(store.get_bytes("bucket", "kept").await.unwrap(), body("kept", 1, 20_000));
+    });
+}
+
+#[test]
+fn a_lost_index_is_told_and_not_replaced_by_an_empty_one() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(StoreConfig::new(dir.path())).await.unwrap();
+        store.create_bucket("bucket").await.unwrap();
+        store.put_bytes("bucket", "key", body("key", 1, 20_000)).await.unwrap();
+        drop(store);
+        std::fs::remove_file(dir.path().join("index.redb")).unwrap();
+        let error = Store::open(StoreConfig::new(dir.path())).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+        let extents = std::fs::read_dir(dir.path().join("extents")).unwrap();
+        assert!(extents.count() > 0, "the bodies are still there");
+    });
+}
+
+#[test]
+fn classes_of_durability_promise_what_they_say() {
+    runtime().block_on(async {
+        let disk = SimDisk::new(DISK_BYTES);
+        let store = open(&disk).await.unwrap();
+        for (bucket, durability) in [("cached", Durability::Cache), ("grouped", Durability::Group)] {
+            let start = BucketStart { durability, ..BucketStart::default() };
+            store.create_bucket_with(bucket, start).await.unwrap();
+        }
+        let before = disk.operations();
+        store.put_bytes("cached", "key", "one").await.unwrap();
+        assert_eq!(store.get_bytes("cached", "key").await.unwrap(), "one");
+        let logged = disk.operations() - before;
+        store.put_bytes("grouped", "key", "two").await.unwrap();
+        let image = open(&disk.after_power_cut()).await.unwrap();
+        assert_eq!(image.get_bytes("grouped", "key").await.unwrap(), "two");
+        assert_eq!(image.get_bytes("cached", "key").await.unwrap(), "one", "a sync takes along what came before it");
+        assert!(logged < 4, "{logged} operations of the disk");
+        store.put_bytes("cached", "key", "three").await.unwrap();
+        let image = open(&disk.after_power_cut()).await.unwrap();
+        let found = image.get_bytes("cached", "key").await.unwrap();
+        assert!(found == "one" || found == "three", "never torn");
+        let flushed = async {
+            loop {
+                let image = open(&disk.after_power_cut()).await.unwrap();
+                if image.get_bytes("cached", "key").await.unwrap() == "three" {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_mins(1), flushed).await.expect("durable soon");
     });
 }

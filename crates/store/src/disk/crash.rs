@@ -3,8 +3,6 @@
 //! The life is recorded once; then its steps are repeated on an empty disk, and at each the changes that were not durable
 //! live or die as a [`Survival`] says. Cost of an image: a copy of its files.
 
-use std::path::PathBuf;
-
 use super::SimDisk;
 use super::sim::{Change, Content, Inner, Step};
 
@@ -115,9 +113,6 @@ impl CrashPoints {
                 entry.apply(&mut names, &mut dirs);
             }
         }
-        // A directory that stands at the top was there before.
-        let top = |dir: &&PathBuf| dir.parent().is_some_and(|parent| parent.parent().is_none());
-        dirs.extend(self.now.dirs.iter().filter(top).cloned());
         let content = |number: u64| Some(survive(self.now.files.get(&number)?, survival, number));
         SimDisk::of(Inner::image(names, dirs, content), self.total)
     }

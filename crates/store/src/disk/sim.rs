@@ -147,7 +147,14 @@ impl Inner {
                 if let Entry::Link(_path, number) = &entry {
                     self.files.entry(*number).or_default();
                 }
-                self.entries.push(entry);
+                // A directory that stands at the top was there before.
+                if let Entry::Dir(path) = &entry
+                    && path.parent().is_some_and(|parent| parent.parent().is_none())
+                {
+                    self.durable_dirs.insert(path.clone());
+                } else {
+                    self.entries.push(entry);
+                }
             }
             Step::SyncDir(path) => {
                 for entry in std::mem::take(&mut self.entries) {

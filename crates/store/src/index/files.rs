@@ -11,6 +11,15 @@ const NAME: &str = "index.redb";
 const FRESH: &str = "index.tmp";
 const CHUNK: u64 = 1 << 20;
 
+/// Whether the store has bodies: then its index must be there, for a new one would know none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bodies {
+    /// It has.
+    There,
+    /// It has none.
+    None,
+}
+
 fn path(place: &Place) -> PathBuf {
     place.dir.join(NAME)
 }
@@ -40,7 +49,11 @@ pub(super) fn open(places: &[Place]) -> Result<Vec<Copy>, Error> {
 
 /// Sees to it that every place has the file. A new one is made under another name by `make` and takes its own when it is
 /// whole and durable, so a crash in the middle leaves either none or a good one.
-pub(super) fn prepare(places: &[Place], make: impl FnOnce(&[Place]) -> Result<(), Error>) -> Result<(), Error> {
+pub(super) fn prepare(
+    places: &[Place],
+    bodies: Bodies,
+    make: impl FnOnce(&[Place]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut have = Vec::new();
     let mut lack = Vec::new();
     let mut logs = false;
@@ -68,8 +81,8 @@ pub(super) fn prepare(places: &[Place], make: impl FnOnce(&[Place]) -> Result<()
             tracing::warn!(dir = %place.dir.display(), "a drive has no index and gets a copy");
             copy(source, place)?;
         }
-    } else if logs {
-        return Err(Error::corrupt("the index is missing, and there is a log", NAME));
+    } else if logs || bodies == Bodies::There {
+        return Err(Error::corrupt("the index is missing, and there are bodies or a log", NAME));
     } else {
         make(places)?;
     }

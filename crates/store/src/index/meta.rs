@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase as _};
 
-use super::files;
+use super::files::{self, Bodies};
 use super::mirror::{Health, Mirror};
 pub(crate) use super::tables::{Row, TableId, Tables};
 use super::wal::{self, Batch, Doubt, Place, Record, Wal};
@@ -172,9 +172,9 @@ fn recover(
 
 impl Meta {
     /// Opens or makes the index in `places`.
-    pub(crate) fn open(places: Vec<Place>) -> Result<(Self, Opened), Error> {
+    pub(crate) fn open(places: Vec<Place>, bodies: Bodies) -> Result<(Self, Opened), Error> {
         let health = Arc::new(Health::default());
-        files::prepare(&places, |places| {
+        files::prepare(&places, bodies, |places| {
             let fresh = database(places, &health)?;
             commit_durably(&fresh.database, |tables| tables.put(TableId::State, EPOCH, &0_u64.to_le_bytes()))
         })?;

@@ -5,7 +5,7 @@
 
 pub(crate) mod codec;
 mod encoding;
-mod files;
+pub(crate) mod files;
 pub(crate) mod keys;
 pub(crate) mod meta;
 mod mirror;

@@ -346,7 +346,11 @@ mod tests {
     use crate::disk::SimDisk;
 
     fn places(disks: &[SimDisk]) -> Vec<Place> {
-        disks.iter().map(|disk| Place { disk: Arc::new(disk.clone()), dir: PathBuf::from("/log") }).collect()
+        let place = |disk: &SimDisk| {
+            disk.create_dir(Path::new("/log")).unwrap();
+            Place { disk: Arc::new(disk.clone()), dir: PathBuf::from("/log") }
+        };
+        disks.iter().map(place).collect()
     }
 
     fn batch(text: &str) -> Batch {

@@ -250,9 +250,7 @@ pub(super) fn delete(
             remove_found(tables, &path, found, rules, moment)?
         }
         Version::Latest if row.versioning == Versioning::Unversioned => {
-            let found = newest(tables, &path, &row, &rules.condition);
-            let found =
-                found.inspect_err(|error| tracing::debug!(%error, "a delete finds a row that cannot be read"))?;
+            let found = newest(tables, &path, &row, &rules.condition)?;
             rules.condition.check(&path.bucket, &path.key, found.as_ref().and_then(Found::object))?;
             if found.is_none() {
                 // A row that cannot be read goes all the same.
