@@ -84,11 +84,15 @@ impl Calendar {
         Self { now_ms: now_ms(), day_ms: DAY_MS }
     }
 
-    /// Whether `days` days have passed since `since_ms`.
-    fn passed(self, since_ms: u64, days: u32) -> bool {
+    /// When `days` days will have passed since `since_ms`.
+    fn after(self, since_ms: u64, days: u32) -> u64 {
         let due = since_ms.saturating_add(u64::from(days).saturating_mul(self.day_ms));
-        let due = if self.day_ms == DAY_MS { due.div_ceil(DAY_MS).saturating_mul(DAY_MS) } else { due };
-        due <= self.now_ms
+        if self.day_ms == DAY_MS { due.div_ceil(DAY_MS).saturating_mul(DAY_MS) } else { due }
+    }
+
+    /// Whether they have.
+    fn passed(self, since_ms: u64, days: u32) -> bool {
+        self.after(since_ms, days) <= self.now_ms
     }
 }
 
@@ -124,19 +128,24 @@ struct Seen {
 }
 
 impl Rule {
-    fn matches(&self, key: &str, info: &ObjectInfo) -> bool {
+    /// Whether the rule is about this object.
+    pub(crate) fn matches(&self, key: &str, info: &ObjectInfo) -> bool {
         key.starts_with(&self.prefix)
             && self.tags.iter().all(|tag| info.meta.tags.contains(tag))
             && self.larger_than.is_none_or(|bytes| info.size > bytes)
             && self.smaller_than.is_none_or(|bytes| info.size < bytes)
     }
 
+    /// When an object expires that was written at `modified_ms`.
+    pub(crate) fn due(&self, modified_ms: u64, calendar: Calendar) -> Option<u64> {
+        self.expiry.map(|expiry| match expiry {
+            Expiry::Days(days) => calendar.after(modified_ms, days),
+            Expiry::At(ms) => ms,
+        })
+    }
+
     fn expires(&self, modified_ms: u64, calendar: Calendar) -> bool {
-        match self.expiry {
-            None => false,
-            Some(Expiry::Days(days)) => calendar.passed(modified_ms, days),
-            Some(Expiry::At(ms)) => ms <= calendar.now_ms,
-        }
+        self.due(modified_ms, calendar).is_some_and(|due| due <= calendar.now_ms)
     }
 
     fn wants_marker_gone(&self, key: &str, marker: &Seen, calendar: Calendar) -> bool {
@@ -251,7 +260,14 @@ fn uploads(meta: &Meta, bucket: &str, rules: &[Rule], calendar: Calendar) -> Res
 
 /// Whether a removal was refused by what the key has become, rather than failed.
 const fn refused(error: &Error) -> bool {
-    matches!(error, Error::Retained { .. } | Error::Precondition(_) | Error::NoSuchKey { .. } | Error::NoSuchUpload(_))
+    matches!(
+        error,
+        Error::Retained { .. }
+            | Error::Precondition(_)
+            | Error::NoSuchKey { .. }
+            | Error::NoSuchVersion { .. }
+            | Error::NoSuchUpload(_)
+    )
 }
 
 impl Store {

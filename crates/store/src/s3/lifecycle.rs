@@ -1,20 +1,17 @@
-//! Lifecycle documents: checked when they are put, and asked what they mean for an object.
+//! Lifecycle documents: checked when they are put, and read as the rules of a sweep.
 //!
 //! Source: Amazon S3 User Guide, "Lifecycle configuration elements".
 
 use super::bucket::document;
 use super::fault::Fault;
-use super::job::Job;
+use super::job::{Front, Job};
 use super::reply::parse_time;
 use super::xml::Node;
-use crate::ObjectInfo;
 use crate::identity::random_text;
+use crate::{Calendar, DAY_MS, Expiry, Markers, Noncurrent, ObjectInfo, Rule};
 
 /// Rules of one document; S3's own limit.
 const RULES_MAX: usize = 1_000;
-
-/// A day.
-pub(super) const DAY_MS: u64 = 86_400_000;
 
 fn positive(node: &Node, name: &str) -> Result<(), Fault> {
     match node.number::<i64>(name)? {
@@ -100,46 +97,59 @@ pub(super) fn check(root: &mut Node) -> Result<(), Fault> {
         if actions == 0 {
             return Err(Fault::malformed("a rule has at least one action"));
         }
+        self::rule(rule)?;
     }
     Ok(())
 }
 
-/// Whether a rule's prefixes are those of a key.
-pub(super) fn fits_prefix(rule: &Node, key: &str) -> bool {
-    let fits = |node: &Node| node.get("Prefix").is_none_or(|prefix| key.starts_with(prefix));
-    let filter = rule.child("Filter");
-    fits(rule) && filter.is_none_or(|filter| fits(filter) && filter.child("And").is_none_or(fits))
+/// What a rule of a document says, for a sweep. A number that cannot be read is refused: to leave it out would widen the rule.
+fn rule(node: &Node) -> Result<Rule, Fault> {
+    let filter = node.child("Filter");
+    let and = filter.and_then(|filter| filter.child("And"));
+    let filters: Vec<&Node> = [Some(node), filter, and].into_iter().flatten().collect();
+    let bound = |name: &str| filters.iter().find_map(|filter| filter.number::<u64>(name).transpose()).transpose();
+    let days = |action: Option<&Node>, name: &str| -> Result<Option<u32>, Fault> {
+        let days = action.map(|action| action.number::<u64>(name)).transpose()?.flatten();
+        Ok(days.map(|days| u32::try_from(days).unwrap_or(u32::MAX)))
+    };
+    let expiration = node.child("Expiration");
+    let date = expiration.and_then(|action| action.get("Date")).and_then(parse_time).map(Expiry::At);
+    let markers = expiration.and_then(|action| action.get("ExpiredObjectDeleteMarker"));
+    let older = node.child("NoncurrentVersionExpiration");
+    let noncurrent = Noncurrent {
+        days: days(older, "NoncurrentDays")?.unwrap_or_default(),
+        keep: days(older, "NewerNoncurrentVersions")?.unwrap_or_default(),
+    };
+    let prefix = filters.iter().filter_map(|filter| filter.get("Prefix")).find(|prefix| !prefix.is_empty());
+    let tag =
+        |tag: &Node| (tag.get("Key").unwrap_or_default().to_owned(), tag.get("Value").unwrap_or_default().to_owned());
+    Ok(Rule {
+        prefix: prefix.unwrap_or_default().to_owned(),
+        tags: filters.iter().flat_map(|filter| filter.all("Tag")).map(tag).collect(),
+        larger_than: bound("ObjectSizeGreaterThan")?,
+        smaller_than: bound("ObjectSizeLessThan")?,
+        expiry: days(expiration, "Days")?.map(Expiry::Days).or(date),
+        noncurrent: older.map(|_action| noncurrent),
+        markers: if markers.is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+            Markers::Go
+        } else {
+            Markers::Stay
+        },
+        abort_days: days(node.child("AbortIncompleteMultipartUpload"), "DaysAfterInitiation")?,
+    })
 }
 
-/// Whether a rule is about an object.
-pub(super) fn applies(rule: &Node, key: &str, info: &ObjectInfo) -> bool {
-    let tags = |node: &Node| {
-        node.all("Tag").all(|tag| {
-            let want = (tag.get("Key").unwrap_or_default(), tag.get("Value").unwrap_or_default());
-            info.meta.tags.iter().any(|(name, value)| (name.as_str(), value.as_str()) == want)
-        })
-    };
-    let size = |node: &Node| {
-        let bound = |name: &str| node.get(name).and_then(|text| text.parse::<u64>().ok());
-        bound("ObjectSizeGreaterThan").is_none_or(|least| info.size > least)
-            && bound("ObjectSizeLessThan").is_none_or(|most| info.size < most)
-    };
-    let rest = |node: &Node| tags(node) && size(node);
-    let filter = rule.child("Filter");
-    fits_prefix(rule, key) && filter.is_none_or(|filter| rest(filter) && filter.child("And").is_none_or(rest))
+/// The rules of a document that are in force, with their ids.
+pub(super) fn rules(root: &Node) -> Vec<(String, Rule)> {
+    let enabled = root.all("Rule").filter(|rule| rule.get("Status") == Some("Enabled"));
+    enabled.filter_map(|node| Some((node.get("ID").unwrap_or_default().to_owned(), rule(node).ok()?))).collect()
 }
 
-/// When a rule expires an object that was written at `modified_ms`, if it does.
-pub(super) fn due(rule: &Node, modified_ms: u64, day_ms: u64) -> Option<u64> {
-    let expiration = rule.child("Expiration")?;
-    match (expiration.number::<u64>("Days").ok()?, expiration.get("Date").and_then(parse_time)) {
-        (Some(days), _) => {
-            let due = modified_ms.saturating_add(days.saturating_mul(day_ms));
-            // S3 rounds up to the next midnight.
-            Some(if day_ms == DAY_MS { due.div_ceil(DAY_MS).saturating_mul(DAY_MS) } else { due })
-        }
-        (None, date) => date,
-    }
+/// The time, and a day as long as this front has it.
+pub(super) fn calendar(front: &Front) -> Calendar {
+    let real = Calendar::real();
+    let day_ms = front.options.day_seconds.map_or(DAY_MS, |seconds| seconds.saturating_mul(1_000));
+    Calendar { day_ms, ..real }
 }
 
 /// The rule that expires an object, and when.
@@ -147,9 +157,38 @@ pub(super) fn expiration(job: &Job, info: &ObjectInfo) -> Option<(String, u64)> 
     let bytes = job.bucket.as_ref()?.document(document::LIFECYCLE)?;
     let root = Node::parse(bytes).ok()?;
     let key = job.call.key.as_deref()?;
-    let day_ms = job.front.options.day_seconds.map_or(DAY_MS, |seconds| seconds.saturating_mul(1_000));
-    root.all("Rule")
-        .filter(|rule| rule.get("Status") == Some("Enabled") && applies(rule, key, info))
-        .filter_map(|rule| Some((rule.get("ID").unwrap_or_default().to_owned(), due(rule, info.modified_ms, day_ms)?)))
-        .min_by_key(|(_rule, at)| *at)
+    let calendar = calendar(&job.front);
+    rules(&root)
+        .into_iter()
+        .filter(|(_id, rule)| rule.matches(key, info))
+        .filter_map(|(id, rule)| Some((id, rule.due(info.modified_ms, calendar)?)))
+        .min_by_key(|(_id, at)| *at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_the_rules_that_it_says() {
+        let text = "<LifecycleConfiguration><Rule><ID>a</ID><Status>Enabled</Status><Filter><And><Prefix>log/</Prefix>\
+            <Tag><Key>k</Key><Value>v</Value></Tag><ObjectSizeGreaterThan>7</ObjectSizeGreaterThan></And></Filter>\
+            <Expiration><Days>3</Days></Expiration><NoncurrentVersionExpiration><NoncurrentDays>4</NoncurrentDays>\
+            <NewerNoncurrentVersions>2</NewerNoncurrentVersions></NoncurrentVersionExpiration></Rule>\
+            <Rule><ID>b</ID><Status>Disabled</Status><Prefix>x</Prefix><Expiration><Days>1</Days></Expiration></Rule>\
+            <Rule><ID>c</ID><Status>Enabled</Status><Prefix>tmp/</Prefix><Expiration>\
+            <ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration><AbortIncompleteMultipartUpload>\
+            <DaysAfterInitiation>9</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule></LifecycleConfiguration>";
+        let first = Rule {
+            prefix: "log/".to_owned(),
+            tags: vec![("k".to_owned(), "v".to_owned())],
+            larger_than: Some(7),
+            expiry: Some(Expiry::Days(3)),
+            noncurrent: Some(Noncurrent { days: 4, keep: 2 }),
+            ..Rule::default()
+        };
+        let last = Rule { prefix: "tmp/".to_owned(), markers: Markers::Go, abort_days: Some(9), ..Rule::default() };
+        let read = rules(&Node::parse(text.as_bytes()).unwrap());
+        assert_eq!(read, [("a".to_owned(), first), ("c".to_owned(), last)]);
+    }
 }
