@@ -11,7 +11,7 @@ mod sleep;
 mod slices;
 mod watch;
 
-pub use asked::{Answers, Asked, Replicas};
+pub use asked::{Answers, Ask, Asked, Replicas};
 pub use rules::{Lengths, OWN, Rules, Told};
 pub use scene::{Load, Own, Scene, SceneError};
 pub use slices::Slices;

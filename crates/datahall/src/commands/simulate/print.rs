@@ -26,6 +26,11 @@ pub(super) fn runs(scene: &Scene, reports: &[Report], comparison: Option<&Compar
                 output::line("");
                 text(&comparison.differences_table());
             }
+            for report in reports {
+                for answers in &report.ran.services {
+                    super::requests::print_short(&report.policy, report.seed, answers);
+                }
+            }
         }
         None => reports.iter().for_each(one),
     }
@@ -48,6 +53,7 @@ fn one(report: &Report) {
     for line in table.lines() {
         output::line(line);
     }
+    report.ran.services.iter().for_each(super::requests::print);
     let jobs = &outcome.jobs;
     let parts = [
         (jobs.completed, "completed"),

@@ -32,6 +32,8 @@ pub(super) struct Run {
     blueprint: Option<PathBuf>,
     #[command(flatten)]
     world: World,
+    #[command(flatten)]
+    ask: super::requests::Ask,
     /// Policies by name, joined by `+`, in place of those of the blueprint's `[policy]`
     #[arg(long, conflicts_with = "compare", long_help = policies())]
     policy: Option<String>,
@@ -206,7 +208,10 @@ impl Run {
             (trace, blueprint) => {
                 let path = blueprint_file::path(globals, blueprint.as_deref());
                 let hall = Hall::read(&path, globals)?;
-                seeds.iter().map(|seed| Ok((*seed, hall.scene(&self.world, trace.as_deref(), *seed)?))).collect()
+                seeds
+                    .iter()
+                    .map(|seed| Ok((*seed, hall.scene(&self.world, &self.ask, trace.as_deref(), *seed)?)))
+                    .collect()
             }
         }
     }
@@ -343,6 +348,7 @@ fn write_page(
         chart: first.ran.chart.as_ref(),
         queues: &scene.queues,
         comparison,
+        services: &first.ran.services,
     });
     std::fs::write(file, text).map_err(|error| Failure::new(Kind::Internal, format!("{}: {error}", file.display())))?;
     if !globals.quiet {

@@ -14,6 +14,7 @@ use dh_twin::site::{Outages, Site};
 use dh_twin::trace::{self, FORMATS, Options};
 use dh_units::Seconds;
 
+use super::requests::Ask;
 use crate::blueprint_file;
 use crate::commands::Globals;
 use crate::commands::plan::planned;
@@ -160,7 +161,7 @@ impl Hall {
 
     /// What is played with one seed: the jobs of a trace, or drawn ones beside the blueprint's own work; and faults at the
     /// rates that the plan counts with.
-    pub(super) fn scene(&self, world: &World, trace: Option<&Path>, seed: u64) -> Result<Scene, Failure> {
+    pub(super) fn scene(&self, world: &World, ask: &Ask, trace: Option<&Path>, seed: u64) -> Result<Scene, Failure> {
         let own = match (trace, world.services_only) {
             (Some(_), _) => Own::Nothing,
             (None, true) => Own::Services,
@@ -173,6 +174,7 @@ impl Hall {
             scene.jobs.clear();
             scene.add(&world.read(file)?, world.costs())?;
         }
+        ask.put(&self.settings, &self.plan, (world.days, seed), &mut scene)?;
         if world.mtbf.is_some() {
             scene.faults = world.faults(&scene, seed)?;
         } else if !world.no_faults {
