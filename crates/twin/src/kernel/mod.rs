@@ -8,11 +8,13 @@
 
 mod contention;
 mod live;
+mod moves;
 mod observer;
 mod queue;
 mod world;
 
 pub use contention::{Demand, Reach, Resource, Sharing};
 pub use live::{Costs, Fate, Profile, Work};
+pub use moves::{Idle, Moved};
 pub use observer::{Happening, JobFacts, Observer};
 pub use world::{Arrival, Fault, Kernel, Stopped, WAKE};

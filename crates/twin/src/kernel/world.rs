@@ -10,6 +10,7 @@ use dh_policy::fleet::{Holding, Service};
 
 use super::contention::{Contention, Sharing};
 use super::live::{Costs, Leaving, Live, Profile, Running, Work};
+use super::moves::{self, Idle, Moved, Moves};
 use super::observer::{Happening, Observer};
 use super::queue::{Due, Queue};
 use crate::spread::ByJob;
@@ -57,19 +58,21 @@ pub const WAKE: Span = Span::from_secs(120);
 /// A run.
 #[derive(Debug)]
 pub struct Kernel<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> {
-    scheduler: Scheduler,
+    pub(super) scheduler: Scheduler,
     arrivals: Peekable<A>,
     faults: Peekable<F>,
     profiles: Vec<Profile>,
-    live: ByJob<Live>,
+    pub(super) live: ByJob<Live>,
     queue: Queue,
-    now: SimTime,
+    pub(super) now: SimTime,
     events: u64,
     actions: Vec<Action>,
     /// What woke nodes and sent them to sleep takes.
     wake: Span,
     /// What jobs share beside nodes, if they do.
     contention: Option<Contention>,
+    /// When plans of moves are asked for, if they are.
+    pub(super) moves: Option<Moves>,
 }
 
 impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
@@ -88,6 +91,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
             actions: Vec::new(),
             wake: WAKE,
             contention: None,
+            moves: None,
         }
     }
 
@@ -95,6 +99,17 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     #[must_use]
     pub fn sharing(self, sharing: Sharing) -> Self {
         Self { contention: Contention::new(sharing), ..self }
+    }
+
+    /// The same run in which plans of moves are asked for at such times, and carried out if they pay.
+    #[must_use]
+    pub fn consolidating(self, every: Span, idle: Idle) -> Self {
+        Self { moves: Some(Moves::new(every, idle)), ..self }
+    }
+
+    /// What moves came to, if there were any plans.
+    pub fn moved(&self) -> Option<Moved> {
+        self.moves.as_ref().map(|moves| moves.moved)
     }
 
     /// The scheduler.
@@ -137,6 +152,9 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
                 let jobs = self.live.len();
                 return if jobs == 0 { Stopped::Done } else { Stopped::Stuck { jobs } };
             };
+            // Where nothing is to come, nothing moves either.
+            let plan = self.moves.as_ref().map(|moves| moves.next).filter(|plan| busy && *plan < next);
+            let next = plan.unwrap_or(next);
             if next > until {
                 return Stopped::Time;
             }
@@ -144,7 +162,9 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
                 observer.settled(self.now, &self.scheduler);
             }
             self.now = self.now.max(next);
-            if due == Some(next) {
+            if plan == Some(next) {
+                self.consolidate(observer);
+            } else if due == Some(next) {
                 self.due(observer);
             } else if fault == Some(next) {
                 if let Some(fault) = self.faults.next() {
@@ -277,7 +297,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     }
 
     /// Tells the scheduler an event and carries out what it decides.
-    fn tell(&mut self, event: &Event, observer: &mut impl Observer) {
+    pub(super) fn tell(&mut self, event: &Event, observer: &mut impl Observer) {
         self.events += 1;
         observer.told(self.now, event, &self.scheduler);
         let mut actions = std::mem::take(&mut self.actions);
@@ -325,6 +345,9 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         let asleep = ranks.iter().any(|held| self.scheduler.fleet().service(held.node) == Service::Asleep);
         let wake = if asleep { self.wake } else { Span(0) };
         let fleet = self.scheduler.fleet();
+        if let Some(moves) = &mut self.moves {
+            moves.started(now, job, moves::milli(&ranks));
+        }
         let Some(live) = self.live.get_mut(&job.0) else { return };
         live.started_as = run;
         let overhead = if live.stops == 0 { profile.costs.launch } else { profile.costs.restart };

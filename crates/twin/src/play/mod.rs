@@ -12,17 +12,18 @@ mod slices;
 mod watch;
 
 pub use asked::{Answers, Ask, Asked, Replicas};
-pub use rules::{Lengths, OWN, Rules, Told};
+pub use rules::{Lengths, OWN, Rules, Told, UnknownPolicy};
 pub use scene::{Load, Own, Scene, SceneError};
 pub use slices::Slices;
 pub use watch::{Draw, Watch};
 
 use dh_core::SimTime;
+use dh_core::time::Span;
 use dh_hall::scheduler::{Scheduler, Settings};
 use dh_policy::placement::Speed;
 use serde::Serialize;
 
-use crate::kernel::{Kernel, Observer, Stopped};
+use crate::kernel::{Idle, Kernel, Moved, Observer, Stopped};
 use crate::measure::{Outcome, Tariff, Window};
 use crate::timeline::Chart;
 
@@ -37,6 +38,8 @@ pub struct Wanted<'a> {
     pub tariff: Tariff<'a>,
     /// When the run is broken off.
     pub until: Option<SimTime>,
+    /// How often the scheduler is asked for plans of moves; those that pay are carried out.
+    pub consolidate: Option<Span>,
 }
 
 /// What came of a run.
@@ -56,13 +59,17 @@ pub struct Ran {
     /// What those who asked services have seen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Answers>,
+    /// What plans of moves came to, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
 }
 
 /// Plays `scene` under `rules`. `beside` watches too: a log, a progress bar.
 /// # Errors
 /// If the rules do not fit the scene.
 pub fn play(scene: &Scene, rules: &Rules, wanted: &Wanted<'_>, beside: &mut impl Observer) -> Result<Ran, SceneError> {
-    play_with(scene, scene.settings(rules), rules.lengths, wanted, beside)
+    let wanted = Wanted { consolidate: wanted.consolidate.or(rules.moves), ..*wanted };
+    play_with(scene, scene.settings(rules), rules.lengths, &wanted, beside)
 }
 
 /// Plays `scene` under other settings of the scheduler, such as those of a log.
@@ -84,6 +91,7 @@ fn play_with<'a>(
     wanted: &Wanted<'a>,
     beside: &mut impl Observer,
 ) -> Result<Ran, SceneError> {
+    let idle = if settings.sleep_after.is_some() { Idle::Sleeps } else { Idle::StaysUp };
     let scheduler = Scheduler::new(settings)?;
     let mut watch = Watch::new(scene, scheduler.fleet(), wanted);
     let asks = scheduler.asks_speeds();
@@ -91,6 +99,9 @@ fn play_with<'a>(
     let mut kernel = Kernel::new(scheduler, arrivals, scene.faults.iter().copied(), scene.profiles.clone());
     if let Some(sharing) = &scene.sharing {
         kernel = kernel.sharing(sharing.clone());
+    }
+    if let Some(every) = wanted.consolidate {
+        kernel = kernel.consolidating(every, idle);
     }
     let mut replicas = Replicas::of(&scene.asked);
     let beside = &mut (&mut replicas, beside);
@@ -107,7 +118,8 @@ fn play_with<'a>(
     let digest = format!("{:016x}", kernel.scheduler().digest());
     let (outcome, chart) = watch.finish(kernel.now());
     let services = replicas.answers(&scene.asked);
-    Ok(Ran { outcome, chart, events: kernel.events(), digest, stuck, services })
+    let moved = kernel.moved();
+    Ok(Ran { outcome, chart, events: kernel.events(), digest, stuck, services, moved })
 }
 
 /// The settings of a scene's scheduler under `rules`, as a log's header has them.

@@ -201,7 +201,8 @@ impl Play<'_> {
     }
 
     fn answered(&mut self, now: SimTime, request: usize) {
-        let (Some(call), Some(Became::Reads(first))) = (self.calls.get(request), self.became.get(request).copied()) else {
+        let (Some(call), Some(Became::Reads(first))) = (self.calls.get(request), self.became.get(request).copied())
+        else {
             return;
         };
         self.inside = self.inside.saturating_sub(1);

@@ -1,6 +1,7 @@
 //! What runs came to, for people.
 
-use dh_twin::comparison::{Comparison, FIGURES, Table as Text};
+use dh_twin::comparison::{Comparison, FIGURES, Table as Text, Unit};
+use dh_twin::kernel::Moved;
 use dh_twin::play::Scene;
 
 use super::run::Report;
@@ -27,6 +28,10 @@ pub(super) fn runs(scene: &Scene, reports: &[Report], comparison: Option<&Compar
                 text(&comparison.differences_table());
             }
             for report in reports {
+                if let Some(moved) = &report.ran.moved {
+                    output::line(format!("{}, seed {}:", report.policy, report.seed));
+                    moves(moved);
+                }
                 for answers in &report.ran.services {
                     super::requests::print_short(&report.policy, report.seed, answers);
                 }
@@ -54,6 +59,9 @@ fn one(report: &Report) {
         output::line(line);
     }
     report.ran.services.iter().for_each(super::requests::print);
+    if let Some(moved) = &report.ran.moved {
+        moves(moved);
+    }
     let jobs = &outcome.jobs;
     let parts = [
         (jobs.completed, "completed"),
@@ -82,4 +90,22 @@ fn text(text: &Text) {
     for line in table.lines() {
         output::line(line);
     }
+}
+
+/// What plans of moves came to.
+fn moves(moved: &Moved) {
+    let hours = |seconds: u64| Unit::Count.show(dh_units::real(seconds) / 3_600.0);
+    output::line(format!(
+        "moves: {} of {} plans paid; {} jobs moved at the price of {} accelerator-hours",
+        moved.applied,
+        moved.plans,
+        moved.moves,
+        hours(moved.price)
+    ));
+    output::line(format!(
+        "  {} gangs started for it, {} accelerator-hours sooner than they would have; {} nodes came free",
+        moved.started,
+        hours(moved.sooner),
+        moved.freed
+    ));
 }

@@ -126,8 +126,7 @@ impl Ask {
 
     /// The one service that is asked.
     fn chosen<'a>(&self, settings: &'a Settings, plan: &'a Plan) -> Result<Known<'a>, Failure> {
-        let fit: Vec<&ServicePlan> =
-            plan.services.iter().filter(|service| known(settings, service).is_ok()).collect();
+        let fit: Vec<&ServicePlan> = plan.services.iter().filter(|service| known(settings, service).is_ok()).collect();
         let planned = match (&self.service, fit.as_slice()) {
             (Some(name), _) => plan.services.iter().find(|service| service.name == *name),
             // One that cannot be played is chosen to say why.
@@ -189,16 +188,12 @@ impl Ask {
             patience: Span::from_secs(300),
         });
         // What the plan makes of a million tokens at its own rate is what an hour of an accelerator costs.
-        let hourly = way.cost.map(|cost| cost.0 * way.tokens_per_second * 3_600.0 / 1e6 / real(way.accelerators.max(1)));
+        let hourly =
+            way.cost.map(|cost| cost.0 * way.tokens_per_second * 3_600.0 / 1e6 / real(way.accelerators.max(1)));
         if last > SimTime(0).after(horizon) {
             scene.notes.push(format!("service `{}`: requests go on for longer than the run; `--days`", planned.name));
         }
-        let ask = Asked {
-            service,
-            calls,
-            scale: scale.map(|scale| (scale, until)),
-            usd_per_accelerator_hour: hourly,
-        };
+        let ask = Asked { service, calls, scale: scale.map(|scale| (scale, until)), usd_per_accelerator_hour: hourly };
         Ok(scene.ask(&planned.name, ask)?)
     }
 
@@ -283,7 +278,8 @@ pub(super) fn print(answers: &Answers) {
         served.line_most
     ));
     let mut table = Table::new(&[("", Side::Left), ("mean", Side::Right), ("p50", Side::Right), ("p99", Side::Right)]);
-    let times = [("first token (TTFT)", served.ttft), ("per token (TPOT)", served.tpot), ("whole answer", served.whole)];
+    let times =
+        [("first token (TTFT)", served.ttft), ("per token (TPOT)", served.tpot), ("whole answer", served.whole)];
     for (name, times) in times.into_iter().filter_map(|(name, times)| Some((name, times?))) {
         let show = |seconds: f64| dh_units::Seconds(seconds).to_string();
         table.row([name.to_owned(), show(times.mean_s), show(times.p50_s), show(times.p99_s)]);
