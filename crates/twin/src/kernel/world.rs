@@ -13,6 +13,7 @@ use super::live::{Costs, Leaving, Live, Profile, Running, Work};
 use super::moves::{self, Idle, Moved, Moves};
 use super::observer::{Happening, Observer};
 use super::queue::{Due, Queue};
+use super::warm::{Caches, Fetched, Warm};
 use crate::spread::ByJob;
 
 /// A job that comes. Arrivals are in order of time, and their jobs' ids are never used twice.
@@ -73,6 +74,8 @@ pub struct Kernel<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> {
     contention: Option<Contention>,
     /// When plans of moves are asked for, if they are.
     pub(super) moves: Option<Moves>,
+    /// What nodes have in their drives, if that is played.
+    warm: Option<Warm>,
 }
 
 impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
@@ -92,6 +95,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
             wake: WAKE,
             contention: None,
             moves: None,
+            warm: None,
         }
     }
 
@@ -99,6 +103,17 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     #[must_use]
     pub fn sharing(self, sharing: Sharing) -> Self {
         Self { contention: Contention::new(sharing), ..self }
+    }
+
+    /// The same run with data sets that nodes read and keep.
+    #[must_use]
+    pub fn reading(self, caches: Caches) -> Self {
+        Self { warm: Some(Warm::new(caches)), ..self }
+    }
+
+    /// What reading data sets came to, if it is played.
+    pub fn fetched(&self) -> Option<Fetched> {
+        self.warm.as_ref().map(|warm| warm.fetched)
     }
 
     /// The same run in which plans of moves are asked for at such times, and carried out if they pay.
@@ -202,6 +217,9 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
                 if self.scheduler.fleet().idle(node) && self.scheduler.fleet().service(node) == Service::Up =>
             {
                 self.service(node, Service::Asleep, observer);
+            }
+            Some((_, Due::Warm { dataset, node, held })) => {
+                self.tell(&Event::Warm { dataset, node, held }, observer);
             }
             Some((_, Due::End { .. } | Due::Asleep { .. })) | None => {}
         }
@@ -337,8 +355,20 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         }
     }
 
+    /// How long a gang waits for its data on these nodes; the scheduler hears at once where it is from then on.
+    fn fetch(&mut self, job: JobId, ranks: &[Holding]) -> Span {
+        let dataset = self.live.get(&job.0).and_then(|live| live.dataset);
+        let (Some(warm), Some(dataset)) = (&mut self.warm, dataset) else { return Span(0) };
+        let (wait, changes) = warm.fetch(dataset, ranks);
+        for (dataset, node, held) in changes {
+            self.queue.push(self.now, Due::Warm { dataset, node, held });
+        }
+        wait
+    }
+
     fn start(&mut self, job: JobId, run: RunId, ranks: Vec<Holding>, observer: &mut impl Observer) {
         let now = self.now;
+        let reads = self.fetch(job, &ranks);
         let plain = Profile::default();
         let profile = self.live.get(&job.0).and_then(|live| self.profiles.get(usize::from(live.profile)));
         let profile = profile.unwrap_or(&plain);
@@ -356,7 +386,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         live.first_start.get_or_insert(now);
         let what = Happening::Started { job: &live.facts, ranks: &ranks, stops: live.stops };
         observer.happened(now, what, &self.scheduler);
-        live.run = Some(Running::new(now, now.after(wake).after(overhead), speed, ranks));
+        live.run = Some(Running::new(now, now.after(wake).after(overhead).after(reads), speed, ranks));
         if let Some(at) = live.ends() {
             self.queue.push(at, Due::End { job, generation: live.generation });
         }
@@ -366,6 +396,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     /// A gang goes on with `ranks`, from its last checkpoint.
     fn go_on(&mut self, job: JobId, ranks: Vec<Holding>, observer: &mut impl Observer) {
         let now = self.now;
+        let reads = self.fetch(job, &ranks);
         let plain = Profile::default();
         let profile = self.live.get(&job.0).and_then(|live| self.profiles.get(usize::from(live.profile)));
         let profile = profile.unwrap_or(&plain);
@@ -389,7 +420,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         observer.happened(now, what, &self.scheduler);
         let what = Happening::Started { job: &live.facts, ranks: &ranks, stops: live.stops };
         observer.happened(now, what, &self.scheduler);
-        live.run = Some(Running::new(now, now.after(profile.costs.restart), speed, ranks));
+        live.run = Some(Running::new(now, now.after(profile.costs.restart).after(reads), speed, ranks));
         if let Some(at) = live.ends() {
             self.queue.push(at, Due::End { job, generation: live.generation });
         }

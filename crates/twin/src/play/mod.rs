@@ -4,6 +4,7 @@
 //! were read, and those that are in the hall.
 
 mod asked;
+mod data;
 mod locality;
 mod rules;
 mod scene;
@@ -12,6 +13,7 @@ mod slices;
 mod watch;
 
 pub use asked::{Answers, Ask, Asked, Replicas};
+pub use data::Datasets;
 pub use rules::{Lengths, OWN, Rules, Told, UnknownPolicy};
 pub use scene::{Load, Own, Scene, SceneError};
 pub use slices::Slices;
@@ -23,7 +25,7 @@ use dh_hall::scheduler::{Scheduler, Settings};
 use dh_policy::placement::Speed;
 use serde::Serialize;
 
-use crate::kernel::{Idle, Kernel, Moved, Observer, Stopped};
+use crate::kernel::{Fetched, Idle, Kernel, Moved, Observer, Stopped};
 use crate::measure::{Outcome, Tariff, Window};
 use crate::timeline::Chart;
 
@@ -62,6 +64,9 @@ pub struct Ran {
     /// What plans of moves came to, if they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved: Option<Moved>,
+    /// What reading data sets came to, if jobs have any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Fetched>,
 }
 
 /// Plays `scene` under `rules`. `beside` watches too: a log, a progress bar.
@@ -100,6 +105,9 @@ fn play_with<'a>(
     if let Some(sharing) = &scene.sharing {
         kernel = kernel.sharing(sharing.clone());
     }
+    if let Some(caches) = &scene.caches {
+        kernel = kernel.reading(caches.clone());
+    }
     if let Some(every) = wanted.consolidate {
         kernel = kernel.consolidating(every, idle);
     }
@@ -118,8 +126,8 @@ fn play_with<'a>(
     let digest = format!("{:016x}", kernel.scheduler().digest());
     let (outcome, chart) = watch.finish(kernel.now());
     let services = replicas.answers(&scene.asked);
-    let moved = kernel.moved();
-    Ok(Ran { outcome, chart, events: kernel.events(), digest, stuck, services, moved })
+    let (moved, data) = (kernel.moved(), kernel.fetched());
+    Ok(Ran { outcome, chart, events: kernel.events(), digest, stuck, services, moved, data })
 }
 
 /// The settings of a scene's scheduler under `rules`, as a log's header has them.

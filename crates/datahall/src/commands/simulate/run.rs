@@ -208,10 +208,12 @@ impl Run {
         match (&self.world.trace, &self.blueprint) {
             (Some(trace), None) => {
                 let scene = self.world.scene(trace)?;
-                seeds
-                    .iter()
-                    .map(|seed| Ok((*seed, Scene { faults: self.world.faults(&scene, *seed)?, ..scene.clone() })))
-                    .collect()
+                let with = |seed: &u64| {
+                    let mut scene = Scene { faults: self.world.faults(&scene, *seed)?, ..scene.clone() };
+                    self.world.data(None, *seed, &mut scene)?;
+                    Ok((*seed, scene))
+                };
+                seeds.iter().map(with).collect()
             }
             (trace, blueprint) => {
                 let path = blueprint_file::path(globals, blueprint.as_deref());
