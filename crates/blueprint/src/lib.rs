@@ -42,6 +42,7 @@ pub use catalog::{
 };
 pub use codes::{Code, codes, explain};
 pub use dense::{DenseModel, NotDense};
+pub use names::nearest;
 pub use problem::{Problem, Report, Span};
 pub use schema::{KeyDoc, explain_path, paths, schema};
 pub use settings::{

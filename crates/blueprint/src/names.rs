@@ -29,7 +29,7 @@ pub(crate) fn as_name(text: &str) -> Option<String> {
 }
 
 /// The known name that `written` is nearest to, if it is near enough to have been meant.
-pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Beyond this a comparison costs more than the hint is worth.
     if written.len() > 2 * NAME_MAX {
         return None;

@@ -41,6 +41,21 @@ pub struct RankSpec {
     pub cores: Vec<u32>,
     /// The node it was placed on.
     pub node: NodeId,
+    /// The accelerators it was given, where it has a part of one.
+    pub part: Option<PartOf>,
+}
+
+/// A part of an accelerator that a rank was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartOf {
+    /// The accelerator's number on its node.
+    pub device: u32,
+    /// Thousandths of it.
+    pub milli: u16,
+    /// The memory of it that the rank may use.
+    pub memory: Option<Bytes>,
+    /// The profile of its slice, and the slots that it takes; none for a share.
+    pub slice: Option<(String, u8)>,
 }
 
 /// Bounds of one task, that is of all its processes together where the system can do that.
@@ -134,7 +149,7 @@ mod tests {
             command: vec!["true".to_owned()],
             env: BTreeMap::new(),
             secret_env: BTreeMap::new(),
-            ranks: vec![RankSpec { rank: Rank(0), cores: vec![], node: NodeId(0) }],
+            ranks: vec![RankSpec { rank: Rank(0), cores: vec![], node: NodeId(0), part: None }],
             limits: TaskLimits::default(),
             workdir: PathBuf::from("/"),
         }
@@ -156,7 +171,7 @@ mod tests {
         );
         check(|gang| gang.ranks.clear(), &expect!["the gang of job/7.2 cannot start: `ranks` is empty"]);
         check(
-            |gang| gang.ranks.push(RankSpec { rank: Rank(2), cores: vec![], node: NodeId(0) }),
+            |gang| gang.ranks.push(RankSpec { rank: Rank(2), cores: vec![], node: NodeId(0), part: None }),
             &expect!["the gang of job/7.2 cannot start: `ranks` must count 0, 1, 2, ..; found 2 where 1 belongs"],
         );
         check(

@@ -10,6 +10,7 @@
 //! | `TensorFlow` | `TF_CONFIG` | one worker per rank; worker 0 acts as chief |
 //! | JAX | `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`, `JAX_PROCESS_ID`, `JAX_COORDINATOR_BIND_ADDRESS`, `JAX_LOCAL_DEVICE_IDS` | see below |
 //! | Open MPI's names | `OMPI_COMM_WORLD_RANK`, `_SIZE`, `_LOCAL_RANK`, `_LOCAL_SIZE`, `_NODE_RANK` | also read by `DeepSpeed` and Accelerate |
+//! | a part of an accelerator | `DH_DEVICE`, `DH_SHARE` (above 0, at most 1), `DH_SHARE_MEMORY` (bytes), `DH_SLICE`, `DH_SLICE_SLOTS`; `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES`, `CUDA_MPS_ACTIVE_THREAD_PERCENTAGE`, `CUDA_MPS_PINNED_DEVICE_MEM_LIMIT`, `XLA_PYTHON_CLIENT_MEM_FRACTION` | see below |
 //! | threads | `OMP_NUM_THREADS`, `MKL_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, `NUMEXPR_NUM_THREADS`, `RAYON_NUM_THREADS` | the number of cores, if cores were given |
 //!
 //! JAX (read in 0.10): `initialize()` without arguments takes the address from `JAX_COORDINATOR_ADDRESS`, but number and
@@ -20,6 +21,11 @@
 //! `ROCR_VISIBLE_DEVICES`), `JAX_LOCAL_DEVICE_IDS` says to take all of those. The coordinator listens on all
 //! interfaces unless told otherwise, so `JAX_COORDINATOR_BIND_ADDRESS` binds it to the master's address.
 //!
+//! A rank with a part of an accelerator sees that accelerator alone, by its number on its node, and is told how much of it is
+//! its own, in our words and in those of CUDA's MPS and of JAX. Only what MPS or the slice itself enforces is enforced: a
+//! program that asks neither can take more. A slice's own device name is known to the driver alone, so a program that runs on
+//! one picks it among those of the accelerator by `DH_SLICE`.
+//!
 //! Who wins: the user, except for the identity of the rank ([`IDENTITY`]). One of our variables that the user sets to
 //! the empty text is left out.
 
@@ -27,11 +33,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dh_core::{AttemptId, NodeId, limits};
 
-use crate::{GangSpec, Ports};
+use crate::{GangSpec, PartOf, Ports};
 
 /// What makes a rank that rank; a user's value for these is ignored.
 pub const IDENTITY: &[&str] = &[
     "DH_ATTEMPT",
+    "DH_DEVICE",
     "DH_GANG_TOKEN",
     "DH_JOB",
     "DH_LOCAL_RANK",
@@ -41,6 +48,10 @@ pub const IDENTITY: &[&str] = &[
     "DH_NODE_RANK",
     "DH_RANK",
     "DH_RANKS",
+    "DH_SHARE",
+    "DH_SHARE_MEMORY",
+    "DH_SLICE",
+    "DH_SLICE_SLOTS",
     "GROUP_RANK",
     "JAX_NUM_PROCESSES",
     "JAX_PROCESS_ID",
@@ -92,6 +103,9 @@ impl<'a> Launch<'a> {
         let mut env = BTreeMap::new();
         if let (Some(place), Some(spec)) = (self.places.get(index), self.gang.ranks.get(index)) {
             self.ours(*place, spec.rank.0, spec.cores.len(), &mut env);
+            if let Some(part) = &spec.part {
+                of_part(part, &mut env);
+            }
         }
         for (name, value) in &self.gang.env {
             if IDENTITY.contains(&name.as_str()) {
@@ -187,6 +201,36 @@ impl<'a> Launch<'a> {
     }
 }
 
+/// What a rank is told of its part of an accelerator.
+fn of_part(part: &PartOf, env: &mut BTreeMap<String, String>) {
+    let mut set = |name: &str, value: String| {
+        env.insert(name.to_owned(), value);
+    };
+    let share = f64::from(part.milli) / 1000.0;
+    set("DH_DEVICE", part.device.to_string());
+    set("DH_SHARE", share.to_string());
+    for name in ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"] {
+        set(name, part.device.to_string());
+    }
+    // The one device that is seen is the first.
+    set("JAX_LOCAL_DEVICE_IDS", "0".to_owned());
+    if let Some(memory) = part.memory {
+        set("DH_SHARE_MEMORY", memory.0.to_string());
+    }
+    if let Some((profile, slots)) = &part.slice {
+        set("DH_SLICE", profile.clone());
+        let taken: Vec<String> =
+            (0..8).filter(|slot| slots >> slot & 1 == 1).map(|slot: u8| slot.to_string()).collect();
+        set("DH_SLICE_SLOTS", taken.join(","));
+        return;
+    }
+    set("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", part.milli.div_ceil(10).to_string());
+    set("XLA_PYTHON_CLIENT_MEM_FRACTION", share.to_string());
+    if let Some(memory) = part.memory {
+        set("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", format!("0={}M", memory.0 >> 20));
+    }
+}
+
 /// Each rank's place, and the number of nodes. Nodes count in the order in which ranks name them first.
 fn places(gang: &GangSpec) -> (Vec<Place>, u32) {
     let mut order: BTreeMap<NodeId, (u32, u32)> = BTreeMap::new();
@@ -251,7 +295,7 @@ mod tests {
             secret_env: BTreeMap::new(),
             ranks: (0_u32..)
                 .zip(nodes)
-                .map(|(rank, node)| RankSpec { rank: Rank(rank), cores: vec![4, 5], node: NodeId(*node) })
+                .map(|(rank, node)| RankSpec { rank: Rank(rank), cores: vec![4, 5], node: NodeId(*node), part: None })
                 .collect(),
             limits: TaskLimits::default(),
             workdir: PathBuf::from("/"),

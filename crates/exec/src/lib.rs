@@ -33,7 +33,7 @@ pub use error::Error;
 pub use executor::{
     EXECUTORS, Entry, EventSink, Executor, Open, Outcome, RankUsage, Recovered, Stop, TaskEvent, What, open,
 };
-pub use gang::{GangSpec, RankSpec, TaskLimits};
+pub use gang::{GangSpec, PartOf, RankSpec, TaskLimits};
 pub use local::LocalExecutor;
 pub use ports::{Ports, free_ports};
 pub use record::{Bound, Enforcement, ExitReason};

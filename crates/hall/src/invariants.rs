@@ -16,7 +16,8 @@ impl Hall {
         let mut owned = BTreeMap::new();
         for attempt in self.jobs.values().filter_map(Job::active) {
             for placed in &attempt.placement {
-                for slot in &placed.slots {
+                assert!(placed.held.is_none() || placed.slots.len() == 1, "a rank has a part of several slots");
+                for slot in placed.slots.iter().filter(|_| placed.held.is_none()) {
                     let before = owned.insert((placed.node, *slot), (attempt.id, placed.rank));
                     assert!(before.is_none(), "{} slot {slot} has two owners", placed.node);
                 }
@@ -24,6 +25,14 @@ impl Hall {
             assert_eq!(attempt.placement.len(), attempt.tasks.len(), "{} is not whole", attempt.id);
         }
         for (id, node) in &self.nodes {
+            node.check_parts();
+            for owner in node.parts.values().flatten() {
+                let job = self.jobs.get(&owner.attempt.job).and_then(Job::active);
+                assert!(
+                    job.is_some_and(|attempt| attempt.id == owner.attempt),
+                    "a part of {id} is held by nobody who runs"
+                );
+            }
             for (slot, owner) in &node.busy {
                 assert_eq!(owned.get(&(*id, *slot)), Some(owner), "{id} slot {slot} is held by nobody who runs");
             }

@@ -82,6 +82,18 @@ pub struct Placed {
     pub node: NodeId,
     /// Its slots on that node.
     pub slots: Vec<u32>,
+    /// What it has of its one slot, if that is not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+}
+
+/// What a rank has of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Thousandths of it.
+    pub milli: u16,
+    /// Where its slice lies, a bit for each eighth; 0 for a share.
+    pub cut: u8,
 }
 
 /// One rank's process.

@@ -33,8 +33,8 @@ mod spec;
 mod why;
 
 pub use event::{Action, End, EndCause, Event};
-pub use job::{Attempt, Job, Outcome, Phase, Placed, Record, Task, Verdict};
+pub use job::{Attempt, Held, Job, Outcome, Phase, Placed, Record, Task, Verdict};
 pub use machine::{Hall, Rejection};
-pub use node::{Health, Node, NodeSpec, QueueSpec};
-pub use spec::{JobKind, JobSpec, Protocol};
+pub use node::{Health, Node, NodeSpec, PartOwner, QueueSpec};
+pub use spec::{JobKind, JobSpec, Part, Protocol};
 pub use why::Why;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dh_core::time::Span;
 use dh_core::{AttemptId, HasKind, JobId, Kind, NodeId, SimTime, TaskId, limits};
 use dh_policy::fleet::{Service, View};
+use dh_policy::packing::WHOLE;
 use dh_policy::placement::{self, Context, Misfit};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,7 +15,7 @@ use crate::job::{Job, Outcome, Phase, Task, Verdict};
 use crate::node::{Health, Node, NodeSpec, Nodes, QueueSpec};
 use crate::schedule::gang;
 use crate::scheduler::{self, Scheduler, Settings};
-use crate::spec::JobSpec;
+use crate::spec::{JobSpec, Part};
 
 /// Ended jobs that stay readable. Older ones are only in the log.
 const DONE_JOBS_KEPT: usize = 10_000;
@@ -137,6 +138,17 @@ impl Hall {
                 spec.slots_per_rank
             )));
         }
+        if let Some(part) = &spec.part {
+            let whole = matches!(part, Part::Share { .. }) && part.milli() >= WHOLE;
+            if spec.slots_per_rank != 1 || part.milli() == 0 || part.milli() > WHOLE || whole {
+                return invalid("a rank with a part of a slot has that of one, above nothing and below the whole");
+            }
+            if let Part::Slice { size, starts, .. } = part
+                && (*size == 0 || *size > 8 || *starts == 0)
+            {
+                return invalid("a slice takes 1 to 8 slots of an accelerator and begins at one of them");
+            }
+        }
         if spec.retries >= limits::ATTEMPTS_MAX {
             return Err(Rejection::Invalid(format!("at most {} retries are allowed", limits::ATTEMPTS_MAX - 1)));
         }
@@ -176,7 +188,7 @@ impl Hall {
         for (number, spec) in (0..).zip(nodes) {
             let id = NodeId(number);
             let health = old.get(&id).filter(|node| node.spec == spec).map_or(Health::Up, |node| node.health);
-            self.nodes.insert(id, Node { spec, health, busy: BTreeMap::new() });
+            self.nodes.insert(id, Node { spec, health, busy: BTreeMap::new(), parts: BTreeMap::new() });
         }
         // Whoever runs keeps the slots that still exist; a gang that lost one cannot go on.
         for job in self.jobs.values_mut() {
@@ -185,9 +197,7 @@ impl Hall {
             for placed in &attempt.placement {
                 for slot in &placed.slots {
                     match self.nodes.get_mut(&placed.node).filter(|node| *slot < node.spec.slots) {
-                        Some(node) => {
-                            node.busy.insert(*slot, (attempt.id, placed.rank));
-                        }
+                        Some(node) => node.give(*slot, attempt.id, placed),
                         None => whole = false,
                     }
                 }

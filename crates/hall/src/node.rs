@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use dh_core::{AttemptId, NodeId, Rank};
+use dh_policy::packing::WHOLE;
 use serde::{Deserialize, Serialize};
+
+use crate::job::{Held, Placed};
 
 /// A node as the blueprint describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,24 +63,75 @@ pub struct Node {
     pub spec: NodeSpec,
     /// Whether it may take work.
     pub health: Health,
-    /// The owner of each busy slot.
+    /// The owner of each slot that has one owner.
     pub busy: BTreeMap<u32, (AttemptId, Rank)>,
+    /// The owners of each slot that is given out in parts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<u32, Vec<PartOwner>>,
+}
+
+/// Who has a part of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartOwner {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its rank.
+    pub rank: Rank,
+    /// What it has.
+    pub held: Held,
 }
 
 impl Node {
-    /// Slots that new work may take.
+    /// Slots of which anything is given out.
+    pub fn taken(&self) -> u32 {
+        u32::try_from(self.busy.len() + self.parts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whole slots that new work may take.
     pub fn free(&self) -> u32 {
         match self.health {
-            Health::Up => {
-                let busy = u32::try_from(self.busy.len()).unwrap_or(u32::MAX);
-                self.spec.slots.saturating_sub(busy)
-            }
+            Health::Up => self.spec.slots.saturating_sub(self.taken()),
             Health::Drained => 0,
         }
     }
 
     pub(crate) fn release(&mut self, attempt: AttemptId) {
         self.busy.retain(|_, owner| owner.0 != attempt);
+        for owners in self.parts.values_mut() {
+            owners.retain(|owner| owner.attempt != attempt);
+        }
+        self.parts.retain(|_, owners| !owners.is_empty());
+    }
+
+    /// A rank owns `slot`, or its part of it.
+    pub(crate) fn give(&mut self, slot: u32, attempt: AttemptId, placed: &Placed) {
+        match placed.held {
+            None => {
+                self.busy.insert(slot, (attempt, placed.rank));
+            }
+            Some(held) => {
+                self.parts.entry(slot).or_default().push(PartOwner { attempt, rank: placed.rank, held });
+            }
+        }
+    }
+
+    /// What must hold of parts.
+    ///
+    /// # Panics
+    /// If parts of a slot overlap, are more than the whole, or one of them is somebody's whole slot.
+    pub(crate) fn check_parts(&self) {
+        for (slot, owners) in &self.parts {
+            assert!(!self.busy.contains_key(slot), "slot {slot} is given out in parts and as a whole");
+            let milli: u32 = owners.iter().map(|owner| u32::from(owner.held.milli)).sum();
+            assert!(milli <= u32::from(WHOLE), "slot {slot} is given out more than once");
+            let mut cut = 0_u8;
+            for owner in owners {
+                assert_eq!(cut & owner.held.cut, 0, "slices of slot {slot} overlap");
+                cut |= owner.held.cut;
+            }
+            let cuts = owners.iter().filter(|owner| owner.held.cut != 0).count();
+            assert!(cuts == 0 || cuts == owners.len(), "slot {slot} is shared and cut");
+        }
     }
 }
 

@@ -1,18 +1,18 @@
 //! Which gangs start now: the hall asks its scheduler, and carries out what that decides.
 
 use dh_core::{AttemptId, JobId, NodeId, Rank};
-use dh_policy::fleet::{ACCELERATORS_MAX, Fleet, Holding, NodeFacts, Service, View};
+use dh_policy::fleet::{ACCELERATORS_MAX, Fleet, Holding, NodeFacts, Service, Slice, View};
 use dh_policy::order::{self, Candidate};
 use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{self, Context, Misfit, Need, Rails};
 
 use crate::event::Action;
-use crate::job::{Attempt, Job, Phase, Placed, Task, Verdict};
+use crate::job::{Attempt, Held, Job, Phase, Placed, Task, Verdict};
 use crate::machine::Hall;
 use crate::node::{Health, Node};
 use crate::rules;
 use crate::scheduler::{self, Cause, Gang, Grace, QueueRules, Scheduler, Settings, Submission};
-use crate::spec::JobSpec;
+use crate::spec::{JobSpec, Part};
 
 impl Hall {
     /// A scheduler for the nodes and queues as they are, which takes over what runs and what waits.
@@ -149,7 +149,7 @@ impl Hall {
             priority: i64::from(job.spec.priority)
                 + self.queues.get(&job.spec.queue).map_or(0, |queue| i64::from(queue.priority)),
             submitted: job.submitted,
-            milli: u64::from(job.spec.ranks) * u64::from(job.spec.slots_per_rank) * 1000,
+            milli: u64::from(job.spec.ranks) * gang(&job.spec).need.rank.demand(),
             attained: job.attained,
             length: job.spec.time_limit,
             deadline: None,
@@ -179,10 +179,12 @@ impl Hall {
         for (number, held) in (0..).zip(ranks) {
             let rank = Rank(number);
             let slots: Vec<u32> = (0..u128::BITS).filter(|slot| held.mask >> slot & 1 == 1).collect();
+            let part = job.spec.part.as_ref().map(|_| Held { milli: held.milli, cut: held.slots });
+            let placed = Placed { rank, node: held.node, slots, held: part };
             if let Some(node) = self.nodes.get_mut(&held.node) {
-                node.busy.extend(slots.iter().map(|slot| (*slot, (attempt, rank))));
+                placed.slots.iter().for_each(|slot| node.give(*slot, attempt, &placed));
             }
-            placement.push(Placed { rank, node: held.node, slots });
+            placement.push(placed);
         }
         let tasks = placement.iter().map(|_| Task::Starting).collect();
         out.push(Action::Start { attempt, placement: placement.clone() });
@@ -197,22 +199,29 @@ fn holding(placed: &Placed, rank: &Request) -> Holding {
     Holding {
         node: placed.node,
         mask,
-        milli: rank.milli,
+        milli: placed.held.map_or(rank.milli, |held| held.milli),
         cpu_milli: rank.cpu_milli,
         memory_mib: rank.memory_mib,
-        slots: 0,
+        slots: placed.held.map_or(0, |held| held.cut),
     }
 }
 
 /// What a job asks of the scheduler.
 pub(crate) fn gang(spec: &JobSpec) -> Gang {
     let accelerators = u8::try_from(spec.slots_per_rank).unwrap_or(u8::MAX);
+    let milli = spec.part.as_ref().map_or(WHOLE, Part::milli);
+    let rails = match &spec.part {
+        Some(Part::Slice { size, starts, milli, .. }) if *milli < WHOLE => {
+            Rails::Slice(Slice { size: *size, starts: *starts })
+        }
+        Some(Part::Slice { .. } | Part::Share { .. }) | None => Rails::Any,
+    };
     Gang {
         need: Need {
             ranks: spec.ranks,
-            rank: Request { cpu_milli: 0, memory_mib: 0, accelerators, milli: WHOLE, models: 0 },
+            rank: Request { cpu_milli: 0, memory_mib: 0, accelerators, milli, models: 0 },
             within: 0,
-            rails: Rails::Any,
+            rails,
         },
         least_ranks: spec.ranks,
         speeds: 0,

@@ -20,6 +20,9 @@ pub struct JobSpec {
     pub ranks: u32,
     /// Accelerator slots of one rank, all on one node.
     pub slots_per_rank: u32,
+    /// What a rank needs of its one slot, if that is not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// The queue.
     pub queue: String,
     /// Added to the queue's priority.
@@ -40,6 +43,40 @@ pub struct JobSpec {
     /// The workload of the blueprint that this job is a run of.
     #[serde(default)]
     pub workload: Option<String>,
+}
+
+/// A part of one accelerator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum Part {
+    /// A share of its time and its memory.
+    Share {
+        /// Thousandths of it, 1 to 999.
+        milli: u16,
+        /// The memory of it that the rank may use, bytes.
+        #[serde(default)]
+        memory_bytes: Option<u64>,
+    },
+    /// A slice that it is cut into.
+    Slice {
+        /// The profile's name.
+        profile: String,
+        /// Thousandths of the accelerator, 1 to 1,000.
+        milli: u16,
+        /// Slots of the accelerator that it takes, 1 to 8.
+        size: u8,
+        /// Where it may begin, a bit for each slot.
+        starts: u8,
+    },
+}
+
+impl Part {
+    /// Thousandths of the accelerator.
+    pub const fn milli(&self) -> u16 {
+        match self {
+            Self::Share { milli, .. } | Self::Slice { milli, .. } => *milli,
+        }
+    }
 }
 
 /// Whether a job ends by itself.

@@ -34,6 +34,7 @@ fn spec(ranks: u32) -> JobSpec {
         env: BTreeMap::new(),
         ranks,
         slots_per_rank: 1,
+        part: None,
         queue: "default".into(),
         priority: 0,
         retries: 1,

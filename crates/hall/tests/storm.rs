@@ -134,6 +134,7 @@ impl World {
             env: BTreeMap::new(),
             ranks: 1 + dice.below(6) as u32,
             slots_per_rank: 1 + dice.below(3) as u32,
+            part: None,
             queue: if dice.below(3) == 0 { "urgent".into() } else { "default".into() },
             priority: dice.below(4) as i32,
             retries: dice.below(3) as u32,

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use dh_core::{AccessKey, AttemptId, Rank, Role, Secret, TaskId};
-use dh_exec::{Executor, ExitReason, GangSpec, Outcome, RankSpec, Stop, TaskEvent, TaskLimits, What, free_ports};
+use dh_exec::{
+    Executor, ExitReason, GangSpec, Outcome, PartOf, RankSpec, Stop, TaskEvent, TaskLimits, What, free_ports,
+};
 use dh_guard::KeyRing;
-use dh_hall::{Action, End, EndCause, Event, JobKind, JobSpec, Placed};
+use dh_hall::{Action, End, EndCause, Event, JobKind, JobSpec, Part, Placed};
 use dh_units::Bytes;
 
 use crate::Error;
@@ -120,8 +122,17 @@ fn gang(
 ) -> GangSpec {
     let job = attempt.job.0.to_string();
     let command = spec.command.into_iter().map(|word| word.replace("{job}", &job)).collect();
-    let ranks =
-        placement.iter().map(|placed| RankSpec { rank: placed.rank, cores: Vec::new(), node: placed.node }).collect();
+    let part = |placed: &Placed| {
+        let (held, device) = (placed.held?, *placed.slots.first()?);
+        let (memory, slice) = match spec.part.as_ref()? {
+            Part::Share { memory_bytes, .. } => (memory_bytes.map(Bytes), None),
+            Part::Slice { profile, .. } => (None, Some((profile.clone(), held.cut))),
+        };
+        Some(PartOf { device, milli: held.milli, memory, slice })
+    };
+    let rank =
+        |placed: &Placed| RankSpec { rank: placed.rank, cores: Vec::new(), node: placed.node, part: part(placed) };
+    let ranks = placement.iter().map(rank).collect();
     let limits = TaskLimits { memory: spec.memory_bytes.map(Bytes), ..TaskLimits::default() };
     GangSpec { attempt, name: spec.name, command, env, secret_env, ranks, limits, workdir }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use dh_blueprint::{ServiceSource, Settings, Train, WorkloadKind};
+use dh_blueprint::{AcceleratorItem, ServiceSource, Settings, Shape, Train, WorkloadKind};
 use dh_core::time::Span;
-use dh_hall::{JobKind, JobSpec, NodeSpec, Protocol};
+use dh_hall::{JobKind, JobSpec, NodeSpec, Part, Protocol};
+use dh_policy::packing::WHOLE;
 use dh_units::{Bytes, Seconds};
 
 use crate::Error;
@@ -51,6 +52,7 @@ pub(crate) fn job(settings: &Settings, request: JobRequest) -> Result<JobSpec, E
             env: BTreeMap::new(),
             ranks: 1,
             slots_per_rank: 1,
+            part: None,
             queue: only_queue(settings),
             priority: 0,
             retries: 0,
@@ -106,6 +108,7 @@ fn workload(settings: &Settings, name: &str) -> Result<JobSpec, Error> {
         env,
         ranks: workload.ranks,
         slots_per_rank: workload.slots_per_rank,
+        part: workload.shape.as_ref().map(|shape| part(settings, name, shape)).transpose()?,
         queue: workload.queue.clone(),
         priority: 0,
         retries: workload.retries,
@@ -114,6 +117,62 @@ fn workload(settings: &Settings, name: &str) -> Result<JobSpec, Error> {
         kind: JobKind::Batch,
         workload: Some(name.to_owned()),
     })
+}
+
+/// What a workload's ranks need of one slot.
+fn part(settings: &Settings, name: &str, shape: &Shape) -> Result<Part, Error> {
+    match shape {
+        Shape::Box(_) => Err(Error::Invalid(format!(
+            "workload `{name}` is a box of a torus: `datahall simulate` plays it, and no executor of this version runs on one"
+        ))),
+        Shape::Share { milli, memory } => {
+            let least = memory.map_or(0, |memory| milli_of(settings, memory));
+            let milli = (*milli).max(least);
+            if milli >= WHOLE {
+                let memory = memory.map(|memory| memory.to_string()).unwrap_or_default();
+                return Err(Error::Invalid(format!(
+                    "workload `{name}`: no accelerator of this hall has {memory} for a part of it; ask for a whole one"
+                )));
+            }
+            Ok(Part::Share { milli, memory_bytes: memory.map(|memory| memory.0) })
+        }
+        Shape::Slice(profile) => {
+            let here = accelerators(settings);
+            let named: Vec<&AcceleratorItem> =
+                here.iter().filter_map(|name| settings.catalog.accelerator(name)).collect();
+            // Slots without an accelerator are simulated: any catalogue item that has such slices says what they are.
+            let items: Vec<&AcceleratorItem> =
+                if named.is_empty() { settings.catalog.accelerators().collect() } else { named };
+            let slices = items.iter().filter_map(|item| item.slices.as_ref()).map(|slices| &slices.value);
+            let found = slices.into_iter().find_map(|slices| {
+                let known = slices.profile(profile)?;
+                Some(Part::Slice {
+                    profile: profile.clone(),
+                    milli: slices.milli(known),
+                    size: known.slots,
+                    starts: known.starts,
+                })
+            });
+            let none = || format!("workload `{name}`: no accelerator of this hall has slices `{profile}`");
+            found.ok_or_else(|| Error::Invalid(none()))
+        }
+    }
+}
+
+/// The accelerators of the hall's pools, by name.
+fn accelerators(settings: &Settings) -> Vec<String> {
+    let item = |pool: &dh_blueprint::Pool| Some(pool.item(&settings.catalog)?.accelerator.as_ref()?.value.clone());
+    settings.pools.values().filter_map(item).collect()
+}
+
+/// The part of the smallest accelerator here that has so much memory, thousandths, rounded up: jobs that share one never need
+/// more than it has. Nothing where no accelerator is known.
+fn milli_of(settings: &Settings, memory: Bytes) -> u16 {
+    let here = accelerators(settings);
+    let items = here.iter().filter_map(|name| settings.catalog.accelerator(name)?.memory.as_ref());
+    let Some(least) = items.map(|memory| memory.value.0).min().filter(|least| *least > 0) else { return 0 };
+    let milli = (u128::from(memory.0) * u128::from(WHOLE)).div_ceil(u128::from(least));
+    u16::try_from(milli).unwrap_or(u16::MAX)
 }
 
 /// Ranks of the built-in trainer compute on one thread each; more would fight over the cores.
@@ -230,6 +289,7 @@ pub(crate) fn engine(
         env: BTreeMap::new(),
         ranks: 1,
         slots_per_rank: 1,
+        part: None,
         queue: only_queue(settings),
         // Somebody waits for an answer; nobody waits for the next training step.
         priority: 100,

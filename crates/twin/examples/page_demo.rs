@@ -298,6 +298,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         chart: Some(&picture),
         queues: &queues,
         comparison: Some(&comparison),
+        services: &[],
     });
     std::fs::File::create(&path)?.write_all(page.as_bytes())?;
     let mut out = std::io::stdout().lock();

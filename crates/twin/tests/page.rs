@@ -196,6 +196,7 @@ fn a_page_is_whole_by_itself_and_the_same_again() {
                 chart: Some(&chart),
                 queues: &queues,
                 comparison: Some(&comparison),
+                services: &[],
             };
             html(&page)
         };
@@ -221,6 +222,7 @@ fn a_run_of_nothing_has_a_page() {
         chart: Some(&chart),
         queues: &[],
         comparison: Some(&empty),
+        services: &[],
     };
     assert_whole(&html(&page));
     let chart = noise(3, Colour::Queue, 0, 1);
@@ -241,6 +243,7 @@ fn whatever_texts_hold_is_text() {
         chart: Some(&chart),
         queues: &queues,
         comparison: Some(&comparison),
+        services: &[],
     });
     assert!(!page.contains("<script>alert") && !page.contains("<img"), "a text became markup");
     assert!(!page.contains("\"><script>") && !page.contains("alert(1)</script>"), "a text left its attribute");
@@ -263,6 +266,7 @@ fn no_run_makes_a_large_page() {
         chart: Some(&chart),
         queues: &queues,
         comparison: Some(&comparison),
+        services: &[],
     });
     assert!(page.len() < SIZE_MAX, "{} bytes", page.len());
     assert!(page.len() > 500_000, "{} bytes: the noise is not noise", page.len());

@@ -120,6 +120,12 @@ pub struct Pretrain {
     pub batch: Tokens,
     /// Tokens of one sequence.
     pub sequence: Tokens,
+    /// The data set's name, which nodes keep in their drives once they have read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// What the data set takes; four bytes of each token if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_size: Option<Bytes>,
     /// Accelerators it runs on; all of the hall if not given.
     pub accelerators: Option<u32>,
     /// What products are computed in.
@@ -159,9 +165,10 @@ enum Kind {
 }
 
 /// Keys that only some kinds have.
-const SPECIAL: [(&str, &[&str]); 22] = [
+const SPECIAL: [(&str, &[&str]); 23] = [
     ("model", &["train", "pretrain"]),
-    ("dataset", &["train"]),
+    ("dataset", &["train", "pretrain"]),
+    ("dataset_size", &["pretrain"]),
     ("epochs", &["train"]),
     ("batch", &["train"]),
     ("learning_rate", &["train"]),
@@ -207,7 +214,11 @@ pub(crate) const DOC: Doc = Doc {
             "model",
             "Of kind \"train\": layer sizes, as dense-784-256-10. Of kind \"pretrain\": a model of the catalogue.",
         ),
-        ("dataset", "The data set's name in the store."),
+        (
+            "dataset",
+            "The data set's name in the store; of kind \"pretrain\", what nodes keep in their drives once they have read it.",
+        ),
+        ("dataset_size", "What the data set takes; four bytes of each token if left out."),
         ("epochs", "Passes over the data."),
         ("batch", "Samples of one step over all ranks; a multiple of the ranks."),
         ("learning_rate", "Step size of the optimiser, above 0 and at most 100."),
@@ -314,6 +325,12 @@ fn pretrain(section: &Section<'_>, facts: &Facts<'_>) -> Option<Pretrain> {
     let tokens = section.need("tokens", section.positive("tokens", Tokens(0)));
     let batch = section.need("batch_tokens", section.positive("batch_tokens", Tokens(0)));
     let sequence = section.positive("sequence", Tokens(0));
+    let data = section.text("dataset").filter(|found| dataset(section, found));
+    let size = section.bound("dataset_size", Bytes(0));
+    if let (Some(size), false) = (&size, section.has("dataset")) {
+        let message = "`dataset_size` is of no data set".to_owned();
+        section.problems.add(Code::ELSEWHERE, &size.at, message, Some("name it with `dataset`".to_owned()));
+    }
     let accelerators = section.integer("accelerators", 1..=1 << 30);
     let precision = section.word("precision", &PRECISIONS);
     let mfu = section.real("mfu", "a ratio above 0, at most 1", |mfu| mfu > 0.0 && mfu <= 1.0);
@@ -344,6 +361,8 @@ fn pretrain(section: &Section<'_>, facts: &Facts<'_>) -> Option<Pretrain> {
         batch,
         // An ordinary context, unless a step is shorter.
         sequence: sequence.map_or(Tokens(SEQUENCE.0.min(batch.0)), |sequence| sequence.value),
+        dataset: data.map(|name| name.value),
+        dataset_size: size.map(|size| size.value),
         accelerators: accelerators.map(|count| count.value),
         precision: precision.map_or(Precision::Bf16, |precision| precision.value),
         mfu: mfu.map(|mfu| mfu.value),
@@ -510,6 +529,10 @@ pub(crate) fn write(out: &mut Writer<'_>, workload: &Workload) {
             out.quantity("tokens", pretrain.tokens);
             out.quantity("batch_tokens", pretrain.batch);
             out.quantity("sequence", pretrain.sequence);
+            if let Some(dataset) = &pretrain.dataset {
+                out.text("dataset", dataset);
+            }
+            out.maybe_quantity("dataset_size", pretrain.dataset_size);
             out.maybe_integer("accelerators", pretrain.accelerators);
             out.text("precision", pretrain.precision.word());
             out.maybe_real("mfu", pretrain.mfu);

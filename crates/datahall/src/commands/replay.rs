@@ -100,7 +100,7 @@ fn other_policy(text: &str, policy: &str, globals: &Globals) -> Result<u8, Failu
     let header = log.header.clone();
     let (jobs, faults) = log.trace()?;
     let scene = Scene::of_log(&header, jobs, faults);
-    let rules = Rules::named(policy, Lengths::Limits).map_err(|why| Failure::new(Kind::NotFound, why))?;
+    let rules = Rules::named(policy, Lengths::Limits)?;
     let before = play::play_as(&scene, header.settings.clone(), &Wanted::default(), &mut ())?;
     let after = play::play(&scene, &rules, &Wanted::default(), &mut ())?;
     show::two(&scene, ("as it was", before), (policy, after), globals)

@@ -28,7 +28,9 @@ pub(crate) fn gang(attempt: AttemptId, ranks: u32, command: &[&str]) -> GangSpec
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         env: BTreeMap::new(),
         secret_env: BTreeMap::new(),
-        ranks: (0..ranks).map(|rank| RankSpec { rank: Rank(rank), cores: vec![], node: NodeId(0) }).collect(),
+        ranks: (0..ranks)
+            .map(|rank| RankSpec { rank: Rank(rank), cores: vec![], node: NodeId(0), part: None })
+            .collect(),
         limits: TaskLimits::default(),
         workdir: std::env::temp_dir(),
     }

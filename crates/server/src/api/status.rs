@@ -25,7 +25,7 @@ pub(crate) fn of(api: &super::Api) -> Status {
             name: node.spec.name.clone(),
             pool: node.spec.pool.clone(),
             slots: node.spec.slots,
-            busy: u32::try_from(node.busy.len()).unwrap_or(u32::MAX),
+            busy: node.taken(),
             health: match node.health {
                 Health::Up => "up".to_owned(),
                 Health::Drained => "drained".to_owned(),

@@ -2,7 +2,7 @@
 
 use dh_core::SimTime;
 use dh_core::time::Span;
-use dh_hall::scheduler::{RunId, Submission};
+use dh_hall::scheduler::{DatasetId, RunId, Submission};
 use dh_policy::fleet::Holding;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,8 @@ pub(super) struct Live {
     pub(super) facts: JobFacts,
     pub(super) length: Span,
     pub(super) profile: u16,
+    /// The data that it reads.
+    pub(super) dataset: Option<DatasetId>,
     /// Work that is done and safe.
     pub(super) kept: Span,
     pub(super) first_start: Option<SimTime>,
@@ -134,6 +136,7 @@ impl Live {
             facts,
             length: work.length,
             profile: work.profile,
+            dataset: submission.gang.dataset,
             kept: submission.attained,
             first_start: None,
             run: None,

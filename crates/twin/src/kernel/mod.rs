@@ -8,11 +8,15 @@
 
 mod contention;
 mod live;
+mod moves;
 mod observer;
 mod queue;
+mod warm;
 mod world;
 
 pub use contention::{Demand, Reach, Resource, Sharing};
 pub use live::{Costs, Fate, Profile, Work};
+pub use moves::{Idle, Moved};
 pub use observer::{Happening, JobFacts, Observer};
+pub use warm::{Caches, Fetched};
 pub use world::{Arrival, Fault, Kernel, Stopped, WAKE};

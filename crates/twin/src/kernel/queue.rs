@@ -1,6 +1,7 @@
 //! What is to come: moments in order, and among equal moments the order in which they were set.
 
 use dh_core::{JobId, NodeId, SimTime};
+use dh_hall::scheduler::{DatasetId, Presence};
 
 /// What is to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,12 @@ pub(super) enum Due {
     },
     Asleep {
         node: NodeId,
+    },
+    /// A data set came to a node, or went.
+    Warm {
+        dataset: DatasetId,
+        node: NodeId,
+        held: Presence,
     },
 }
 

@@ -10,8 +10,10 @@ use dh_policy::fleet::{Holding, Service};
 
 use super::contention::{Contention, Sharing};
 use super::live::{Costs, Leaving, Live, Profile, Running, Work};
+use super::moves::{self, Idle, Moved, Moves};
 use super::observer::{Happening, Observer};
 use super::queue::{Due, Queue};
+use super::warm::{Caches, Fetched, Warm};
 use crate::spread::ByJob;
 
 /// A job that comes. Arrivals are in order of time, and their jobs' ids are never used twice.
@@ -57,19 +59,23 @@ pub const WAKE: Span = Span::from_secs(120);
 /// A run.
 #[derive(Debug)]
 pub struct Kernel<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> {
-    scheduler: Scheduler,
+    pub(super) scheduler: Scheduler,
     arrivals: Peekable<A>,
     faults: Peekable<F>,
     profiles: Vec<Profile>,
-    live: ByJob<Live>,
+    pub(super) live: ByJob<Live>,
     queue: Queue,
-    now: SimTime,
+    pub(super) now: SimTime,
     events: u64,
     actions: Vec<Action>,
     /// What woke nodes and sent them to sleep takes.
     wake: Span,
     /// What jobs share beside nodes, if they do.
     contention: Option<Contention>,
+    /// When plans of moves are asked for, if they are.
+    pub(super) moves: Option<Moves>,
+    /// What nodes have in their drives, if that is played.
+    warm: Option<Warm>,
 }
 
 impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
@@ -88,6 +94,8 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
             actions: Vec::new(),
             wake: WAKE,
             contention: None,
+            moves: None,
+            warm: None,
         }
     }
 
@@ -95,6 +103,28 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     #[must_use]
     pub fn sharing(self, sharing: Sharing) -> Self {
         Self { contention: Contention::new(sharing), ..self }
+    }
+
+    /// The same run with data sets that nodes read and keep.
+    #[must_use]
+    pub fn reading(self, caches: Caches) -> Self {
+        Self { warm: Some(Warm::new(caches)), ..self }
+    }
+
+    /// What reading data sets came to, if it is played.
+    pub fn fetched(&self) -> Option<Fetched> {
+        self.warm.as_ref().map(|warm| warm.fetched)
+    }
+
+    /// The same run in which plans of moves are asked for at such times, and carried out if they pay.
+    #[must_use]
+    pub fn consolidating(self, every: Span, idle: Idle) -> Self {
+        Self { moves: Some(Moves::new(every, idle)), ..self }
+    }
+
+    /// What moves came to, if there were any plans.
+    pub fn moved(&self) -> Option<Moved> {
+        self.moves.as_ref().map(|moves| moves.moved)
     }
 
     /// The scheduler.
@@ -137,6 +167,9 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
                 let jobs = self.live.len();
                 return if jobs == 0 { Stopped::Done } else { Stopped::Stuck { jobs } };
             };
+            // Where nothing is to come, nothing moves either.
+            let plan = self.moves.as_ref().map(|moves| moves.next).filter(|plan| busy && *plan < next);
+            let next = plan.unwrap_or(next);
             if next > until {
                 return Stopped::Time;
             }
@@ -144,7 +177,9 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
                 observer.settled(self.now, &self.scheduler);
             }
             self.now = self.now.max(next);
-            if due == Some(next) {
+            if plan == Some(next) {
+                self.consolidate(observer);
+            } else if due == Some(next) {
                 self.due(observer);
             } else if fault == Some(next) {
                 if let Some(fault) = self.faults.next() {
@@ -182,6 +217,9 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
                 if self.scheduler.fleet().idle(node) && self.scheduler.fleet().service(node) == Service::Up =>
             {
                 self.service(node, Service::Asleep, observer);
+            }
+            Some((_, Due::Warm { dataset, node, held })) => {
+                self.tell(&Event::Warm { dataset, node, held }, observer);
             }
             Some((_, Due::End { .. } | Due::Asleep { .. })) | None => {}
         }
@@ -277,7 +315,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     }
 
     /// Tells the scheduler an event and carries out what it decides.
-    fn tell(&mut self, event: &Event, observer: &mut impl Observer) {
+    pub(super) fn tell(&mut self, event: &Event, observer: &mut impl Observer) {
         self.events += 1;
         observer.told(self.now, event, &self.scheduler);
         let mut actions = std::mem::take(&mut self.actions);
@@ -317,14 +355,29 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         }
     }
 
+    /// How long a gang waits for its data on these nodes; the scheduler hears at once where it is from then on.
+    fn fetch(&mut self, job: JobId, ranks: &[Holding]) -> Span {
+        let dataset = self.live.get(&job.0).and_then(|live| live.dataset);
+        let (Some(warm), Some(dataset)) = (&mut self.warm, dataset) else { return Span(0) };
+        let (wait, changes) = warm.fetch(dataset, ranks);
+        for (dataset, node, held) in changes {
+            self.queue.push(self.now, Due::Warm { dataset, node, held });
+        }
+        wait
+    }
+
     fn start(&mut self, job: JobId, run: RunId, ranks: Vec<Holding>, observer: &mut impl Observer) {
         let now = self.now;
+        let reads = self.fetch(job, &ranks);
         let plain = Profile::default();
         let profile = self.live.get(&job.0).and_then(|live| self.profiles.get(usize::from(live.profile)));
         let profile = profile.unwrap_or(&plain);
         let asleep = ranks.iter().any(|held| self.scheduler.fleet().service(held.node) == Service::Asleep);
         let wake = if asleep { self.wake } else { Span(0) };
         let fleet = self.scheduler.fleet();
+        if let Some(moves) = &mut self.moves {
+            moves.started(now, job, moves::milli(&ranks));
+        }
         let Some(live) = self.live.get_mut(&job.0) else { return };
         live.started_as = run;
         let overhead = if live.stops == 0 { profile.costs.launch } else { profile.costs.restart };
@@ -333,7 +386,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         live.first_start.get_or_insert(now);
         let what = Happening::Started { job: &live.facts, ranks: &ranks, stops: live.stops };
         observer.happened(now, what, &self.scheduler);
-        live.run = Some(Running::new(now, now.after(wake).after(overhead), speed, ranks));
+        live.run = Some(Running::new(now, now.after(wake).after(overhead).after(reads), speed, ranks));
         if let Some(at) = live.ends() {
             self.queue.push(at, Due::End { job, generation: live.generation });
         }
@@ -343,6 +396,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     /// A gang goes on with `ranks`, from its last checkpoint.
     fn go_on(&mut self, job: JobId, ranks: Vec<Holding>, observer: &mut impl Observer) {
         let now = self.now;
+        let reads = self.fetch(job, &ranks);
         let plain = Profile::default();
         let profile = self.live.get(&job.0).and_then(|live| self.profiles.get(usize::from(live.profile)));
         let profile = profile.unwrap_or(&plain);
@@ -366,7 +420,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         observer.happened(now, what, &self.scheduler);
         let what = Happening::Started { job: &live.facts, ranks: &ranks, stops: live.stops };
         observer.happened(now, what, &self.scheduler);
-        live.run = Some(Running::new(now, now.after(profile.costs.restart), speed, ranks));
+        live.run = Some(Running::new(now, now.after(profile.costs.restart).after(reads), speed, ranks));
         if let Some(at) = live.ends() {
             self.queue.push(at, Due::End { job, generation: live.generation });
         }

@@ -20,11 +20,13 @@ mod histograms;
 mod markup;
 mod plots;
 mod policies;
+mod services;
 mod strips;
 mod style;
 
 use crate::comparison::Comparison;
 use crate::measure::Outcome;
+use crate::play::Answers;
 use crate::timeline::Chart;
 use markup::escape;
 
@@ -48,6 +50,8 @@ pub struct Page<'a> {
     pub queues: &'a [String],
     /// All policies, if there are several.
     pub comparison: Option<&'a Comparison>,
+    /// What those who asked services have seen, if any were asked.
+    pub services: &'a [Answers],
 }
 
 /// A section: its anchor, its heading, and what writes it; none where there is nothing to say.
@@ -57,6 +61,7 @@ type Section = (&'static str, &'static str, fn(&Page<'_>) -> Option<String>);
 const SECTIONS: &[Section] = &[
     ("figures", "Figures", figures::section),
     ("policies", "Policies side by side", policies::section),
+    ("services", "Services", services::section),
     ("timeline", "Over time", plots::section),
     ("nodes", "Nodes", strips::section),
     ("jobs", "How long jobs took", histograms::section),

@@ -24,12 +24,19 @@ const fn drawn(series: Series, name: &'static str, class: &'static str) -> Drawn
 }
 
 /// One picture.
-struct Panel {
+pub(crate) struct Panel {
     title: &'static str,
     /// In what the numbers of its series are counted, and how many of a series' own units that is.
     unit: &'static str,
     scale: f64,
     drawn: &'static [Drawn],
+}
+
+impl Panel {
+    /// A picture whose series are not those of a run.
+    pub(crate) const fn of(title: &'static str, unit: &'static str, scale: f64) -> Self {
+        Self { title, unit, scale, drawn: &[] }
+    }
 }
 
 /// Pictures from top to bottom. To add one: a line here.
@@ -155,13 +162,15 @@ pub(crate) fn below(length_s: f64) -> String {
     text + "</div>"
 }
 
-fn plot(panel: &Panel, curves: &[(&str, &str, &[Point])], wide: f64, length_s: f64) -> String {
+/// Curves with their bands; `wide` is the width of a step, in thousandths of the picture.
+pub(crate) fn plot(panel: &Panel, curves: &[(&str, &str, &[Point])], wide: f64, length_s: f64) -> String {
     let all = curves.iter().flat_map(|(_, _, points)| points.iter());
     let most = round_up(all.map(|point| dh_units::real(point.most)).fold(0.0, f64::max) / panel.scale);
     let mean =
         |points: &[Point]| points.iter().map(|point| point.mean).sum::<f64>() / nth(points.len().max(1)) / panel.scale;
     let show = |value: f64| match panel.unit {
         "kW" => Watts(value * 1_000.0).to_string(),
+        "s" => Seconds(value).to_string(),
         _ => Unit::Count.show(value),
     };
     let mut text = format!("<figure><figcaption>{}</figcaption>", panel.title);

@@ -4,6 +4,7 @@
 //! were read, and those that are in the hall.
 
 mod asked;
+mod data;
 mod locality;
 mod rules;
 mod scene;
@@ -11,18 +12,20 @@ mod sleep;
 mod slices;
 mod watch;
 
-pub use asked::{Answers, Asked, Replicas};
-pub use rules::{Lengths, OWN, Rules, Told};
+pub use asked::{Answers, Ask, Asked, Replicas};
+pub use data::Datasets;
+pub use rules::{Lengths, OWN, Rules, Told, UnknownPolicy};
 pub use scene::{Load, Own, Scene, SceneError};
 pub use slices::Slices;
 pub use watch::{Draw, Watch};
 
 use dh_core::SimTime;
+use dh_core::time::Span;
 use dh_hall::scheduler::{Scheduler, Settings};
 use dh_policy::placement::Speed;
 use serde::Serialize;
 
-use crate::kernel::{Kernel, Observer, Stopped};
+use crate::kernel::{Fetched, Idle, Kernel, Moved, Observer, Stopped};
 use crate::measure::{Outcome, Tariff, Window};
 use crate::timeline::Chart;
 
@@ -37,6 +40,8 @@ pub struct Wanted<'a> {
     pub tariff: Tariff<'a>,
     /// When the run is broken off.
     pub until: Option<SimTime>,
+    /// How often the scheduler is asked for plans of moves; those that pay are carried out.
+    pub consolidate: Option<Span>,
 }
 
 /// What came of a run.
@@ -56,13 +61,20 @@ pub struct Ran {
     /// What those who asked services have seen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Answers>,
+    /// What plans of moves came to, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
+    /// What reading data sets came to, if jobs have any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Fetched>,
 }
 
 /// Plays `scene` under `rules`. `beside` watches too: a log, a progress bar.
 /// # Errors
 /// If the rules do not fit the scene.
 pub fn play(scene: &Scene, rules: &Rules, wanted: &Wanted<'_>, beside: &mut impl Observer) -> Result<Ran, SceneError> {
-    play_with(scene, scene.settings(rules), rules.lengths, wanted, beside)
+    let wanted = Wanted { consolidate: wanted.consolidate.or(rules.moves), ..*wanted };
+    play_with(scene, scene.settings(rules), rules.lengths, &wanted, beside)
 }
 
 /// Plays `scene` under other settings of the scheduler, such as those of a log.
@@ -84,6 +96,7 @@ fn play_with<'a>(
     wanted: &Wanted<'a>,
     beside: &mut impl Observer,
 ) -> Result<Ran, SceneError> {
+    let idle = if settings.sleep_after.is_some() { Idle::Sleeps } else { Idle::StaysUp };
     let scheduler = Scheduler::new(settings)?;
     let mut watch = Watch::new(scene, scheduler.fleet(), wanted);
     let asks = scheduler.asks_speeds();
@@ -91,6 +104,12 @@ fn play_with<'a>(
     let mut kernel = Kernel::new(scheduler, arrivals, scene.faults.iter().copied(), scene.profiles.clone());
     if let Some(sharing) = &scene.sharing {
         kernel = kernel.sharing(sharing.clone());
+    }
+    if let Some(caches) = &scene.caches {
+        kernel = kernel.reading(caches.clone());
+    }
+    if let Some(every) = wanted.consolidate {
+        kernel = kernel.consolidating(every, idle);
     }
     let mut replicas = Replicas::of(&scene.asked);
     let beside = &mut (&mut replicas, beside);
@@ -107,7 +126,8 @@ fn play_with<'a>(
     let digest = format!("{:016x}", kernel.scheduler().digest());
     let (outcome, chart) = watch.finish(kernel.now());
     let services = replicas.answers(&scene.asked);
-    Ok(Ran { outcome, chart, events: kernel.events(), digest, stuck, services })
+    let (moved, data) = (kernel.moved(), kernel.fetched());
+    Ok(Ran { outcome, chart, events: kernel.events(), digest, stuck, services, moved, data })
 }
 
 /// The settings of a scene's scheduler under `rules`, as a log's header has them.

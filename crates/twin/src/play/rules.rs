@@ -1,8 +1,9 @@
 //! Policies by name, joined by `+`: an order, a placement, a backfill, a sharing, in any order; what is not named stays as the
 //! scene has it. The names are those of a blueprint.
 
-use dh_blueprint::scheduling;
+use dh_blueprint::{nearest, scheduling};
 use dh_core::time::Span;
+use dh_core::{HasKind, Kind};
 use dh_hall::scheduler::{Backfill, GoodFor, Learn, Predict, Settings, Sharing};
 use dh_policy::order::Displaces;
 use dh_policy::{order, placement, prediction};
@@ -38,8 +39,31 @@ pub struct Rules {
     backfill: Option<Backfill>,
     sharing: Option<Sharing>,
     rounds: Option<Span>,
+    /// How often the scheduler is asked for plans of moves, if these rules say so.
+    pub(super) moves: Option<Span>,
     /// What the scheduler is told of lengths.
     pub lengths: Lengths,
+}
+
+/// A name that no policy has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no policy `{name}`")]
+pub struct UnknownPolicy {
+    name: String,
+}
+
+impl HasKind for UnknownPolicy {
+    fn kind(&self) -> Kind {
+        Kind::NotFound
+    }
+
+    fn hint(&self) -> Option<String> {
+        let listed = "`datahall simulate --help` says what each does";
+        Some(match nearest(&self.name, Rules::names()) {
+            Some(near) => format!("did you mean `{near}`? {listed}"),
+            None => format!("there is {}; {listed}", Rules::known()),
+        })
+    }
 }
 
 /// The policy that a scene has of its own: a blueprint's `[policy]`; of a trace, the ordinary one.
@@ -63,17 +87,28 @@ const HALF_LIFE: Span = Span::from_secs(7 * 86_400);
 /// All jobs are arranged anew once in a minute at most: as long as a job runs at least before another displaces it.
 const ROUND: Span = Span::from_secs(60);
 
+/// Plans of moves are asked for as often where nothing else is said.
+const MOVES: Span = Span::from_secs(600);
+
 /// Orders by how long jobs run.
 const BY_LENGTH: [&str; 4] = ["shortest-remaining", "shortest-remaining-service", "gittins", "expected-service"];
 
 impl Rules {
     /// The rules called `text`.
     /// # Errors
-    /// A part that names nothing, with what there is.
-    pub fn named(text: &str, lengths: Lengths) -> Result<Self, String> {
+    /// A part that names nothing, with what was probably meant.
+    pub fn named(text: &str, lengths: Lengths) -> Result<Self, UnknownPolicy> {
         let name = text.to_owned();
-        let mut rules =
-            Self { name, order: None, placement: None, backfill: None, sharing: None, rounds: None, lengths };
+        let mut rules = Self {
+            name,
+            order: None,
+            placement: None,
+            backfill: None,
+            sharing: None,
+            rounds: None,
+            moves: None,
+            lengths,
+        };
         let parts = || text.split('+').map(str::trim);
         if parts().any(|part| part == "best") {
             rules.order = Some("fifo");
@@ -94,8 +129,10 @@ impl Rules {
                 rules.sharing = Some(*sharing);
             } else if part == "rounds" {
                 rules.rounds = Some(ROUND);
+            } else if part == "moves" {
+                rules.moves = Some(MOVES);
             } else if part != "best" && part != OWN {
-                return Err(format!("there is no policy `{part}`; there is {}", Self::known()));
+                return Err(UnknownPolicy { name: part.to_owned() });
             }
         }
         // Who may displace those behind him needs nothing kept free for him.
@@ -114,13 +151,21 @@ impl Rules {
         ))
     }
 
-    /// Every name there is, as a sentence.
-    pub fn known() -> String {
+    /// Every name there is.
+    fn names() -> impl Iterator<Item = &'static str> {
+        let orders = order::POLICIES.iter().map(|policy| policy.name());
+        let placements = placement::POLICIES.iter().map(|policy| policy.name());
+        let others = BACKFILLS.iter().map(|(name, _)| *name).chain(SHARINGS.iter().map(|(name, _)| *name));
+        orders.chain(placements).chain(others).chain([OWN, "best", "rounds", "moves", "strict"])
+    }
+
+    /// The same as a sentence.
+    fn known() -> String {
         let orders: Vec<&str> = order::POLICIES.iter().map(|policy| policy.name()).collect();
         let placements: Vec<&str> = placement::POLICIES.iter().map(|policy| policy.name()).collect();
         let names = |of: &mut dyn Iterator<Item = &'static str>| of.collect::<Vec<_>>().join(", ");
         format!(
-            "{OWN} (what it says itself); best; the orders {}; the placements {}; the backfills {}; the sharings {}; rounds; several are joined by `+`",
+            "{OWN} (what it says itself); best; the orders {}; the placements {}; the backfills {}; the sharings {}; rounds; moves; several are joined by `+`",
             orders.join(", "),
             placements.join(", "),
             names(&mut BACKFILLS.iter().map(|(name, _)| *name)),
@@ -179,12 +224,12 @@ mod tests {
         }
         assert_eq!(Rules::named("energy+best", Lengths::Exact).unwrap().placement, Some("energy"));
         let error = Rules::named("fifo+fastest", Lengths::Exact).unwrap_err();
-        assert!(
-            error.starts_with(
-                "there is no policy `fastest`; there is blueprint (what it says itself); best; the orders fifo, "
-            ),
-            "{error}"
-        );
+        assert_eq!(error.to_string(), "there is no policy `fastest`");
+        assert!(error.hint().unwrap().starts_with("there is blueprint (what it says itself); best; the orders fifo, "));
+        for (wrong, meant) in [("bestfit", "best-fit"), ("fifo+Easi", "easy"), ("topologi+fair", "topology")] {
+            let hint = Rules::named(wrong, Lengths::Exact).unwrap_err().hint().unwrap();
+            assert!(hint.starts_with(&format!("did you mean `{meant}`?")), "{wrong}: {hint}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use dh_policy::placement::{Need, Rails, Speed};
 use super::asked::Asked;
 use super::rules::{Lengths, Rules, Told};
 use crate::curve::Curve;
-use crate::kernel::{Arrival, Costs, Fate, Fault, Profile, Sharing, Work};
+use crate::kernel::{Arrival, Caches, Costs, Fate, Fault, Profile, Sharing, Work};
 use crate::record::Header;
 use crate::site::{Mix, PowerModel, Site};
 use crate::trace::{Cluster, Fate as TraceFate, Trace, TraceJob};
@@ -106,6 +106,8 @@ pub struct Scene {
     pub services: BTreeMap<String, Vec<JobId>>,
     /// Services with the requests that come to them.
     pub asked: Vec<Asked>,
+    /// Data sets of jobs, and what reads and keeps them, if any job has one.
+    pub caches: Option<Caches>,
 }
 
 /// What is played on a blueprint's hall.
@@ -165,6 +167,7 @@ impl Scene {
             carbon: site.carbon.clone(),
             services: if load.own == Own::Nothing { BTreeMap::new() } else { own.services.clone() },
             asked: Vec::new(),
+            caches: own.caches(site).filter(|_| load.own == Own::All),
         };
         let until = SimTime(0).after(load.horizon);
         let mix = Mix::philly(load.seed, until).map(|mix| Mix { load: load.share, ..mix });
@@ -198,6 +201,7 @@ impl Scene {
             carbon: site.carbon.clone(),
             services: BTreeMap::new(),
             asked: Vec::new(),
+            caches: None,
         }
     }
 
@@ -230,6 +234,7 @@ impl Scene {
             carbon: None,
             services: BTreeMap::new(),
             asked: Vec::new(),
+            caches: None,
         };
         scene.add(trace, costs)?;
         Ok(scene)
@@ -255,6 +260,7 @@ impl Scene {
             carbon: None,
             services: BTreeMap::new(),
             asked: Vec::new(),
+            caches: None,
         }
     }
 

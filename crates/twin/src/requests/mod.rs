@@ -7,10 +7,12 @@
 //! Invariant: whole numbers; the same requests and replicas give the same times. Source of a replica's speed: the model of
 //! serving of crate `perf`, by requests in flight.
 
+mod moments;
 mod replica;
 mod scale;
 mod serve;
 
+pub use moments::{MOMENTS, Moment};
 pub use scale::{Scale, replicas};
 pub use serve::{Served, serve};
 
@@ -57,6 +59,8 @@ pub struct Service {
     pub input: u32,
     /// What is promised.
     pub targets: Targets,
+    /// Requests between their coming and the end of their answer, at most; one more is refused. None is no limit.
+    pub in_flight: Option<u64>,
 }
 
 /// When a replica took requests. What it has begun when it ends it still answers.

@@ -8,6 +8,7 @@ use dh_core::time::Span;
 use dh_units::real;
 use serde::Serialize;
 
+use super::moments::{Became, Moment, moments};
 use super::replica::Replica;
 use super::{Call, Service, Stay};
 use crate::measure::{Sketch, Times};
@@ -19,6 +20,8 @@ pub struct Served {
     pub requests: u64,
     /// Requests that were answered.
     pub answered: u64,
+    /// Requests that nobody took, because too many were there already.
+    pub refused: u64,
     /// Until the first token.
     pub ttft: Option<Times>,
     /// Per further token, of answers with more than one.
@@ -29,14 +32,18 @@ pub struct Served {
     pub within_targets: Option<f64>,
     /// Answers within the targets, a second.
     pub goodput_per_second: f64,
+    /// Generated tokens of all answers.
+    pub tokens: u64,
     /// Generated tokens a second.
     pub tokens_per_second: f64,
-    /// Hours of replicas.
+    /// Hours of replicas, until the last answer.
     pub replica_hours: f64,
     /// Replicas at once, at most.
     pub replicas_most: u64,
     /// Requests that waited for a replica at once, at most.
     pub line_most: u64,
+    /// The same over time, at most [`super::MOMENTS`] steps.
+    pub over_time: Vec<Moment>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,8 +73,10 @@ struct Play<'a> {
     replicas: Vec<Replica>,
     queue: BinaryHeap<Reverse<(SimTime, Due)>>,
     line: VecDeque<usize>,
-    /// When the first token of each request was there.
-    first: Vec<SimTime>,
+    became: Vec<Became>,
+    /// Requests between their coming and the end of their answer.
+    inside: u64,
+    refused: u64,
     ttft: Sketch,
     tpot: Sketch,
     whole: Sketch,
@@ -85,7 +94,9 @@ pub fn serve(calls: &[Call], service: &Service, stays: &[Stay]) -> Served {
         replicas: stays.iter().map(|stay| Replica::new(*stay)).collect(),
         queue: BinaryHeap::new(),
         line: VecDeque::new(),
-        first: vec![SimTime(0); calls.len()],
+        became: vec![Became::Open; calls.len()],
+        inside: 0,
+        refused: 0,
         ttft: Sketch::default(),
         tpot: Sketch::default(),
         whole: Sketch::default(),
@@ -110,7 +121,13 @@ impl Play<'_> {
     fn happens(&mut self, now: SimTime, due: Due) {
         match due {
             Due::Came { request } => {
-                self.line.push_back(request);
+                if self.service.in_flight.is_some_and(|most| self.inside >= most) {
+                    self.refused += 1;
+                    self.becomes(request, Became::Refused);
+                } else {
+                    self.inside += 1;
+                    self.line.push_back(request);
+                }
                 if let Some(next) = self.calls.get(request + 1) {
                     self.queue.push(Reverse((next.at, Due::Came { request: request + 1 })));
                 }
@@ -155,9 +172,7 @@ impl Play<'_> {
 
     fn answers(&mut self, now: SimTime, at: usize, request: usize) {
         let Some(call) = self.calls.get(request).copied() else { return };
-        if let Some(first) = self.first.get_mut(request) {
-            *first = now;
-        }
+        self.becomes(request, Became::Reads(now));
         self.ttft.add(now.since(call.at).0);
         let more = call.output.saturating_sub(1);
         if let Some(replica) = self.replicas.get_mut(at) {
@@ -186,9 +201,13 @@ impl Play<'_> {
     }
 
     fn answered(&mut self, now: SimTime, request: usize) {
-        let (Some(call), Some(first)) = (self.calls.get(request), self.first.get(request)) else { return };
+        let (Some(call), Some(Became::Reads(first))) = (self.calls.get(request), self.became.get(request).copied())
+        else {
+            return;
+        };
+        self.inside = self.inside.saturating_sub(1);
         let more = u64::from(call.output.saturating_sub(1));
-        let tpot = now.since(*first).0.checked_div(more);
+        let tpot = now.since(first).0.checked_div(more);
         if let Some(tpot) = tpot {
             self.tpot.add(tpot);
         }
@@ -199,32 +218,44 @@ impl Play<'_> {
         self.within += u64::from(kept);
         self.tokens += u64::from(call.output);
         self.last = self.last.max(now);
+        self.becomes(request, Became::Answered(first, now));
+    }
+
+    fn becomes(&mut self, request: usize, what: Became) {
+        if let Some(became) = self.became.get_mut(request) {
+            *became = what;
+        }
     }
 
     fn finish(self, stays: &[Stay]) -> Served {
         let requests = u64::try_from(self.calls.len()).unwrap_or(u64::MAX);
         let from = self.calls.first().map_or(SimTime(0), |call| call.at);
         let seconds = (real(self.last.since(from).0) / 1e9).max(f64::MIN_POSITIVE);
-        let held: u128 = stays.iter().map(|stay| u128::from(stay.to.since(stay.from).0)).sum();
-        let mut moments: Vec<(SimTime, i8)> = stays.iter().flat_map(|stay| [(stay.from, 1), (stay.to, -1)]).collect();
-        moments.sort_unstable();
+        // What replicas do after the last answer belongs to nobody who asked.
+        let end = self.last.max(self.calls.last().map_or(SimTime(0), |call| call.at));
+        let held: u128 = stays.iter().map(|stay| u128::from(stay.to.min(end).since(stay.from).0)).sum();
+        let mut changes: Vec<(SimTime, i8)> = stays.iter().flat_map(|stay| [(stay.from, 1), (stay.to, -1)]).collect();
+        changes.sort_unstable();
         let (mut now, mut most) = (0_i64, 0_i64);
-        for (_, change) in moments {
+        for (_, change) in changes {
             now += i64::from(change);
             most = most.max(now);
         }
         Served {
             requests,
             answered: self.whole.count(),
+            refused: self.refused,
             ttft: Times::of(&self.ttft),
             tpot: Times::of(&self.tpot),
             whole: Times::of(&self.whole),
             within_targets: (requests > 0).then(|| real(self.within) / real(requests)),
             goodput_per_second: real(self.within) / seconds,
+            tokens: self.tokens,
             tokens_per_second: real(self.tokens) / seconds,
             replica_hours: real(u64::try_from(held / 1_000_000).unwrap_or(u64::MAX)) / 3.6e6,
             replicas_most: u64::try_from(most).unwrap_or(0),
             line_most: u64::try_from(self.line_most).unwrap_or(u64::MAX),
+            over_time: moments(self.calls, &self.became, stays, end),
         }
     }
 }

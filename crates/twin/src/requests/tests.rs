@@ -14,7 +14,7 @@ fn service(most: u32) -> Service {
         |requests, ttft: u64, tpot: u64| Speed { requests, ttft: Span(ttft * 1_000_000), tpot: Span(tpot * 1_000_000) };
     let speeds = vec![point(1, 100, 10), point(most, 400, 25)];
     let targets = Targets { ttft: Some(Span(SECOND)), tpot: Some(Span(SECOND / 50)) };
-    Service { speeds, input: 1000, targets }
+    Service { speeds, input: 1000, targets, in_flight: None }
 }
 
 fn stay(from: u64, to: u64) -> Stay {
@@ -107,4 +107,26 @@ fn replicas_follow_the_requests_up_at_once_and_down_after_a_while() {
         Scale { least: 1, most: 4, per_replica: 2_500_000, every: Span::from_secs(60), patience: Span::from_secs(300) };
     let stays = replicas(&calls, &scale, SimTime(2400 * SECOND));
     assert_eq!(stays, [stay(0, 2400), stay(660, 1500), stay(660, 1500), stay(660, 1500)]);
+}
+
+#[test]
+fn who_comes_when_too_many_are_there_is_refused() {
+    let calls: Vec<Call> = (0..32).map(|_| call(1, 1000, 201)).collect();
+    let bounded = Service { in_flight: Some(20), ..service(16) };
+    let served = serve(&calls, &bounded, &[stay(0, 100)]);
+    assert_eq!((served.requests, served.answered, served.refused, served.line_most), (32, 20, 12, 4));
+    assert!(served.within_targets.unwrap() <= 20.0 / 32.0, "{served:?}");
+}
+
+#[test]
+fn steps_of_time_sum_to_the_whole() {
+    let calls: Vec<Call> = (0..500).map(|at| call(at, 1000, 50)).collect();
+    let served = serve(&calls, &service(4), &[stay(0, 250), stay(100, 9_000)]);
+    let steps = &served.over_time;
+    assert!(steps.len() <= usize::try_from(MOMENTS).unwrap() && steps.len() > 100, "{}", steps.len());
+    let sum = |of: fn(&Moment) -> f64| steps.iter().map(|step| of(step) * step.length_s).sum::<f64>();
+    assert!(close(sum(|step| step.requests_per_second), 500.0));
+    assert!(close(sum(|step| step.tokens_per_second), 25_000.0));
+    assert!(close(sum(|step| step.replicas), served.replica_hours * 3_600.0), "{}", served.replica_hours);
+    assert!(steps.iter().all(|step| step.ttft_p50_s <= step.ttft_p99_s && step.refused == 0));
 }

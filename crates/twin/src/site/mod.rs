@@ -4,6 +4,7 @@
 //! constant, and what is not modelled is in [`Site::notes`]. Invariant: pure; the same settings, plan and seed give the same
 //! hall and the same work. Cost: some hundred bytes a node.
 
+mod data;
 mod error;
 mod faults;
 mod mix;
@@ -25,7 +26,7 @@ use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{Need, Rails};
 
 use crate::curve::{Curve, Of};
-use crate::kernel::{Arrival, Fate, Resource, Work};
+use crate::kernel::{Arrival, Caches, Fate, Resource, Work};
 use crate::trace::TraceJob;
 
 pub use error::Error;
@@ -63,6 +64,8 @@ pub struct Site {
     pub carbon: Option<Curve>,
     /// Stores and uplinks that jobs share.
     pub resources: Vec<Resource>,
+    /// What nodes read of data sets, and keep.
+    pub caches: Caches,
     /// What was assumed or is not modelled, in sentences.
     pub notes: Vec<String>,
     /// Nodes of a rack and of a block, of the largest pool.
@@ -108,6 +111,7 @@ impl Site {
             site.and_then(|site| site.carbon).map(|grams| Curve::flat(Of::GramsPerKwh, grams.0)).transpose()?;
         let cap = settings.policy.power_cap.map(|cap| power.left_under(cap, &mut notes));
         let resources = shared::resources(settings, plan, &drafted, &mut notes);
+        let caches = data::caches(settings, plan, &drafted, &mut notes);
         let made = dh_hall::scheduler::Settings {
             levels: nodes::LEVELS.map(str::to_owned).to_vec(),
             nodes: drafted.facts,
@@ -127,6 +131,7 @@ impl Site {
             price,
             carbon,
             resources,
+            caches,
             notes,
             together: drafted.together,
         })

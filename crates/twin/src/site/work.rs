@@ -44,6 +44,8 @@ pub struct Own {
     pub demands: Vec<Vec<Demand>>,
     /// Thousandths of busy power that replicas draw, by job.
     pub loads: BTreeMap<u64, u32>,
+    /// Names and bytes of data sets, by their number.
+    pub datasets: Vec<(String, u64)>,
     /// What was left out and why.
     pub notes: Vec<String>,
 }
@@ -222,9 +224,11 @@ impl Site {
             },
         });
         own.demands.push(self.demands(settings, plan, run, pause));
+        let dataset = own.dataset(run.pretrain);
+        let gang = Gang { dataset, ..self.gang(run.ranks, run.per_rank, class, Grace::Preemptible) };
         let submission = Submission {
             job,
-            gang: self.boxed(self.gang(run.ranks, run.per_rank, class, Grace::Preemptible), run.workload, own),
+            gang: self.boxed(gang, run.workload, own),
             queue: self.queue(&run.workload.queue).unwrap_or(0),
             priority: 0,
             length: Some(length),

@@ -93,8 +93,12 @@ impl Openb {
 fn policy(name: &str) -> Result<&'static dyn Potential, Failure> {
     by_name(name).ok_or_else(|| {
         let known: Vec<&str> = POLICIES.iter().map(|policy| policy.name()).collect();
-        Failure::new(Kind::NotFound, format!("there is no packing policy `{name}`"))
-            .hint(format!("there is best, {}", known.join(", ")))
+        let there = format!("there is best, {}", known.join(", "));
+        let hint = match dh_blueprint::nearest(name, known) {
+            Some(near) => format!("did you mean `{near}`? {there}"),
+            None => there,
+        };
+        Failure::new(Kind::NotFound, format!("there is no packing policy `{name}`")).hint(hint)
     })
 }
 

@@ -1,6 +1,7 @@
 //! What runs came to, for people.
 
-use dh_twin::comparison::{Comparison, FIGURES, Table as Text};
+use dh_twin::comparison::{Comparison, FIGURES, Table as Text, Unit};
+use dh_twin::kernel::{Fetched, Moved};
 use dh_twin::play::Scene;
 
 use super::run::Report;
@@ -26,6 +27,19 @@ pub(super) fn runs(scene: &Scene, reports: &[Report], comparison: Option<&Compar
                 output::line("");
                 text(&comparison.differences_table());
             }
+            for report in reports {
+                if let Some(moved) = &report.ran.moved {
+                    output::line(format!("{}, seed {}:", report.policy, report.seed));
+                    moves(moved);
+                }
+                if let Some(fetched) = &report.ran.data {
+                    output::line(format!("{}, seed {}:", report.policy, report.seed));
+                    data(fetched);
+                }
+                for answers in &report.ran.services {
+                    super::requests::print_short(&report.policy, report.seed, answers);
+                }
+            }
         }
         None => reports.iter().for_each(one),
     }
@@ -47,6 +61,13 @@ fn one(report: &Report) {
     }
     for line in table.lines() {
         output::line(line);
+    }
+    report.ran.services.iter().for_each(super::requests::print);
+    if let Some(moved) = &report.ran.moved {
+        moves(moved);
+    }
+    if let Some(fetched) = &report.ran.data {
+        data(fetched);
     }
     let jobs = &outcome.jobs;
     let parts = [
@@ -76,4 +97,39 @@ fn text(text: &Text) {
     for line in table.lines() {
         output::line(line);
     }
+}
+
+/// What plans of moves came to.
+fn moves(moved: &Moved) {
+    let hours = |seconds: u64| Unit::Count.show(dh_units::real(seconds) / 3_600.0);
+    output::line(format!(
+        "moves: {} of {} plans paid; {} jobs moved at the price of {} accelerator-hours",
+        moved.applied,
+        moved.plans,
+        moved.moves,
+        hours(moved.price)
+    ));
+    output::line(format!(
+        "  {} gangs started for it, {} accelerator-hours sooner than they would have; {} nodes came free",
+        moved.started,
+        hours(moved.sooner),
+        moved.freed
+    ));
+}
+
+/// What reading data sets came to.
+fn data(fetched: &Fetched) {
+    output::line(format!(
+        "data: {} of {} ranks found their data set on their node; {} of {} starts waited for it, {} were read",
+        Unit::Share.show(fetched.warm_share().unwrap_or(0.0)),
+        fetched.ranks,
+        fetched.cold_starts,
+        fetched.starts,
+        dh_units::Bytes(fetched.bytes)
+    ));
+    output::line(format!(
+        "  {} accelerator-hours were lost to reading, {} a start in the mean",
+        Unit::Count.show(dh_units::real(fetched.lost) / 3_600.0),
+        dh_units::Seconds(dh_units::real(fetched.waited_ms) / 1_000.0 / dh_units::real(fetched.starts.max(1)))
+    ));
 }

@@ -32,6 +32,8 @@ pub(super) struct Run {
     blueprint: Option<PathBuf>,
     #[command(flatten)]
     world: World,
+    #[command(flatten)]
+    ask: super::requests::Ask,
     /// Policies by name, joined by `+`, in place of those of the blueprint's `[policy]`
     #[arg(long, conflicts_with = "compare", long_help = policies())]
     policy: Option<String>,
@@ -56,6 +58,9 @@ pub(super) struct Run {
     /// Stop the run at this moment
     #[arg(long, value_name = "TIME", value_parser = span)]
     until: Option<Span>,
+    /// Ask the scheduler for plans of moves so often, and carry out those that pay: a gang starts because others move, nodes come free to sleep
+    #[arg(long, value_name = "EVERY", value_parser = span)]
+    consolidate: Option<Span>,
     /// Write what happened as one page with pictures that needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -89,13 +94,19 @@ fn policies() -> String {
         ("one-line", "all jobs stand in one line"),
         ("fair", "the queue that has and had least of its share goes first"),
     ];
+    let besides = [
+        ("blueprint", "what the blueprint's [policy] says itself"),
+        ("rounds", "all jobs are arranged anew, once in a minute at most"),
+        ("moves", "running jobs move if that pays: asked every 10 minutes, or with --consolidate"),
+    ];
     let plain = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, about)| line(name, about)).collect::<String>();
     format!(
-        "Policies by name, joined by `+`, in place of those of the blueprint's [policy]; `best` is the recommended one of each.\n\nOrders:{}\nPlacements:{}\nBackfills:{}\nSharings:{}",
+        "Policies by name, joined by `+`, in place of those of the blueprint's [policy]; `best` is the recommended one of each.\n\nOrders:{}\nPlacements:{}\nBackfills:{}\nSharings:{}\nBesides:{}",
         orders.collect::<String>(),
         placements.collect::<String>(),
         plain(&backfills),
-        plain(&sharings)
+        plain(&sharings),
+        plain(&besides)
     )
 }
 
@@ -137,8 +148,7 @@ impl Run {
         let own = if self.blueprint.is_some() || self.world.trace.is_none() { OWN } else { "best" };
         let one = [self.policy.clone().unwrap_or_else(|| own.to_owned())];
         let names = if self.compare.is_empty() { one.as_slice() } else { self.compare.as_slice() };
-        let named = |name: &String| Rules::named(name, lengths).map_err(|why| Failure::new(Kind::NotFound, why));
-        let rules: Vec<Rules> = names.iter().map(named).collect::<Result<_, _>>()?;
+        let rules: Vec<Rules> = names.iter().map(|name| Rules::named(name, lengths)).collect::<Result<_, _>>()?;
         let seeds = self.seeds.map_or_else(|| vec![self.seed], Seeds::all);
         let scenes = self.scenes(&seeds, globals)?;
         if let Some((_, scene)) = scenes.first() {
@@ -198,15 +208,20 @@ impl Run {
         match (&self.world.trace, &self.blueprint) {
             (Some(trace), None) => {
                 let scene = self.world.scene(trace)?;
-                seeds
-                    .iter()
-                    .map(|seed| Ok((*seed, Scene { faults: self.world.faults(&scene, *seed)?, ..scene.clone() })))
-                    .collect()
+                let with = |seed: &u64| {
+                    let mut scene = Scene { faults: self.world.faults(&scene, *seed)?, ..scene.clone() };
+                    self.world.data(None, *seed, &mut scene)?;
+                    Ok((*seed, scene))
+                };
+                seeds.iter().map(with).collect()
             }
             (trace, blueprint) => {
                 let path = blueprint_file::path(globals, blueprint.as_deref());
                 let hall = Hall::read(&path, globals)?;
-                seeds.iter().map(|seed| Ok((*seed, hall.scene(&self.world, trace.as_deref(), *seed)?))).collect()
+                seeds
+                    .iter()
+                    .map(|seed| Ok((*seed, hall.scene(&self.world, &self.ask, trace.as_deref(), *seed)?)))
+                    .collect()
             }
         }
     }
@@ -218,6 +233,7 @@ impl Run {
             draw: if self.html.is_some() { Draw::All } else { Draw::Nothing },
             window: Window { from: self.from.map_or(whole.from, at), to: self.to.map_or(whole.to, at) },
             until: self.until.map(at),
+            consolidate: self.consolidate.filter(|every| every.0 > 0),
             ..Wanted::default()
         }
     }
@@ -343,6 +359,7 @@ fn write_page(
         chart: first.ran.chart.as_ref(),
         queues: &scene.queues,
         comparison,
+        services: &first.ran.services,
     });
     std::fs::write(file, text).map_err(|error| Failure::new(Kind::Internal, format!("{}: {error}", file.display())))?;
     if !globals.quiet {

@@ -8,12 +8,13 @@ use dh_core::time::Span;
 use dh_core::{Kind, NodeId, SimTime};
 use dh_policy::fleet::Service;
 use dh_twin::generate::{Cause, Durations, Effect, Failures, Law, Part, Sites};
-use dh_twin::kernel::{Costs, Fault};
-use dh_twin::play::{Load, Own, Scene};
+use dh_twin::kernel::{Caches, Costs, Fault};
+use dh_twin::play::{Datasets, Load, Own, Scene};
 use dh_twin::site::{Outages, Site};
 use dh_twin::trace::{self, FORMATS, Options};
-use dh_units::Seconds;
+use dh_units::{Bytes, BytesPerSec, Seconds, whole};
 
+use super::requests::Ask;
 use crate::blueprint_file;
 use crate::commands::Globals;
 use crate::commands::plan::planned;
@@ -62,6 +63,18 @@ pub(super) struct World {
     /// Of the blueprint's own work play the services, not the trainings
     #[arg(long, conflicts_with = "trace")]
     services_only: bool,
+    /// Batch jobs read one of so many data sets, popular ones more often; a node keeps what it read in its drives
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    datasets: Option<u32>,
+    /// What each of these data sets takes
+    #[arg(long, value_name = "SIZE", default_value = "1 TB", requires = "datasets")]
+    dataset_size: Bytes,
+    /// What the drives of a node keep; without it, as the catalogue says of the blueprint's nodes
+    #[arg(long, value_name = "SIZE", requires = "datasets")]
+    node_cache: Option<Bytes>,
+    /// What the store gives all nodes together; without it, as the plan of the blueprint says
+    #[arg(long, value_name = "RATE", requires = "datasets")]
+    store_read: Option<BytesPerSec>,
     /// Median time until a failed node is back
     #[arg(long, value_name = "TIME", default_value = "2 h", value_parser = span)]
     repair: Span,
@@ -88,6 +101,30 @@ impl World {
     /// The trace as a scene without faults.
     pub(super) fn scene(&self, file: &Path) -> Result<Scene, Failure> {
         Ok(Scene::of_trace(&self.read(file)?, self.costs())?)
+    }
+
+    /// Jobs of the scene read data sets, if that was asked for.
+    pub(super) fn data(&self, known: Option<&Caches>, seed: u64, scene: &mut Scene) -> Result<(), Failure> {
+        let Some(count) = self.datasets else { return Ok(()) };
+        let nodes = scene.base.nodes.len();
+        let mut caches = known.cloned().unwrap_or_default();
+        match self.node_cache {
+            Some(size) => caches.keep = vec![size.0; nodes],
+            None if caches.keep.iter().all(|keep| *keep == 0) => {
+                let why = "nobody says what the drives of these nodes keep";
+                return Err(Failure::new(Kind::Invalid, why).hint("say it with `--node-cache '30 TB'`"));
+            }
+            None => {}
+        }
+        if let Some(rate) = self.store_read {
+            caches.store = whole(rate.0);
+        }
+        if caches.store == 0 && caches.take.iter().all(|take| *take == 0) {
+            let why = "nobody says how fast the store of this hall is";
+            return Err(Failure::new(Kind::Invalid, why).hint("say it with `--store-read '100 GB/s'`"));
+        }
+        scene.read(Datasets { count, size: self.dataset_size.0, seed }, caches);
+        Ok(())
     }
 
     pub(super) fn read(&self, file: &Path) -> Result<trace::Trace, Failure> {
@@ -160,7 +197,7 @@ impl Hall {
 
     /// What is played with one seed: the jobs of a trace, or drawn ones beside the blueprint's own work; and faults at the
     /// rates that the plan counts with.
-    pub(super) fn scene(&self, world: &World, trace: Option<&Path>, seed: u64) -> Result<Scene, Failure> {
+    pub(super) fn scene(&self, world: &World, ask: &Ask, trace: Option<&Path>, seed: u64) -> Result<Scene, Failure> {
         let own = match (trace, world.services_only) {
             (Some(_), _) => Own::Nothing,
             (None, true) => Own::Services,
@@ -173,6 +210,8 @@ impl Hall {
             scene.jobs.clear();
             scene.add(&world.read(file)?, world.costs())?;
         }
+        world.data(Some(&self.site.caches), seed, &mut scene)?;
+        ask.put(&self.settings, &self.plan, (world.days, seed), &mut scene)?;
         if world.mtbf.is_some() {
             scene.faults = world.faults(&scene, seed)?;
         } else if !world.no_faults {
