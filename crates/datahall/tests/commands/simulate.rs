@@ -92,7 +92,7 @@ fn requests_of_a_trace_are_answered_by_the_replicas_of_a_service() {
         assert!(chat[times]["mean_s"].as_f64() > Some(0.0) && chat[times]["p99_s"].as_f64() > Some(0.0), "{chat}");
     }
     let steps = chat["over_time"].as_array().unwrap();
-    assert!(steps.len() > 100 && steps.iter().all(|step| step["replicas"] == 1.0), "{steps:?}");
+    assert!(steps.len() > 100 && steps.iter().all(|step| step["replicas"] == 1.0), "{}", steps.len());
     // A bound on requests in flight refuses what it does not hold.
     let crowded = [&play[..], &["--rate", "1000", "--in-flight", "100"]].concat();
     let crowded = &json(home.path(), &crowded)["runs"][0]["services"][0];
