@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use dh_core::time::Span;
 use dh_core::{AttemptId, HasKind, JobId, Kind, Rank, SimTime, TaskId};
 use dh_hall::scheduler::{Backfill, Settings, Sharing};
-use dh_hall::{Action, End, EndCause, Event, Hall, JobKind, JobSpec, NodeSpec, Outcome, Phase, Protocol, QueueSpec};
+use dh_hall::{
+    Action, End, EndCause, Event, Hall, JobKind, JobSpec, NodeSpec, Outcome, Part, Phase, Protocol, QueueSpec,
+};
 
 /// Nothing overtakes the line.
 fn strict() -> Box<Settings> {
@@ -313,4 +315,60 @@ fn a_log_from_before_there_was_a_choice_is_still_read() {
     let Event::Configured { queues, policy, .. } = serde_json::from_str(old).unwrap() else { unreachable!() };
     assert_eq!(queues, named(&[("default", QueueSpec::default())]));
     assert_eq!(policy, strict());
+}
+
+#[test]
+fn two_halves_of_a_slot_run_at_once_and_a_third_waits() {
+    let mut hall = hall(&[1]);
+    let half = || JobSpec { part: Some(Part::Share { milli: 500, memory_bytes: None }), ..spec(1) };
+    assert_eq!(started(&submit(&mut hall, 1, half())), [(1, 1)]);
+    assert_eq!(started(&submit(&mut hall, 2, half())), [(2, 1)]);
+    let (_, node) = hall.nodes().next().unwrap();
+    assert_eq!((node.parts[&0].len(), node.busy.len(), node.free(), node.taken()), (2, 0, 0, 1));
+    assert_eq!(started(&submit(&mut hall, 3, half())), []);
+    assert_eq!(started(&step(&mut hall, 4, ended(1, 1, 0, 0, EndCause::Exited))), [(3, 1)]);
+    // Who wants the whole waits for both.
+    submit(&mut hall, 5, spec(1));
+    assert_eq!(started(&step(&mut hall, 6, ended(2, 1, 0, 0, EndCause::Exited))), []);
+    assert_eq!(started(&step(&mut hall, 7, ended(3, 1, 0, 0, EndCause::Exited))), [(4, 1)]);
+}
+
+#[test]
+fn slices_of_a_slot_do_not_overlap_and_outlive_a_restart_of_the_server() {
+    let mut hall = hall(&[1]);
+    let slice = |profile: &str, size, starts, milli| JobSpec {
+        part: Some(Part::Slice { profile: profile.into(), milli, size, starts }),
+        ..spec(1)
+    };
+    let large = || slice("3g.40gb", 4, 0b0001_0001, 428);
+    assert_eq!(started(&submit(&mut hall, 1, large())), [(1, 1)]);
+    assert_eq!(started(&submit(&mut hall, 2, large())), [(2, 1)]);
+    assert_eq!(started(&submit(&mut hall, 3, slice("1g.10gb", 1, 0b0111_1111, 142))), [], "all eight are taken");
+    let cut = |hall: &Hall| {
+        let (_, node) = hall.nodes().next().unwrap();
+        node.parts[&0].iter().map(|owner| owner.held.cut).collect::<Vec<_>>()
+    };
+    let before = cut(&hall);
+    assert_eq!(before.iter().fold(0, |all, cut| all | cut), 0xff, "{before:?}");
+    // Configured anew, the hall adopts what runs.
+    let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots: 1 }];
+    let queues = hall.queues().clone();
+    assert_eq!(started(&step(&mut hall, 4, Event::Configured { nodes, queues, policy: strict() })), []);
+    assert_eq!(cut(&hall), before);
+    assert_eq!(started(&step(&mut hall, 5, ended(1, 1, 0, 0, EndCause::Exited))), [(3, 1)]);
+}
+
+#[test]
+fn a_part_that_is_none_is_refused() {
+    let hall = hall(&[2]);
+    let share = |milli| Some(Part::Share { milli, memory_bytes: None });
+    for wrong in [
+        JobSpec { part: share(0), ..spec(1) },
+        JobSpec { part: share(1000), ..spec(1) },
+        JobSpec { part: share(500), slots_per_rank: 2, ..spec(1) },
+        JobSpec { part: Some(Part::Slice { profile: "x".into(), milli: 100, size: 9, starts: 1 }), ..spec(1) },
+    ] {
+        assert_eq!(hall.check(&wrong).unwrap_err().kind(), Kind::Invalid, "{wrong:?}");
+    }
+    assert!(hall.check(&JobSpec { part: share(1), ..spec(1) }).is_ok());
 }

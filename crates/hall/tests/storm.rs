@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dh_core::{AttemptId, JobId, NodeId, Rank, SimTime, TaskId};
 use dh_hall::scheduler::{Backfill, Settings};
-use dh_hall::{Action, End, EndCause, Event, Hall, JobKind, JobSpec, NodeSpec, Protocol, QueueSpec};
+use dh_hall::{Action, End, EndCause, Event, Hall, JobKind, JobSpec, NodeSpec, Part, Protocol, QueueSpec};
 
 /// `SplitMix64` (Steele, Lea, Flood 2014): small, seeded, the same everywhere.
 struct Dice(u64);
@@ -128,13 +128,20 @@ impl World {
     fn submit(&mut self) {
         let dice = &mut self.dice;
         let service = dice.below(8) == 0;
+        let slots_per_rank = 1 + dice.below(3) as u32;
+        let part = match dice.below(6) {
+            0 => Some(Part::Share { milli: 1 + dice.below(999) as u16, memory_bytes: None }),
+            1 => Some(Part::Slice { profile: "3g.40gb".into(), milli: 428, size: 4, starts: 0b0001_0001 }),
+            2 => Some(Part::Slice { profile: "1g.10gb".into(), milli: 142, size: 1, starts: 0b0111_1111 }),
+            _ => None,
+        };
         let spec = JobSpec {
             name: "storm".into(),
             command: vec!["true".into()],
             env: BTreeMap::new(),
             ranks: 1 + dice.below(6) as u32,
-            slots_per_rank: 1 + dice.below(3) as u32,
-            part: None,
+            slots_per_rank: if part.is_some() { 1 } else { slots_per_rank },
+            part,
             queue: if dice.below(3) == 0 { "urgent".into() } else { "default".into() },
             priority: dice.below(4) as i32,
             retries: dice.below(3) as u32,

@@ -203,3 +203,58 @@ fn listings_for_people_and_programs_agree() {
     assert!(hall.ok(&["status"]).contains("1 running"));
     assert!(hall.ok(&["jobs", "--color", "always"]).contains('\u{1b}'), "`--color always` colours a pipe, too");
 }
+
+/// One slot, and workloads that need parts of it.
+const SHARED: &str = r#"
+schema = 1
+name = "shared"
+[pool.local]
+nodes = 1
+slots = 1
+[queue.default]
+[workload.half]
+kind = "command"
+command = ["sh", "-c", "echo device $DH_DEVICE $CUDA_VISIBLE_DEVICES share $DH_SHARE of $DH_SHARE_MEMORY; sleep 600"]
+share = 0.5
+share_memory = "10 GB"
+[workload.slice]
+kind = "command"
+command = ["sh", "-c", "echo slice $DH_SLICE at $DH_SLICE_SLOTS"]
+slice = "1g.10gb"
+[target]
+api_port = 0
+gateway_port = 0
+store_port = 0
+"#;
+
+#[test]
+fn two_jobs_of_half_a_slot_run_on_one_slot_at_once() {
+    let hall = TestHall::start(SHARED);
+    let submit = |workload: &str| number(&hall.json(&["submit", workload])["jobs"][0]);
+    let halves: Vec<u64> = (0..2).map(|_| submit("half")).collect();
+    for job in &halves {
+        hall.wait_for_job(*job, "running", |view| view["state"] == "running");
+    }
+    let (third, slice) = (submit("half"), submit("slice"));
+    let state = |job: u64| hall.api("GET", &format!("/v1/jobs/{job}"), None).1["state"].clone();
+    assert_eq!((state(third), state(slice)), ("waiting".into(), "waiting".into()));
+    assert_eq!((state(halves[0]), state(halves[1])), ("running".into(), "running".into()));
+    let node = &hall.json(&["status"])["nodes"][0];
+    assert_eq!((&node["slots"], &node["busy"]), (&1.into(), &1.into()), "{node}");
+    let first = halves[0].to_string();
+    let told = "device 0 0 share 0.5 of 10000000000";
+    hall.wait_for_job(halves[0], "told", |_| hall.ok(&["logs", &first]).contains(told));
+    // One goes, and the third takes its half beside the other.
+    hall.ok(&["cancel", &first]);
+    hall.wait_for_job(third, "running", |view| view["state"] == "running");
+    assert_eq!(state(halves[1]), "running");
+    // A shared slot is not cut until nobody shares it.
+    hall.ok(&["cancel", &halves[1].to_string()]);
+    hall.ok(&["cancel", &third.to_string()]);
+    hall.wait_for_job(slice, "over", |view| view["state"] == "succeeded");
+    let said = hall.ok(&["logs", &slice.to_string()]);
+    assert!(
+        said.starts_with("[1.0] slice 1g.10gb at ") && said.trim_end().ends_with(|c: char| c.is_ascii_digit()),
+        "{said}"
+    );
+}

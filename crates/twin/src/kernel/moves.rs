@@ -9,10 +9,10 @@
 //! Invariant: whole numbers; jobs are looked at in the order in which they came. Cost: all jobs in the hall once, and at most
 //! [`TRIED`] plans, for each asking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dh_core::time::Span;
-use dh_core::{JobId, SimTime};
+use dh_core::{JobId, NodeId, SimTime};
 use dh_hall::scheduler::{Event, Gain, Goal, Plan, RunId};
 use dh_policy::fleet::{Domain, Holding, View};
 use dh_policy::packing::WHOLE;
@@ -24,6 +24,10 @@ use super::world::{Arrival, Fault, Kernel};
 
 /// Waiting gangs for which a plan is asked each time, at most.
 const TRIED: usize = 8;
+
+/// So long nodes that came free stay free, and the time until they sleep is not counted: stated assumption. The jobs that moved
+/// off them would have ended some time, too.
+const FREE: Span = Span::from_secs(3_600);
 
 /// Nodes that come free each time, at most.
 const NODES: u32 = 4;
@@ -39,14 +43,14 @@ pub struct Moved {
     pub applied: u64,
     /// Jobs that moved for them.
     pub moves: u64,
-    /// What they cost, accelerator-seconds, as the scheduler prices them.
+    /// What they cost, accelerator-seconds: what the scheduler says, or stopping and starting here if that is more.
     pub price: u64,
     /// Gangs that started because others moved.
     pub started: u64,
     /// How much sooner than they would have by what was known then, accelerator-seconds; gangs of which nothing was known do
     /// not count.
     pub sooner: u64,
-    /// Nodes that came free.
+    /// Nodes that came free, less those that were idle before.
     pub freed: u64,
 }
 
@@ -55,8 +59,8 @@ pub struct Moved {
 pub enum Idle {
     /// They stay awake: nothing is gained by freeing them.
     StaysUp,
-    /// They sleep.
-    Sleeps,
+    /// They sleep after so long.
+    Sleeps(Span),
 }
 
 /// When plans are asked for.
@@ -86,6 +90,12 @@ impl Moves {
     }
 }
 
+/// Gangs that wait, with the thousandths of accelerators that they ask for.
+type Waiting = Vec<(JobId, u64)>;
+
+/// Gangs that run, with the number of their start.
+type Running = Vec<(JobId, RunId)>;
+
 /// Accelerator-seconds of so many thousandths of accelerators for some time.
 fn worth(milli: u64, time: Span) -> u64 {
     u64::try_from(u128::from(milli) * u128::from(time.as_secs()) / u128::from(WHOLE)).unwrap_or(u64::MAX)
@@ -107,32 +117,60 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         }
         let free = self.scheduler.fleet().free_in(Domain::HALL, View::All).saturating_mul(u64::from(WHOLE));
         // Moves make room in one place of what is free in many: who asks for more than that is not helped by them.
-        let helped: Vec<(JobId, u64)> = waiting.iter().filter(|(_, milli)| *milli <= free).copied().collect();
+        let helped: Waiting = waiting.iter().filter(|(_, milli)| *milli <= free).copied().collect();
         for (job, milli) in helped.into_iter().take(TRIED) {
             let Some(plan) = self.plan(Goal::Start { job }) else { continue };
             let otherwise = self.scheduler.why(job).and_then(|why| why.earliest);
             let sooner = otherwise.map_or(every, |otherwise| otherwise.since(self.now));
-            if worth(milli, sooner) > plan.price {
+            let price = self.price(&plan);
+            if worth(milli, sooner) > price {
                 if let Some(moves) = &mut self.moves {
                     moves.awaited.insert(job, otherwise);
                 }
-                self.apply(&plan, observer);
+                self.apply(&plan, price, observer);
             }
         }
         if waiting.is_empty()
-            && let Some(plan) = self.plan(Goal::FreeNodes { nodes: NODES })
-            && let Gain::Frees { nodes } = &plan.gain
+            && let Idle::Sleeps(after) = idle
         {
-            let fleet = self.scheduler.fleet();
-            let accelerators: u64 = nodes.iter().map(|node| u64::from(fleet.accelerators(*node))).sum();
-            if worth(accelerators * u64::from(WHOLE), every) > plan.price {
-                let freed = u64::try_from(nodes.len()).unwrap_or(u64::MAX);
-                if let Some(moves) = &mut self.moves {
-                    moves.moved.freed += freed;
-                }
-                self.apply(&plan, observer);
-            }
+            self.free_nodes(after, observer);
         }
+    }
+
+    /// Nodes come free to sleep, if more do than are taken for it, and if that pays.
+    fn free_nodes(&mut self, after: Span, observer: &mut impl Observer) {
+        let Some(plan) = self.plan(Goal::FreeNodes { nodes: NODES }) else { return };
+        let Gain::Frees { nodes } = &plan.gain else { return };
+        let fleet = self.scheduler.fleet();
+        let accelerators = |nodes: &mut dyn Iterator<Item = NodeId>| -> u64 {
+            nodes.map(|node| u64::from(fleet.accelerators(node))).sum()
+        };
+        let taken: BTreeSet<NodeId> = plan
+            .moves
+            .iter()
+            .flat_map(|each| &each.to)
+            .map(|held| held.node)
+            .filter(|node| fleet.idle(*node))
+            .collect();
+        let (more, less) = (accelerators(&mut nodes.iter().copied()), accelerators(&mut taken.iter().copied()));
+        let freed = u64::try_from(nodes.len().saturating_sub(taken.len())).unwrap_or(0);
+        let sleeps = Span(FREE.0.saturating_sub(after.0));
+        let price = self.price(&plan);
+        if worth(more.saturating_sub(less) * u64::from(WHOLE), sleeps) > price {
+            if let Some(moves) = &mut self.moves {
+                moves.moved.freed += freed;
+            }
+            self.apply(&plan, price, observer);
+        }
+    }
+
+    /// What a plan costs: what the scheduler says, or what stopping and starting takes here, if that is more.
+    fn price(&self, plan: &Plan) -> u64 {
+        let here = plan.moves.iter().map(|each| {
+            let costs = self.costs(each.job);
+            worth(milli(&each.from), Span(costs.save.0.saturating_add(costs.restart.0)))
+        });
+        plan.price.max(here.sum())
     }
 
     fn plan(&mut self, goal: Goal) -> Option<Plan> {
@@ -143,26 +181,25 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         Some(plan)
     }
 
-    fn apply(&mut self, plan: &Plan, observer: &mut impl Observer) {
+    fn apply(&mut self, plan: &Plan, price: u64, observer: &mut impl Observer) {
         if let Some(moves) = &mut self.moves {
             moves.moved.applied += 1;
             moves.moved.moves += u64::try_from(plan.moves.len()).unwrap_or(u64::MAX);
-            moves.moved.price = moves.moved.price.saturating_add(plan.price);
+            moves.moved.price = moves.moved.price.saturating_add(price);
         }
         self.tell(&Event::Apply { goal: plan.goal, plan: plan.id }, observer);
     }
 
     /// Gangs that wait, in the order in which they came, with the thousandths of accelerators that they ask for; and gangs that
     /// run, by number.
-    fn standing(&self) -> (Vec<(JobId, u64)>, Vec<(JobId, RunId)>) {
+    fn standing(&self) -> (Waiting, Running) {
         #[expect(clippy::disallowed_methods, reason = "sorted by time and id before anything is done")]
         let mut jobs: Vec<&Live> = self.live.values().collect();
         jobs.sort_unstable_by_key(|live| (live.facts.submitted, live.facts.job));
         let waits = |live: &&&Live| live.run.is_none() && live.leaving.is_none();
         let waiting = jobs.iter().filter(waits).map(|live| (live.facts.job, live.facts.milli)).collect();
         let runs = |live: &&&Live| live.run.as_ref().is_some_and(|run| run.base > 0);
-        let mut running: Vec<(JobId, RunId)> =
-            jobs.iter().filter(runs).map(|live| (live.facts.job, live.started_as)).collect();
+        let mut running: Running = jobs.iter().filter(runs).map(|live| (live.facts.job, live.started_as)).collect();
         running.sort_unstable();
         (waiting, running)
     }

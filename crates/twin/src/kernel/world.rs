@@ -309,7 +309,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         }
     }
 
-    fn costs(&self, job: JobId) -> Costs {
+    pub(super) fn costs(&self, job: JobId) -> Costs {
         let number = self.live.get(&job.0).map(|live| usize::from(live.profile));
         number.and_then(|number| self.profiles.get(number)).map(|profile| profile.costs).unwrap_or_default()
     }

@@ -24,7 +24,7 @@ const PANELS: &[(Panel, &[Curve])] = &[
         ],
     ),
     (
-        Panel::of("Time to the first token", "s", 1_000.0),
+        Panel::of("Time to the first token, by when requests came; 0 where none did", "s", 1_000.0),
         &[("99 in 100", "c1", |step| step.ttft_p99_s), ("half", "c2", |step| step.ttft_p50_s)],
     ),
     (Panel::of("Generated tokens a second", "", 1_000.0), &[("tokens", "c4", |step| Some(step.tokens_per_second))]),

@@ -71,7 +71,7 @@ impl Scene {
         let first = self.jobs.iter().find(|job| jobs.contains(&job.submission.job)).copied();
         let pattern = first.ok_or_else(|| unknown("no replica of it runs in this hall"))?;
         let need = pattern.submission.gang.need;
-        let milli = u64::from(need.ranks) * u64::from(need.rank.demand());
+        let milli = u64::from(need.ranks) * need.rank.demand();
         if let Some((scale, until)) = scale {
             self.jobs.retain(|job| !jobs.contains(&job.submission.job));
             let load = self.loads.get(&pattern.submission.job.0).copied();

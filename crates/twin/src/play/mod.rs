@@ -96,7 +96,7 @@ fn play_with<'a>(
     wanted: &Wanted<'a>,
     beside: &mut impl Observer,
 ) -> Result<Ran, SceneError> {
-    let idle = if settings.sleep_after.is_some() { Idle::Sleeps } else { Idle::StaysUp };
+    let idle = settings.sleep_after.map_or(Idle::StaysUp, Idle::Sleeps);
     let scheduler = Scheduler::new(settings)?;
     let mut watch = Watch::new(scene, scheduler.fleet(), wanted);
     let asks = scheduler.asks_speeds();

@@ -106,7 +106,7 @@ pub(super) fn moments(calls: &[Call], became: &[Became], stays: &[Stay], end: Si
                 tokens_per_second: real(bin.tokens) / seconds,
                 ttft_p50_s: rank(&bin.ttft, 50),
                 ttft_p99_s: rank(&bin.ttft, 99),
-                replicas: real(u64::try_from(bin.held / 1_000).unwrap_or(u64::MAX)) / (real(length) / 1e3),
+                replicas: real(u64::try_from(bin.held).unwrap_or(u64::MAX)) / real(length),
                 refused: bin.refused,
             }
         })

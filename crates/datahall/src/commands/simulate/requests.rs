@@ -22,7 +22,7 @@ use crate::ui::table::{Side, Table};
 /// Requests to services.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Ask {
-    /// Requests that come to a service of the blueprint: a published trace with t_s, input_tokens, output_tokens; may be gzipped
+    /// Requests that come to a service of the blueprint: a published trace with moments and tokens of prompts and answers; may be gzipped
     #[arg(long, value_name = "FILE", conflicts_with_all = ["log", "trace", "arrivals"])]
     requests: Option<PathBuf>,
     /// Requests that are drawn: how many a second, or `plan` for as many as each service is planned for
@@ -134,22 +134,20 @@ impl Ask {
             (None, [one]) => Some(*one),
             (None, _) => None,
         };
-        match planned {
-            Some(planned) => known(settings, planned),
-            None => {
-                let names: Vec<&str> = plan.services.iter().map(|service| service.name.as_str()).collect();
-                let hint = match (names.as_slice(), &self.service) {
-                    ([], _) => "the blueprint has none".to_owned(),
-                    (_, None) => format!("choose with `--service`: there is {}", names.join(", ")),
-                    (_, Some(_)) => format!("there is {}", names.join(", ")),
-                };
-                let what = match &self.service {
-                    Some(name) => format!("there is no service `{name}`"),
-                    None => "which service do the requests come to?".to_owned(),
-                };
-                Err(Failure::new(Kind::NotFound, what).hint(hint))
-            }
+        if let Some(planned) = planned {
+            return known(settings, planned);
         }
+        let names: Vec<&str> = plan.services.iter().map(|service| service.name.as_str()).collect();
+        let hint = match (names.as_slice(), &self.service) {
+            ([], _) => "the blueprint has none".to_owned(),
+            (_, None) => format!("choose with `--service`: there is {}", names.join(", ")),
+            (_, Some(_)) => format!("there is {}", names.join(", ")),
+        };
+        let what = match &self.service {
+            Some(name) => format!("there is no service `{name}`"),
+            None => "which service do the requests come to?".to_owned(),
+        };
+        Err(Failure::new(Kind::NotFound, what).hint(hint))
     }
 
     /// `calls` come to a service.

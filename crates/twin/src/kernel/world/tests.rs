@@ -6,6 +6,8 @@ use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{Need, Rails};
 
 use super::super::live::{Costs, Fate};
+use super::super::moves::Idle;
+use super::super::warm::Caches;
 use super::*;
 use crate::record::{Header, Log, Recorder, is_log};
 
@@ -109,4 +111,62 @@ fn a_recorded_run_replays_to_its_digests_and_is_a_trace_for_another_policy() {
     let replay = Log::read(&changed).unwrap().replay(&mut other, SimTime(u64::MAX), |_, _, _| {}).unwrap();
     assert_eq!(replay.differs.map(|(events, ..)| events), Some(replay.events), "a changed event is found");
     assert!(matches!(Log::read("{}"), Err(crate::Error::Line { line: 1, .. })));
+}
+
+/// `arrival` with so many accelerators for its one rank.
+fn part(job: u64, at: u64, accelerators: u8, seconds: u64) -> Arrival {
+    let mut arrival = arrival(job, at, 1, seconds);
+    arrival.submission.gang.need.rank.accelerators = accelerators;
+    arrival
+}
+
+#[test]
+fn a_gang_starts_sooner_because_another_job_moves_if_that_pays() {
+    // After 10 s each node is half free, and the gang of a whole node would wait until one of the long jobs ends.
+    let arrivals =
+        || vec![part(1, 0, 4, 10), part(2, 0, 4, 9_000), part(3, 0, 4, 10), part(4, 0, 4, 9_000), part(5, 5, 8, 100)];
+    let run = |every: Option<u64>| {
+        let scheduler = Scheduler::new(settings(2)).unwrap();
+        let mut kernel = Kernel::new(scheduler, arrivals().into_iter(), std::iter::empty(), vec![Profile::default()]);
+        if let Some(every) = every {
+            kernel = kernel.consolidating(Span::from_secs(every), Idle::StaysUp);
+        }
+        let mut course = Course::default();
+        assert_eq!(kernel.run(SimTime(u64::MAX), &mut course), Stopped::Done);
+        let fifth = course.0.iter().find(|(job, ..)| *job == 5).unwrap().1;
+        (fifth, kernel.moved())
+    };
+    assert_eq!(run(None), (9_000, None));
+    let (started, moved) = run(Some(60));
+    let moved = moved.unwrap();
+    assert_eq!((started, moved.applied, moved.moves, moved.started), (60, 1, 1, 1), "{moved:?}");
+    // 8 accelerators, 8,940 s sooner; 4 accelerators stop and start.
+    assert_eq!((moved.sooner, moved.price), (8 * 8_940, 4 * 60), "{moved:?}");
+}
+
+#[test]
+fn the_first_start_on_a_node_reads_the_data_and_placement_by_data_finds_it_again() {
+    let run = |placement: &str| {
+        let settings = Settings { placement: placement.to_owned(), ..settings(2) };
+        let scheduler = Scheduler::new(settings).unwrap();
+        let with = |job: u64, at, dataset, seconds| {
+            let mut arrival = part(job, at, 4, seconds);
+            arrival.submission.gang.dataset = Some(dataset);
+            arrival
+        };
+        // Two data sets come to two nodes; then the second is wanted while both nodes are equally free.
+        let arrivals = vec![with(1, 0, 0, 50), part(9, 0, 4, 50), with(2, 0, 1, 50), with(3, 100, 1, 50)];
+        let caches = Caches { keep: vec![100; 2], take: vec![10; 2], store: 0, sizes: vec![100, 60] };
+        let profiles = vec![Profile::default()];
+        let mut kernel = Kernel::new(scheduler, arrivals.into_iter(), std::iter::empty(), profiles).reading(caches);
+        let mut course = Course::default();
+        assert_eq!(kernel.run(SimTime(u64::MAX), &mut course), Stopped::Done);
+        (course.0, kernel.fetched().unwrap())
+    };
+    let (course, fetched) = run("data-local");
+    assert_eq!(course, [(9, 0, 50), (2, 0, 56), (1, 0, 60), (3, 100, 150)]);
+    assert_eq!((fetched.starts, fetched.cold_starts, fetched.warm_ranks, fetched.bytes), (3, 2, 1, 160));
+    assert_eq!((fetched.waited_ms, fetched.lost), (16_000, 4 * 16));
+    let (course, fetched) = run("best-fit");
+    assert_eq!((course[3], fetched.cold_starts), ((3, 100, 156), 3), "who does not look for data reads it again");
 }
