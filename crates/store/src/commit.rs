@@ -1,25 +1,25 @@
 //! Group commit: one thread takes all changes that wait, makes them durable at once, and then answers them all.
 //!
-//! Cost: one directory sync per directory of new extents (usually one) and one redb commit per batch, however many wait.
+//! Cost: one sync per copy of the segment that takes small bodies, one directory sync per directory of large ones (usually one), and one redb commit per batch, however many wait.
 //! Invariant: a reply of success is sent after the commit returned; if it fails, everybody in the batch is told so, and
 //! their extents are left on the disk, because the commit may have become durable all the same. The next opening of
 //! the store removes those that no row names.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
 use crate::Error;
+use crate::body::Bodies;
+use crate::body::packed::{Ledger, Open, SegmentRow, Segments, segment_key};
 use crate::config::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX};
-use crate::disk::Disk;
-use crate::extent;
-use crate::meta::{Commit, Meta};
+use crate::extent::ExtentRef;
+use crate::meta::{Commit, Meta, table_put, table_remove};
 use crate::mutation::{Effects, Mutation, apply, is_refusal};
 use crate::reaper::{ExtentGuard, Reaper};
+use crate::rows::encode;
 use crate::stats::Counters;
 
 struct Pending {
@@ -63,8 +63,7 @@ impl Queue {
 
 /// What the committing thread works on.
 pub(crate) struct CommitParts {
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) root: PathBuf,
+    pub(crate) bodies: Arc<Bodies>,
     pub(crate) meta: Arc<Meta>,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) counters: Arc<Counters>,
@@ -94,6 +93,19 @@ impl Committer {
 
     /// Makes `mutation` durable; `guard` is the new extent that it names.
     pub(crate) async fn submit(&self, mutation: Mutation, guard: Option<ExtentGuard>) -> Result<Effects, Error> {
+        self.queue(mutation, guard)?.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// The same, from a thread that may block.
+    pub(crate) fn submit_blocking(&self, mutation: Mutation) -> Result<Effects, Error> {
+        self.queue(mutation, None)?.blocking_recv().unwrap_or(Err(Error::Closed))
+    }
+
+    fn queue(
+        &self,
+        mutation: Mutation,
+        guard: Option<ExtentGuard>,
+    ) -> Result<oneshot::Receiver<Result<Effects, Error>>, Error> {
         let (reply, answer) = oneshot::channel();
         {
             let mut waiting = self.queue.lock();
@@ -106,7 +118,12 @@ impl Committer {
             waiting.changes.push(Pending { mutation, guard, reply });
         }
         self.queue.arrived.notify_one();
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(answer)
+    }
+
+    /// Whether no more changes are taken.
+    pub(crate) fn closed(&self) -> bool {
+        self.queue.lock().closed
     }
 
     /// Makes durable what waits, then ends the thread. Blocks.
@@ -128,26 +145,41 @@ fn commit(parts: &CommitParts, batch: Vec<Pending>) {
     let mut replies: Vec<Reply> = Vec::with_capacity(batch.len());
     let mut mutations = Vec::with_capacity(batch.len());
     let full = parts.reaper.meter().admit(0).err();
+    let sealed = parts.bodies.set().serves().err();
     for pending in batch {
+        if let Some(sealed) = &sealed {
+            answer(parts, pending.reply, pending.guard, Err(sealed.clone()));
+            continue;
+        }
         if let Some(full) = full.as_ref().filter(|_error| pending.mutation.grows()) {
             answer(parts, pending.reply, pending.guard, Err(full.clone()));
             continue;
         }
+        let record = pending.guard.as_ref().and_then(ExtentGuard::record);
         replies.push((pending.reply, pending.guard));
-        mutations.push(pending.mutation);
+        mutations.push((pending.mutation, record));
     }
     if mutations.is_empty() {
         return;
     }
     parts.counters.batch(mutations.len());
-    let outcome = sync_directories(parts, &replies).and_then(|()| {
-        catch_unwind(AssertUnwindSafe(|| write(&parts.meta, mutations))).unwrap_or_else(|_panic| {
+    let guards = || replies.iter().filter_map(|(_reply, guard)| guard.as_ref());
+    let extents: Vec<u64> = guards().filter_map(ExtentGuard::large).collect();
+    let mut open: Vec<Arc<Open>> = guards().filter_map(ExtentGuard::open).cloned().collect();
+    open.sort_by_key(|open| open.id);
+    open.dedup_by_key(|open| open.id);
+    let synced = parts.bodies.sync(&open, &extents);
+    drop(open);
+    let segments = parts.bodies.segments();
+    let outcome = synced.and_then(|()| {
+        catch_unwind(AssertUnwindSafe(|| write(&parts.meta, segments, mutations))).unwrap_or_else(|_panic| {
             parts.meta.seal("the metadata database panicked");
             Err(Error::Meta("the metadata database panicked".to_owned()))
         })
     });
     match outcome {
-        Ok(results) => {
+        Ok((results, changed)) => {
+            segments.learn(changed);
             for ((reply, guard), result) in replies.into_iter().zip(results) {
                 answer(parts, reply, guard, result);
             }
@@ -164,34 +196,38 @@ fn commit(parts: &CommitParts, batch: Vec<Pending>) {
     }
 }
 
-fn sync_directories(parts: &CommitParts, replies: &[Reply]) -> Result<(), Error> {
-    let directories: BTreeSet<PathBuf> = replies
-        .iter()
-        .filter_map(|(_reply, guard)| guard.as_ref())
-        .map(|guard| extent::directory(&parts.root, guard.id()))
-        .collect();
-    for directory in directories {
-        parts.disk.sync_dir(&directory).map_err(|error| Error::io(format!("sync {}", directory.display()), error))?;
-    }
-    Ok(())
-}
+/// What a batch did: an answer for each change, and the segments that changed.
+type Written = (Vec<Result<Effects, Error>>, Vec<(u64, Option<SegmentRow>)>);
 
-fn write(meta: &Meta, mutations: Vec<Mutation>) -> Result<Vec<Result<Effects, Error>>, Error> {
+fn write(meta: &Meta, segments: &Segments, mutations: Vec<(Mutation, Option<ExtentRef>)>) -> Result<Written, Error> {
     meta.write(|tables| {
         let mut results = Vec::with_capacity(mutations.len());
         let mut commit = Commit::Nothing;
-        for mutation in mutations {
+        let mut ledger = Ledger::new(segments);
+        for (mutation, record) in mutations {
+            if let Mutation::Segment { id, coded } = &mutation {
+                ledger.coded(*id, *coded);
+            }
             match apply(tables, mutation) {
                 Err(error) if !is_refusal(&error) => return Err(error),
                 result => {
-                    if result.is_ok() {
+                    if let Ok(effects) = &result {
                         commit = Commit::Needed;
+                        ledger.change(record.as_ref(), &effects.freed);
                     }
                     results.push(result);
                 }
             }
         }
-        Ok((results, commit))
+        let changed = ledger.finish();
+        for (id, row) in &changed {
+            let key = segment_key(*id);
+            match row {
+                Some(row) => table_put(&mut tables.segments, &key, &encode(&key, row, &[])?)?,
+                None => table_remove(&mut tables.segments, &key)?,
+            }
+        }
+        Ok(((results, changed), commit))
     })
 }
 
@@ -207,7 +243,8 @@ fn answer(
         }
         parts.counters.usage(effects);
         for extent in &effects.freed {
-            parts.reaper.free(extent.id, extent.stored);
+            parts.bodies.forget(extent.id);
+            parts.reaper.free(extent, extent.physical(parts.bodies.set()));
         }
     }
     send(reply, result);

@@ -1,17 +1,20 @@
-//! Datahall's object store: one node, one directory, S3 in front.
+//! Datahall's object store: one node, one directory or several drives, S3 in front.
 //!
 //! Purpose: keep objects so that what was acknowledged survives a crash, and what is read is what was written.
 //!
 //! Invariant: an answer of success is given only after the object's bytes and its metadata row are durable, and every
 //! byte that leaves the store was checked against a checksum that is bound to its address.
 //!
-//! Code map, from the disk upwards: [`disk`] is the seam to the operating system; `block` and `extent` are the format of
-//! bodies; `rows` and `meta` that of metadata; `mutation` says what a change does and `commit` makes many of them
+//! Code map, from the disk upwards: [`disk`] is the seam to the operating system; `drive` is one drive and the set of them,
+//! with superblocks; `body` spreads bodies over the set: `code` is the erasure code, `shape`, `stripe` and `striped` are
+//! striped files, `packed` the segments of small bodies; `block` and `extent` are the format of bodies; `upkeep` scrubs,
+//! rebuilds, codes closed segments and compacts; `rows` and `meta` that of metadata; `mutation` says what a change does and `commit` makes many of them
 //! durable at once; `recover` puts a directory in order when it is opened; `store`, `put`, `read`, `multipart`, `listing`
 //! are what callers use; [`s3`] speaks HTTP.
 //!
-//! Cost of a durable PUT: one `fdatasync` of the body, and a share of one directory `fsync` and of redb's commit, which
-//! all waiting writers split. A body of at most 4 KiB lives in its metadata row and has no file.
+//! Cost of a durable PUT: a share of one `fdatasync` per copy of the open segment and of redb's commit, which all waiting
+//! writers split; of a body beyond 1 MiB, one `fdatasync` of its own per drive, all at the same time. A body of at most
+//! 4 KiB lives in its metadata row.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 #![cfg_attr(
     test,
@@ -25,11 +28,13 @@
 )]
 
 mod block;
+mod body;
 mod cache;
 mod commit;
 mod config;
 mod digest;
 pub mod disk;
+mod drive;
 mod error;
 mod extent;
 mod listing;
@@ -44,9 +49,12 @@ mod rows;
 pub mod s3;
 mod stats;
 mod store;
+mod upkeep;
 
-pub use config::{Compression, StoreConfig};
+pub use body::striped::Damage;
+pub use config::{Code, Compression, DriveConfig, StoreConfig};
 pub use digest::{ChecksumKind, Checksums};
+pub use drive::{DriveState, DriveStatus};
 pub use error::Error;
 pub use listing::{ListEntry, ListPage, ListQuery, UploadPage, UploadQuery};
 pub use multipart::{CompletePart, PartInfo, UploadInfo, UploadStart};
@@ -58,3 +66,4 @@ pub use rows::{ObjectHeaders, ObjectInfo};
 pub use s3::serve;
 pub use stats::{BucketUsage, Stats};
 pub use store::{BucketInfo, Store};
+pub use upkeep::{Reclaimed, ScrubCursor, ScrubOptions, ScrubReport};

@@ -21,6 +21,7 @@ pub(crate) const BUCKETS: TableDefinition<'static, Bytes, Bytes> = TableDefiniti
 pub(crate) const OBJECTS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("objects");
 pub(crate) const UPLOADS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("uploads");
 pub(crate) const PARTS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("parts");
+pub(crate) const SEGMENTS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("segments");
 const STATE: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("state");
 
 const EPOCH: Bytes = b"epoch";
@@ -33,6 +34,7 @@ pub(crate) struct Tables<'t> {
     pub(crate) objects: Table<'t, Bytes, Bytes>,
     pub(crate) uploads: Table<'t, Bytes, Bytes>,
     pub(crate) parts: Table<'t, Bytes, Bytes>,
+    pub(crate) segments: Table<'t, Bytes, Bytes>,
 }
 
 /// Whether a write transaction has anything to make durable.
@@ -153,7 +155,7 @@ impl Meta {
         let database = self.current()?;
         let transaction = database.begin_write().map_err(failed)?;
         let epoch = {
-            for table in [BUCKETS, OBJECTS, UPLOADS, PARTS] {
+            for table in [BUCKETS, OBJECTS, UPLOADS, PARTS, SEGMENTS] {
                 transaction.open_table(table).map_err(failed)?;
             }
             let mut state = transaction.open_table(STATE).map_err(failed)?;
@@ -260,6 +262,7 @@ impl Meta {
                 objects: transaction.open_table(OBJECTS).map_err(write_failed)?,
                 uploads: transaction.open_table(UPLOADS).map_err(write_failed)?,
                 parts: transaction.open_table(PARTS).map_err(write_failed)?,
+                segments: transaction.open_table(SEGMENTS).map_err(write_failed)?,
             };
             change(&mut tables)
         };

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::Error;
+use crate::body::packed::CodedRow;
 use crate::config::{OBJECT_BYTES_MAX, PART_BYTES_MIN};
 use crate::digest::{join_parts, multipart_etag};
 use crate::extent::ExtentRef;
@@ -94,6 +95,11 @@ pub(crate) enum Mutation {
         key: String,
         upload: String,
     },
+    /// A segment was written anew; the committer's ledger of segments does it.
+    Segment {
+        id: u64,
+        coded: CodedRow,
+    },
 }
 
 impl Mutation {
@@ -101,7 +107,11 @@ impl Mutation {
     pub(crate) const fn grows(&self) -> bool {
         match self {
             Self::CreateBucket { .. } | Self::Put { .. } | Self::CreateUpload { .. } | Self::PutPart { .. } => true,
-            Self::DeleteBucket { .. } | Self::Delete { .. } | Self::Complete { .. } | Self::Abort { .. } => false,
+            Self::DeleteBucket { .. }
+            | Self::Delete { .. }
+            | Self::Complete { .. }
+            | Self::Abort { .. }
+            | Self::Segment { .. } => false,
         }
     }
 }
@@ -220,6 +230,7 @@ pub(crate) fn apply(tables: &mut Tables<'_>, mutation: Mutation) -> Result<Effec
         Mutation::Complete { bucket, key, upload, parts, condition, now_ms } => {
             complete(tables, &bucket, &key, &upload, &parts, &condition, now_ms)
         }
+        Mutation::Segment { .. } => Ok(Effects::default()),
         Mutation::Abort { bucket, key, upload } => {
             bucket_row(tables, &bucket)?;
             upload_row(tables, &bucket, &key, &upload)?;
@@ -344,6 +355,7 @@ pub(crate) const fn is_refusal(error: &Error) -> bool {
         | Error::Meta(_)
         | Error::Sealed(_)
         | Error::Locked(_)
+        | Error::Drives(_)
         | Error::Busy
         | Error::Closed => false,
     }

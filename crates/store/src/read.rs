@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::block::Address;
 use crate::config::BLOCK_BYTES;
-use crate::extent::{ExtentRef, OpenExtent};
+use crate::extent::ExtentRef;
 use crate::meta::{BUCKETS, Meta, OBJECTS};
 use crate::reaper::Pins;
 use crate::rows::{decode, object_key};
@@ -147,13 +147,7 @@ async fn fetch(inner: Arc<Inner>, name: Arc<str>, wanted: Wanted) -> Result<Byte
 }
 
 fn read_block(inner: &Inner, name: &str, extent: &ExtentRef, address: Address) -> Result<Bytes, Error> {
-    let opened = match inner.open_extents.get(&extent.id) {
-        Some(opened) => Ok(opened),
-        None => OpenExtent::open(inner.disk.as_ref(), &inner.root, extent).map(Arc::new).inspect(|opened| {
-            inner.open_extents.insert(extent.id, Arc::clone(opened));
-        }),
-    };
-    match opened.and_then(|opened| opened.block(address.block)) {
+    match inner.bodies.block(extent, address.block, name) {
         Ok(bytes) => {
             let bytes = Bytes::from(bytes);
             inner.cache.insert(address, bytes.clone());

@@ -59,6 +59,10 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Reads that found bytes other than those written.
     pub corrupt_reads: u64,
+    /// Shards and copies that were found wrong or missing.
+    pub damages: u64,
+    /// Those of them that were made good again.
+    pub repairs: u64,
     /// Metadata commits.
     pub commits: u64,
     /// Changes in those commits.
@@ -170,6 +174,8 @@ impl Stats {
             ("bytes_in_total", "Body bytes taken in.", self.bytes_in),
             ("bytes_out_total", "Body bytes given out.", self.bytes_out),
             ("corrupt_reads_total", "Reads that found wrong bytes.", self.corrupt_reads),
+            ("damages_total", "Shards and copies found wrong or missing.", self.damages),
+            ("repairs_total", "Shards and copies made good again.", self.repairs),
             ("commits_total", "Metadata commits.", self.commits),
             ("changes_total", "Changes made durable by those commits.", self.changes),
         ];

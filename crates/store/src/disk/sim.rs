@@ -6,7 +6,7 @@
 //! may do: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +43,9 @@ struct Inner {
     fault: Option<(u64, Fault)>,
     locked: bool,
     used: u64,
+    /// Directories whose drive does not answer, and those that stop answering at an operation.
+    lost: BTreeSet<PathBuf>,
+    losing: Vec<(u64, PathBuf)>,
 }
 
 /// The disk in memory. Clones share it.
@@ -56,6 +59,7 @@ pub struct SimDisk {
 struct SimFile {
     disk: SimDisk,
     number: u64,
+    path: PathBuf,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,6 +128,7 @@ impl SimDisk {
             durable_names: names.clone(),
             names,
             dirs: inner.dirs.clone(),
+            lost: inner.lost.clone(),
             next: inner.next,
             used,
             ..Inner::default()
@@ -147,10 +152,66 @@ impl SimDisk {
         true
     }
 
-    fn step(&self, does: Does) -> io::Result<MutexGuard<'_, Inner>> {
+    /// The drive whose file system is at `dir` answers no more.
+    pub fn lose(&self, dir: &Path) {
+        self.inner().lost.insert(dir.to_owned());
+    }
+
+    /// The same, from the operation numbered `at`.
+    pub fn lose_at(&self, at: u64, dir: &Path) {
+        self.inner().losing.push((at, dir.to_owned()));
+    }
+
+    /// The drive at `dir` answers again, as it was.
+    pub fn find(&self, dir: &Path) {
+        let mut inner = self.inner();
+        inner.lost.remove(dir);
+        inner.losing.retain(|(_at, losing)| losing != dir);
+    }
+
+    /// Puts an empty drive at `dir`.
+    pub fn wipe(&self, dir: &Path) {
+        self.find(dir);
+        let mut inner = self.inner();
+        let gone: u64 = inner
+            .names
+            .iter()
+            .filter(|(path, _number)| path.starts_with(dir))
+            .filter_map(|(_path, number)| inner.files.get(number))
+            .map(|content| content.cached.len() as u64)
+            .sum();
+        inner.used = inner.used.saturating_sub(gone);
+        inner.names.retain(|path, _number| !path.starts_with(dir));
+        inner.durable_names.retain(|path, _number| !path.starts_with(dir));
+        inner.dirs.retain(|path, _made| path == dir || !path.starts_with(dir));
+    }
+
+    /// The bytes of a file.
+    pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        let inner = self.inner();
+        inner.names.get(path).and_then(|number| inner.files.get(number)).map(|content| content.cached.clone())
+    }
+
+    /// Changes a file behind the store's back. False if there is no such file.
+    pub fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut inner = self.inner();
+        let Some(number) = inner.names.get(path).copied() else { return false };
+        let Some(content) = inner.files.get_mut(&number) else { return false };
+        change(&mut content.cached);
+        content.durable.clone_from(&content.cached);
+        true
+    }
+
+    fn step(&self, does: Does, path: &Path) -> io::Result<MutexGuard<'_, Inner>> {
         let mut inner = self.inner();
         let number = inner.operations;
         inner.operations += 1;
+        let now: Vec<PathBuf> =
+            inner.losing.iter().filter(|(at, _dir)| *at <= number).map(|(_at, dir)| dir.clone()).collect();
+        inner.lost.extend(now);
+        if inner.lost.iter().any(|dir| path.starts_with(dir)) {
+            return Err(io::Error::other("the drive does not answer"));
+        }
         if let Some((at, fault)) = inner.fault {
             let error = match fault {
                 Fault::Eio if number == at => Some(io::Error::other("injected input/output error")),
@@ -175,32 +236,35 @@ fn missing() -> io::Error {
 
 impl Disk for SimDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut inner = self.step(Does::Write)?;
+        let mut inner = self.step(Does::Write, path)?;
         if inner.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if !path.parent().is_some_and(|parent| inner.dirs.contains_key(parent)) {
+            return Err(missing());
         }
         let number = inner.next;
         inner.next += 1;
         inner.files.insert(number, Content::default());
         inner.names.insert(path.to_owned(), number);
-        Ok(Box::new(SimFile { disk: self.clone(), number }))
+        Ok(Box::new(SimFile { disk: self.clone(), number, path: path.to_owned() }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let inner = self.step(Does::Read)?;
+        let inner = self.step(Does::Read, path)?;
         let number = inner.names.get(path).copied().ok_or_else(missing)?;
-        Ok(Box::new(SimFile { disk: self.clone(), number }))
+        Ok(Box::new(SimFile { disk: self.clone(), number, path: path.to_owned() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut inner = self.step(Does::Read)?;
+        let mut inner = self.step(Does::Read, from)?;
         let number = inner.names.remove(from).ok_or_else(missing)?;
         inner.names.insert(to.to_owned(), number);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.step(Does::Read)?;
+        let mut inner = self.step(Does::Read, path)?;
         let number = inner.names.remove(path).ok_or_else(missing)?;
         let freed = inner.files.get(&number).map_or(0, |content| content.cached.len() as u64);
         inner.used = inner.used.saturating_sub(freed);
@@ -208,12 +272,13 @@ impl Disk for SimDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.step(Does::Write)?.dirs.insert(path.to_owned(), true);
+        let made = path.ancestors().map(|path| (path.to_owned(), true));
+        self.step(Does::Write, path)?.dirs.extend(made);
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.step(Does::Read)?;
+        let mut inner = self.step(Does::Read, path)?;
         inner.durable_names.retain(|name, _number| name.parent() != Some(path));
         let present: Vec<(PathBuf, u64)> = inner
             .names
@@ -226,7 +291,7 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let inner = self.step(Does::Read)?;
+        let inner = self.step(Does::Read, path)?;
         let inside = |found: &&PathBuf| found.parent() == Some(path);
         Ok(inner.names.keys().filter(inside).chain(inner.dirs.keys().filter(inside)).cloned().collect())
     }
@@ -255,7 +320,7 @@ impl Drop for Unlock {
 
 impl DiskFile for SimFile {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let inner = self.disk.step(Does::Read)?;
+        let inner = self.disk.step(Does::Read, &self.path)?;
         let content = inner.files.get(&self.number).ok_or_else(missing)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = start.saturating_add(out.len());
@@ -265,7 +330,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut inner = self.disk.step(Does::Write)?;
+        let mut inner = self.disk.step(Does::Write, &self.path)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = start.saturating_add(data.len());
         let have = inner.files.get(&self.number).ok_or_else(missing)?.cached.len();
@@ -285,19 +350,31 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.disk.step(Does::Read)?;
+        let mut inner = self.disk.step(Does::Read, &self.path)?;
         let content = inner.files.get_mut(&self.number).ok_or_else(missing)?;
         content.durable.clone_from(&content.cached);
         Ok(())
     }
 
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut inner = self.disk.step(Does::Read, &self.path)?;
+        let content = inner.files.get_mut(&self.number).ok_or_else(missing)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.cached.len());
+        let end = usize::try_from(offset + len).unwrap_or(usize::MAX).min(content.cached.len());
+        if let Some(hole) = content.cached.get_mut(start..end) {
+            hole.fill(0);
+        }
+        inner.used = inner.used.saturating_sub((end - start) as u64);
+        Ok(())
+    }
+
     fn len(&self) -> io::Result<u64> {
-        let inner = self.disk.step(Does::Read)?;
+        let inner = self.disk.step(Does::Read, &self.path)?;
         Ok(inner.files.get(&self.number).ok_or_else(missing)?.cached.len() as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut inner = self.disk.step(Does::Write)?;
+        let mut inner = self.disk.step(Does::Write, &self.path)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let content = inner.files.get_mut(&self.number).ok_or_else(missing)?;
         let before = content.cached.len() as u64;

@@ -31,7 +31,9 @@ impl From<Error> for S3Error {
             Error::Full(_) => S3ErrorCode::Custom("InsufficientStorage".into()),
             Error::Busy => S3ErrorCode::SlowDown,
             Error::Closed | Error::Sealed(_) => S3ErrorCode::ServiceUnavailable,
-            Error::Corrupt { .. } | Error::Io { .. } | Error::Meta(_) | Error::Locked(_) => S3ErrorCode::InternalError,
+            Error::Corrupt { .. } | Error::Io { .. } | Error::Meta(_) | Error::Locked(_) | Error::Drives(_) => {
+                S3ErrorCode::InternalError
+            }
         };
         let kind = error.kind();
         // What is wrong inside of the machine is told in the log, not to clients.
