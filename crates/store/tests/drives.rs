@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dh_core::{HasKind as _, Kind};
-use dh_store::disk::SimDisk;
+use dh_store::disk::{Fault, SimDisk};
 use dh_store::{Code, Compression, Condition, DriveConfig, DriveState, Error, ScrubOptions, Store, StoreConfig};
 
 const DISK_BYTES: u64 = 512 << 20;
@@ -284,7 +284,13 @@ fn every_kind_of_damage_to_every_kind_of_file_is_found_by_name_and_repaired() {
             let image = disk.after_kill();
             image.edit(path, |bytes| bytes.iter_mut().step_by(777).for_each(|byte| *byte ^= 0x20));
             let store = open(&image, code).await.unwrap();
-            check(&store, &bodies, &format!("read with {} damaged all over", path.display())).await;
+            let context = format!("read with {} damaged all over", path.display());
+            check(&store, &bodies, &context).await;
+            // Reading mended what it came across.
+            assert!(
+                store.damages().iter().all(|found| found.repaired && found.file == path.display().to_string()),
+                "{context}"
+            );
             store.close().await;
         }
     });
@@ -425,4 +431,77 @@ fn a_scrub_stops_and_goes_on_where_it_stopped() {
         assert_eq!(bodies, whole.bodies);
         assert!(turns > 2);
     });
+}
+
+/// Puts, a replacement and a delete; what was acknowledged, and what may have happened without that.
+async fn small_life(
+    store: &Store,
+) -> (BTreeMap<&'static str, Option<Bytes>>, BTreeMap<&'static str, Vec<Option<Bytes>>>) {
+    let text = |seed: u64, length: usize| -> Bytes {
+        format!("body {seed} ").into_bytes().into_iter().cycle().take(length).collect()
+    };
+    let (mut acked, mut maybe) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+    if store.create_bucket("bucket").await.is_err() {
+        return (acked, maybe);
+    }
+    for (seed, key, length) in
+        [(1, "packed", 20_000), (2, "large", 1_060_000), (3, "packed", 9_000), (4, "gone", 30_000)]
+    {
+        let body = text(seed, length);
+        match store.put_bytes("bucket", key, body.clone()).await {
+            Ok(_info) => drop(acked.insert(key, Some(body))),
+            Err(_error) => maybe.entry(key).or_default().push(Some(body)),
+        }
+    }
+    match store.delete("bucket", "gone", Condition::Always).await {
+        Ok(_existed) => drop(acked.insert("gone", None)),
+        Err(_error) => maybe.entry("gone").or_default().push(None),
+    }
+    (acked, maybe)
+}
+
+#[test]
+fn no_fault_at_any_operation_of_any_drive_loses_what_was_acknowledged() {
+    let code = Code { data: 2, parity: 1 };
+    let life = |fault: Option<(u64, Fault)>| {
+        runtime().block_on(async {
+            let disk = SimDisk::new(DISK_BYTES);
+            let store = open(&disk, code).await.unwrap();
+            let first = disk.operations();
+            if let Some((at, fault)) = fault {
+                disk.plan(at, fault);
+            }
+            let (acked, maybe) = small_life(&store).await;
+            let last = disk.operations();
+            let mut images = vec![disk.after_power_cut(), disk.after_kill()];
+            if !matches!(fault, Some((_at, Fault::Cut))) {
+                disk.heal();
+                store.close().await;
+                images.push(disk.after_kill());
+            }
+            for (index, image) in images.into_iter().enumerate() {
+                let context = format!("{fault:?} image {index}");
+                let store = open(&image, code).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert_eq!(store.recovery().missing, 0, "{context}");
+                for key in ["packed", "large", "gone"] {
+                    let found = match store.get_bytes("bucket", key).await {
+                        Ok(bytes) => Some(bytes),
+                        Err(Error::NoSuchKey { .. } | Error::NoSuchBucket(_)) => None,
+                        Err(error) => panic!("{context}: {key}: {error}"),
+                    };
+                    let acked = acked.get(key).cloned().flatten();
+                    let allowed = found == acked || maybe.get(key).is_some_and(|maybe| maybe.contains(&found));
+                    assert!(allowed, "{context}: {key} has {:?} bytes", found.map(|bytes| bytes.len()));
+                }
+                store.close().await;
+            }
+            (first, last)
+        })
+    };
+    let (first, last) = life(None);
+    for at in first..last {
+        for fault in [Fault::Cut, Fault::Eio, Fault::Full] {
+            life(Some((at, fault)));
+        }
+    }
 }

@@ -80,7 +80,7 @@ async fn workload(store: &Store, ledger: &mut Ledger) {
         return;
     }
     for (version, (key, length)) in
-        [("small", 100), ("empty", 0), ("medium", 20_000), ("large", 600_000), ("small", 300), ("medium", 30_000)]
+        [("small", 100), ("empty", 0), ("medium", 20_000), ("large", 1_100_000), ("small", 300), ("medium", 30_000)]
             .into_iter()
             .enumerate()
     {

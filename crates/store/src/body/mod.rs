@@ -119,6 +119,10 @@ impl Bodies {
             }),
         };
         let bytes = opened.and_then(|opened| opened.block(block, &mut found));
+        if !found.is_empty() {
+            // The handle may hold a file that was made anew.
+            self.forget(extent.id);
+        }
         self.report(found, Some(object));
         bytes
     }

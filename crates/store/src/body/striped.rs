@@ -15,6 +15,9 @@ use crate::body::stripe::{FileKey, SUM_BYTES, SlotWriter, TRAILER_BYTES};
 use crate::disk::DiskFile;
 use crate::drive::{Drive, DriveSet};
 
+/// The largest file of a slot that a read makes anew; larger ones wait for a scrub.
+const REBUILD_BYTES_MAX: u64 = 64 << 20;
+
 /// Bytes on a drive that are not those that were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -244,14 +247,23 @@ impl StripedFile {
         found: &mut Vec<Damage>,
     ) -> Result<(), Error> {
         for (slot, why) in bad {
-            let what = format!("chunk {chunk} of shard {slot}: {why}");
-            let repaired = match why {
+            let damage = match why {
                 Bad::Offline => continue,
-                Bad::Wrong | Bad::Unreadable(_) => self.mend(slot, chunk, data)?,
-                // The whole file is made anew, once, by whoever is told of this damage.
-                Bad::Missing | Bad::Table => false,
+                Bad::Wrong | Bad::Unreadable(_) => {
+                    let repaired = self.mend(slot, chunk, data)?;
+                    self.damage(slot, format!("chunk {chunk} of shard {slot}: {why}"), repaired)
+                }
+                Bad::Missing | Bad::Table => {
+                    let file = self.place(slot);
+                    if found.iter().any(|damage| damage.file == file) {
+                        continue;
+                    }
+                    let small = self.shape.slot_len(slot) <= REBUILD_BYTES_MAX;
+                    let repaired = small && self.rebuild_slot(slot).is_ok();
+                    self.damage(slot, format!("shard {slot}: {why}"), repaired)
+                }
             };
-            found.push(self.damage(slot, what, repaired));
+            found.push(damage);
         }
         Ok(())
     }

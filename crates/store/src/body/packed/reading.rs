@@ -102,6 +102,10 @@ impl Segments {
         found: &mut Vec<Damage>,
     ) -> Result<Vec<Vec<u8>>, Error> {
         let first = self.read_once(extent, place, wanted, found);
+        if !found.is_empty() {
+            // The handle may hold a file that was made anew.
+            self.forget(place.0);
+        }
         if first.is_ok() {
             return first;
         }
