@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
+use super::place::{Place, is_full};
 use crate::block::bound_crc;
 use crate::disk::DiskFile;
 
@@ -44,6 +45,8 @@ pub(crate) struct Copy {
     pub(crate) name: String,
     /// Whether it failed: then it is neither read nor written again.
     pub(crate) failed: AtomicBool,
+    /// Where it lies; a place that takes no writes is still read.
+    pub(crate) place: Place,
 }
 
 #[derive(Debug)]
@@ -145,28 +148,28 @@ impl Mirror {
         self.copies.iter().filter(|copy| !copy.failed.load(Ordering::Acquire))
     }
 
-    /// Does `work` on every copy. One that fails is given up while another is left.
+    /// Does `work` on every copy that takes writes. One that fails is given up if another is good, unless it is just full.
     fn on_all(&self, what: &str, work: impl Fn(&Copy) -> io::Result<()>) -> io::Result<()> {
         if self.fenced.load(Ordering::Acquire) {
             return Err(io::Error::other("this handle of the index was given up"));
         }
-        let mut last = Err(io::Error::other("no copy of the index is left"));
+        let mut good = 0;
         let mut failures = Vec::new();
-        for copy in self.live() {
+        for copy in self.live().filter(|copy| copy.place.usable()) {
             match work(copy) {
-                Ok(()) => last = Ok(()),
+                Ok(()) => good += 1,
                 Err(error) => failures.push((copy, error)),
             }
         }
-        for (copy, error) in failures {
-            if last.is_ok() {
-                tracing::error!(%error, file = copy.name, what, "a copy of the index failed and is given up");
-                copy.failed.store(true, Ordering::Release);
-            } else {
-                last = Err(error);
-            }
+        if let Some(at) = failures.iter().position(|(_copy, error)| good == 0 || is_full(error)) {
+            return Err(failures.swap_remove(at).1);
         }
-        last
+        for (copy, error) in failures {
+            tracing::error!(%error, file = copy.name, what, "a copy of the index failed and is given up");
+            copy.failed.store(true, Ordering::Release);
+            copy.place.give_up(&format!("{what} {}: {error}", copy.name));
+        }
+        if good > 0 { Ok(()) } else { Err(io::Error::other("no copy of the index is left")) }
     }
 
     /// Loads a group's checksums: the newest that a copy has whole.
@@ -245,6 +248,9 @@ impl Mirror {
         for copy in wrong {
             self.health.damaged.fetch_add(1, Ordering::Relaxed);
             let fenced = self.fenced.load(Ordering::Acquire);
+            if !copy.place.usable() {
+                continue;
+            }
             match copy.file.write_at(physical(page), bytes) {
                 Ok(()) if !fenced => {
                     self.health.repaired.fetch_add(1, Ordering::Relaxed);
@@ -390,8 +396,9 @@ mod tests {
         let health = Arc::new(Health::default());
         let path = Path::new("/index");
         let copies = disks.iter().map(|disk| {
+            let place = Place { disk: Arc::new(disk.clone()), dir: "/".into(), member: None };
             let file = disk.open(path).or_else(|_absent| disk.create(path)).unwrap();
-            Copy { file, name: "index".to_owned(), failed: AtomicBool::new(false) }
+            Copy { file, name: "index".to_owned(), failed: AtomicBool::new(false), place }
         });
         (Mirror::new(copies.collect(), Arc::clone(&health)).unwrap(), health)
     }
