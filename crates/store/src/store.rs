@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) cache: BlockCache,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) counters: Arc<Counters>,
+    /// Held shared for each body that a scrub looks at, and alone while segments are written anew.
+    pub(crate) working: RwLock<()>,
     recovery: Recovery,
     locks: Mutex<Locks>,
 }
@@ -109,6 +111,8 @@ impl Inner {
 
     fn shut(&self) {
         self.committer.close();
+        // Who works on files sees that no changes are taken and ends.
+        drop(self.working.write().unwrap_or_else(PoisonError::into_inner));
         self.reaper.close();
         self.bodies.close();
         self.meta.close();
@@ -161,10 +165,9 @@ impl Store {
         let mut locks = BTreeMap::from([(dir.clone(), lock)]);
         // Before anything is written on them. What is wrong with a drive that cannot be locked, the set tells.
         for drive in config.drives.iter().filter(|drive| disk.list(&drive.dir).is_ok()) {
-            lock_drive(disk, &drive.dir, &mut locks).or_else(|error| match error {
-                locked @ Error::Locked(_) => Err(locked),
-                _other => Ok(()),
-            })?;
+            if let Err(locked @ Error::Locked(_)) = lock_drive(disk, &drive.dir, &mut locks) {
+                return Err(locked);
+            }
         }
         let set = DriveSet::open(disk, &config)?;
         for drive in set.drives().iter().filter(|drive| drive.writable()) {
@@ -197,6 +200,7 @@ impl Store {
             committer,
             reaper,
             counters,
+            working: RwLock::default(),
             recovery: found.report,
             locks: Mutex::new(locks),
         });

@@ -5,7 +5,7 @@
 //! its old files go after the flip is durable. Cost: a scrub reads every byte of every drive once, no faster than it is told.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use crate::body::packed::{CodedRow, SegmentRow};
@@ -138,7 +138,9 @@ impl Scrub<'_> {
     fn pace(&self) -> bool {
         if let Some(rate) = self.options.bytes_per_second.filter(|rate| *rate > 0) {
             let due = Duration::from_millis(self.report.bytes.saturating_mul(1_000) / rate);
-            std::thread::sleep(due.saturating_sub(self.started.elapsed()));
+            while !self.inner.committer.closed() && due > self.started.elapsed() {
+                std::thread::sleep(due.saturating_sub(self.started.elapsed()).min(STEP));
+            }
         }
         self.options.bytes_max.is_some_and(|max| self.report.bytes >= max)
     }
@@ -190,6 +192,7 @@ impl Scrub<'_> {
             let Some(last) = rows.last() else { return Ok(true) };
             after.clone_from(&last.key);
             for named in rows {
+                let working = self.inner.work()?;
                 let pins = self.inner.reaper.pin(named.extents.iter().map(|extent| extent.id).collect());
                 // What was deleted between reading the row and pinning is no damage.
                 let still = page_row(&self.inner.meta, table, &named.key)?;
@@ -199,6 +202,7 @@ impl Scrub<'_> {
                     self.take(found, Some(&named.name));
                 }
                 drop(pins);
+                drop(working);
                 if self.pace() {
                     self.report.cursor = Some(cursor(named.key));
                     return Ok(false);
@@ -212,6 +216,7 @@ impl Scrub<'_> {
         for (id, _row) in
             segments.rows().into_iter().filter(|(id, row)| row.coded.is_some() && after.is_none_or(|after| *id > after))
         {
+            let working = self.inner.work()?;
             let Some(file) = segments.coded_file(id) else { continue };
             let mut found = Vec::new();
             self.file(&file, id, &mut found)?;
@@ -220,6 +225,7 @@ impl Scrub<'_> {
                 let objects = self.objects_in(id)?;
                 self.take(found, Some(&objects));
             }
+            drop(working);
             if self.pace() {
                 self.report.cursor = Some(ScrubCursor::Segment(id));
                 return Ok(());
@@ -306,7 +312,17 @@ impl Inner {
             .collect()
     }
 
+    /// Keeps segments where they are, and the store from being closed.
+    fn work(&self) -> Result<RwLockReadGuard<'_, ()>, Error> {
+        let working = self.working.read().unwrap_or_else(PoisonError::into_inner);
+        if self.committer.closed() { Err(Error::Closed) } else { Ok(working) }
+    }
+
     fn reclaim(&self) -> Result<Reclaimed, Error> {
+        let _alone = self.working.write().unwrap_or_else(PoisonError::into_inner);
+        if self.committer.closed() {
+            return Err(Error::Closed);
+        }
         let segments = self.bodies.segments();
         let mut lists: BTreeMap<u64, Vec<ExtentRef>> =
             segments.take_closed().into_iter().map(|open| (open.id, open.kept())).collect();

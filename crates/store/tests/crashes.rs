@@ -24,6 +24,8 @@ use dh_store::{
 
 const DISK_BYTES: u64 = 256 << 20;
 const CHANGES: usize = 1_000;
+/// Set in the tag of a body that is too large for a segment.
+const LARGE: u64 = 1 << 63;
 
 /// Where a store lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +87,7 @@ impl Random {
 fn body(tag: u64) -> Bytes {
     let mut random = Random(tag);
     let length = match random.below(10) {
-        0 if random.below(8) == 0 => (1 << 20) + random.below(9_000),
+        _ if tag & LARGE > 0 => (1 << 20) + random.below(9_000),
         0 => 0,
         1 | 2 => 4_097 + random.below(9_000),
         _ => random.below(600),
@@ -263,6 +265,7 @@ fn things() -> Vec<Thing> {
 
 fn plan(random: &mut Random, thing: &Thing, now: &Stack, tag: u64) -> Change {
     let object = matches!(thing, Thing::Plain(_) | Thing::Kept(_));
+    let tag = if object && random.below(60) == 0 { tag | LARGE } else { tag };
     match random.below(20) {
         0 if object => Change::Parts(tag),
         1 if matches!(thing, Thing::Plain(_)) => Change::Refused(tag),

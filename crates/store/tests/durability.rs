@@ -188,8 +188,8 @@ fn a_failing_operation_is_not_acknowledged_and_the_rest_goes_on() {
             });
         }
     }
-    // Only a failed sync of the metadata ends service, and such syncs are a small part of all operations.
-    assert!(served > 5 * sealed && sealed > 0, "served {served} sealed {sealed}");
+    // Only a failed sync ends service, for nobody knows what the only drive holds then.
+    assert!(served > 2 * sealed && sealed > 0, "served {served} sealed {sealed}");
 }
 
 #[test]
@@ -236,7 +236,6 @@ fn every_flipped_bit_is_seen_or_harmless() {
                     match store.get_bytes("bucket", key).await {
                         Ok(found) => assert_eq!(found, *bytes, "{context}: wrong bytes for {key}"),
                         Err(error) => {
-                            assert!(extent, "{context}: the database opened, so its rows are whole: {error}");
                             assert_eq!(error.kind(), Kind::Corrupt, "{context}: {error}");
                             whole = false;
                         }
@@ -356,8 +355,8 @@ fn a_lost_index_is_told_and_not_replaced_by_an_empty_one() {
         std::fs::remove_file(dir.path().join("index.redb")).unwrap();
         let error = Store::open(StoreConfig::new(dir.path())).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt, "{error}");
-        let extents = std::fs::read_dir(dir.path().join("extents")).unwrap();
-        assert!(extents.count() > 0, "the bodies are still there");
+        let segments = std::fs::read_dir(dir.path().join("segments")).unwrap();
+        assert!(segments.count() > 0, "the bodies are still there");
     });
 }
 

@@ -218,8 +218,13 @@ impl Meta {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A snapshot.
+    /// A snapshot. Who found a page that nobody can read was told; the others go on with the rest.
     pub(crate) fn read(&self) -> Result<ReadTransaction, Error> {
+        if self.health.unreadable.swap(false, Ordering::SeqCst)
+            && let Some(log) = self.log().as_mut()
+        {
+            drop(self.reopen(log, Error::corrupt("a page cannot be read", "the index")));
+        }
         self.current()?.database.begin_read().map_err(failed)
     }
 

@@ -31,6 +31,8 @@ const ALL: u64 = 512;
 pub(crate) struct Health {
     /// A sync failed on the last copy: nobody knows what the disk holds.
     pub(crate) sync_failed: AtomicBool,
+    /// A page could be read from no copy: the database takes no more reads until it is opened again.
+    pub(crate) unreadable: AtomicBool,
     /// Pages that did not check on a copy.
     pub(crate) damaged: AtomicU64,
     /// Those of them that were written again from another copy.
@@ -241,6 +243,7 @@ impl Mirror {
             return first.file.read_at(physical(page), out);
         }
         self.health.damaged.fetch_add(1, Ordering::Relaxed);
+        self.health.unreadable.store(true, Ordering::SeqCst);
         Err(error.unwrap_or_else(|| invalid(format!("page {page} of the index is damaged on every drive"))))
     }
 
@@ -394,9 +397,10 @@ mod tests {
 
     fn mirror(disks: &[SimDisk]) -> (Mirror, Arc<Health>) {
         let health = Arc::new(Health::default());
-        let path = Path::new("/index");
+        let path = Path::new("/drive/index");
         let copies = disks.iter().map(|disk| {
-            let place = Place { disk: Arc::new(disk.clone()), dir: "/".into(), member: None };
+            let place = Place { disk: Arc::new(disk.clone()), dir: "/drive".into(), member: None };
+            disk.create_dir(&place.dir).unwrap();
             let file = disk.open(path).or_else(|_absent| disk.create(path)).unwrap();
             Copy { file, name: "index".to_owned(), failed: AtomicBool::new(false), place }
         });
@@ -449,7 +453,7 @@ mod tests {
         let disks = [SimDisk::new(64 << 20), SimDisk::new(64 << 20)];
         drop(filled(&disks, 20));
         let place = usize::try_from(physical(5)).unwrap();
-        disks[0].flip(Path::new("/index"), place + 17, 3);
+        disks[0].flip(Path::new("/drive/index"), place + 17, 3);
         let (both, health) = mirror(&disks);
         let mut page = vec![0; PAGE_BYTES];
         both.read(5 * PAGE, &mut page).unwrap();
@@ -457,7 +461,7 @@ mod tests {
         assert_eq!(health.repaired.load(Ordering::Relaxed), 1);
         let (one, _health) = mirror(&disks[..1]);
         one.read(5 * PAGE, &mut page).unwrap();
-        disks[0].flip(Path::new("/index"), place, 0);
+        disks[0].flip(Path::new("/drive/index"), place, 0);
         let (one, health) = mirror(&disks[..1]);
         assert!(one.read(5 * PAGE, &mut page).is_err());
         assert_eq!(health.damaged.load(Ordering::Relaxed), 1);
@@ -470,7 +474,7 @@ mod tests {
         both.write(3 * PAGE, &[99; PAGE_BYTES]).unwrap();
         both.sync_data().unwrap();
         // Generation 2 stands in the first slot.
-        disks[0].flip(Path::new("/index"), 40, 1);
+        disks[0].flip(Path::new("/drive/index"), 40, 1);
         let mut page = vec![0; PAGE_BYTES];
         let (one, _health) = mirror(&disks[..1]);
         assert!(one.read(3 * PAGE, &mut page).is_err(), "the older checksums do not know the newer page");

@@ -7,7 +7,7 @@
 //!
 //! Invariants: a record is appended only when the one before it is durable, so behind a torn record there is none; where
 //! there is one, the torn one was acknowledged and is damage. A file is removed only when the database holds its records.
-//! Cost: one write and one `fdatasync` per batch and drive.
+//! Cost: one write and one `fdatasync` per batch and drive, at the same time on all drives.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use super::place::{Place, is_full, on_each};
 use super::tables::TableId;
 use crate::Error;
 use crate::block::bound_crc;
+use crate::body::stripe::on_all as at_once;
 use crate::disk::DiskFile;
 
 const FILE_MAGIC: &[u8; 8] = b"DHWAL001";
@@ -206,9 +207,10 @@ impl Wal {
         Ok(())
     }
 
-    fn on_all(&mut self, what: &str, work: impl Fn(&dyn DiskFile, u64) -> io::Result<()>) -> Result<(), Error> {
+    fn on_all(&mut self, what: &str, work: impl Fn(&dyn DiskFile, u64) -> io::Result<()> + Sync) -> Result<(), Error> {
         self.copies.retain(|copy| copy.place.usable());
-        let results: Vec<_> = self.copies.iter().map(|copy| work(copy.file.as_ref(), self.offset)).collect();
+        let offset = self.offset;
+        let results = at_once(&mut self.copies, |copy| work(copy.file.as_ref(), offset));
         let good = results.iter().filter(|result| result.is_ok()).count();
         let failed = |copy: &Copy, error| Error::io(format!("{what} {}", copy.name), error);
         let mut lost = Vec::new();
