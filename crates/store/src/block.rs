@@ -124,6 +124,11 @@ pub(crate) fn seal(
     Ok((entry, packed))
 }
 
+/// Whether the stored bytes are those that were sealed at this address. Needs no key.
+pub(crate) fn checks(address: Address, entry: BlockEntry, stored: &[u8]) -> bool {
+    block_crc(address, entry.zstd, entry.logical, stored) == entry.crc
+}
+
 /// The bytes of a block, verified.
 /// # Errors
 /// If they are not what was sealed at this address.
@@ -133,7 +138,7 @@ pub(crate) fn open(
     stored: Vec<u8>,
     cipher: Option<&Cipher>,
 ) -> Result<Vec<u8>, BlockError> {
-    if block_crc(address, entry.zstd, entry.logical, &stored) != entry.crc {
+    if !checks(address, entry, &stored) {
         return Err(BlockError::Checksum);
     }
     let stored = match cipher {

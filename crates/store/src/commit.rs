@@ -1,15 +1,14 @@
 //! Group commit: one thread takes all changes that wait, makes them durable at once, and then answers them all.
 //!
-//! Cost: one directory sync per directory of new extents (usually one) and one sync of the log per batch, however many
-//! wait. Changes of buckets of the class `group` wait a little for others; those of the class `cache` for nobody, and what
+//! Cost: one sync per copy of the segment that takes small bodies, one per directory of new large ones (usually one), and
+//! one of the log per batch, however many wait. Changes of buckets of the class `group` wait a little for others; those of the class `cache` for nobody, and what
 //! they wrote is durable within a second.
 //! Invariant: a reply of success is sent after the commit returned; if it fails, everybody in the batch is told so, and
 //! their extents are left on the disk, because the commit may have become durable all the same. The next opening of
 //! the store removes those that no row names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,10 +16,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::Error;
+use crate::body::Bodies;
+use crate::body::packed::{Ledger, Open, SegmentRow, Segments, segment_key};
 use crate::config::{CACHE_FLUSH_MS, COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX, GROUP_WINDOW_MS};
-use crate::disk::Disk;
-use crate::extent;
-use crate::index::meta::{Commit, Meta};
+use crate::extent::ExtentRef;
+use crate::index::codec::encode;
+use crate::index::meta::{Commit, Meta, TableId};
 use crate::index::rows::Durability;
 use crate::mutation::{Effects, Moment, Mutation, apply, is_refusal};
 use crate::reaper::{ExtentGuard, Reaper};
@@ -91,8 +92,7 @@ impl Waiting {
 
 /// What the committing thread works on.
 pub(crate) struct CommitParts {
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) root: PathBuf,
+    pub(crate) bodies: Arc<Bodies>,
     pub(crate) meta: Arc<Meta>,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) counters: Arc<Counters>,
@@ -133,6 +133,19 @@ impl Committer {
 
     /// Makes `mutation` durable; `guard` is the new extent that it names.
     pub(crate) async fn submit(&self, mutation: Mutation, guard: Option<ExtentGuard>) -> Result<Effects, Error> {
+        self.queue(mutation, guard)?.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// The same, from a thread that may block.
+    pub(crate) fn submit_blocking(&self, mutation: Mutation) -> Result<Effects, Error> {
+        self.queue(mutation, None)?.blocking_recv().unwrap_or(Err(Error::Closed))
+    }
+
+    fn queue(
+        &self,
+        mutation: Mutation,
+        guard: Option<ExtentGuard>,
+    ) -> Result<oneshot::Receiver<Result<Effects, Error>>, Error> {
         let (reply, answer) = oneshot::channel();
         let class = self.classes.of(&mutation);
         {
@@ -146,7 +159,12 @@ impl Committer {
             waiting.changes.push(Pending { mutation, class, arrived: Instant::now(), guard, reply });
         }
         self.queue.arrived.notify_one();
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(answer)
+    }
+
+    /// Whether no more changes are taken.
+    pub(crate) fn closed(&self) -> bool {
+        self.queue.lock().closed
     }
 
     /// Makes durable what waits, then ends the thread. Blocks.
@@ -189,26 +207,41 @@ fn commit(parts: &CommitParts, classes: &Classes, batch: Vec<Pending>) {
     let mut replies: Vec<Reply> = Vec::with_capacity(batch.len());
     let mut mutations = Vec::with_capacity(batch.len());
     let full = parts.reaper.meter().admit(0).err();
+    let sealed = parts.bodies.set().serves().err();
     for pending in batch {
+        if let Some(sealed) = &sealed {
+            answer(parts, pending.reply, pending.guard, Err(sealed.clone()));
+            continue;
+        }
         if let Some(full) = full.as_ref().filter(|_error| pending.mutation.grows()) {
             answer(parts, pending.reply, pending.guard, Err(full.clone()));
             continue;
         }
+        let record = pending.guard.as_ref().and_then(ExtentGuard::record);
         replies.push((pending.reply, pending.guard));
-        mutations.push((pending.mutation, pending.class));
+        mutations.push(Change { mutation: pending.mutation, class: pending.class, record });
     }
     if mutations.is_empty() {
         return;
     }
     parts.counters.batch(mutations.len());
-    let outcome = sync_directories(parts, &replies).and_then(|()| {
-        catch_unwind(AssertUnwindSafe(|| write(&parts.meta, mutations))).unwrap_or_else(|_panic| {
+    let guards = || replies.iter().filter_map(|(_reply, guard)| guard.as_ref());
+    let large: Vec<u64> = guards().filter_map(ExtentGuard::large).collect();
+    let mut open: Vec<Arc<Open>> = guards().filter_map(ExtentGuard::open).cloned().collect();
+    open.sort_by_key(|open| open.id);
+    open.dedup_by_key(|open| open.id);
+    let synced = parts.bodies.sync(&open, &large);
+    drop(open);
+    let segments = parts.bodies.segments();
+    let outcome = synced.and_then(|()| {
+        catch_unwind(AssertUnwindSafe(|| write(&parts.meta, segments, mutations))).unwrap_or_else(|_panic| {
             parts.meta.seal("the metadata database panicked");
             Err(Error::Meta("the metadata database panicked".to_owned()))
         })
     });
     match outcome {
-        Ok(results) => {
+        Ok((results, changed)) => {
+            segments.learn(changed);
             for effects in results.iter().flatten() {
                 if let Some(class) = effects.class.clone() {
                     classes.learn(class);
@@ -230,36 +263,48 @@ fn commit(parts: &CommitParts, classes: &Classes, batch: Vec<Pending>) {
     }
 }
 
-fn sync_directories(parts: &CommitParts, replies: &[Reply]) -> Result<(), Error> {
-    let directories: BTreeSet<PathBuf> = replies
-        .iter()
-        .filter_map(|(_reply, guard)| guard.as_ref())
-        .map(|guard| extent::directory(&parts.root, guard.id()))
-        .collect();
-    for directory in directories {
-        parts.disk.sync_dir(&directory).map_err(|error| Error::io(format!("sync {}", directory.display()), error))?;
-    }
-    Ok(())
+/// A change of a batch, and the record of a segment that it names for the first time.
+struct Change {
+    mutation: Mutation,
+    class: Durability,
+    record: Option<ExtentRef>,
 }
 
-fn write(meta: &Meta, mutations: Vec<(Mutation, Durability)>) -> Result<Vec<Result<Effects, Error>>, Error> {
+/// What a batch did: an answer for each change, and the segments that changed.
+type Written = (Vec<Result<Effects, Error>>, Vec<(u64, Option<SegmentRow>)>);
+
+fn write(meta: &Meta, segments: &Segments, changes: Vec<Change>) -> Result<Written, Error> {
     let now_ms = now_ms();
     meta.write(|tables, first| {
-        let mut results = Vec::with_capacity(mutations.len());
+        let mut results = Vec::with_capacity(changes.len());
         let mut commit = Commit::Nothing;
-        for (sequence, (mutation, class)) in (first..).zip(mutations) {
+        let mut ledger = Ledger::new(segments);
+        for (sequence, Change { mutation, class, record }) in (first..).zip(changes) {
+            if let Mutation::Segment { id, coded } = &mutation {
+                ledger.coded(*id, *coded);
+            }
             match apply(tables, mutation, Moment { sequence, now_ms }) {
                 Err(error) if !is_refusal(&error) => return Err(error),
                 result => {
-                    if result.is_ok() {
-                        let wanted = if class == Durability::Cache { Commit::Later } else { Commit::Needed };
-                        commit = commit.max(wanted);
+                    if let Ok(effects) = &result {
+                        // What is freed must not be named by a row that a power cut brings back.
+                        let later = class == Durability::Cache && effects.freed.is_empty();
+                        commit = commit.max(if later { Commit::Later } else { Commit::Needed });
+                        ledger.change(record.as_ref(), &effects.freed);
                     }
                     results.push(result);
                 }
             }
         }
-        Ok((results, commit))
+        let changed = ledger.finish();
+        for (id, row) in &changed {
+            let key = segment_key(*id);
+            match row {
+                Some(row) => tables.put(TableId::Segments, &key, &encode(&key, row, &[]))?,
+                None => tables.remove(TableId::Segments, &key)?,
+            }
+        }
+        Ok(((results, changed), commit))
     })
 }
 
@@ -275,7 +320,8 @@ fn answer(
         }
         parts.counters.usage(effects);
         for extent in &effects.freed {
-            parts.reaper.free(extent.id, extent.stored);
+            parts.bodies.forget(extent.id);
+            parts.reaper.free(extent, extent.physical(parts.bodies.set()));
         }
     }
     send(reply, result);

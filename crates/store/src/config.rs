@@ -8,6 +8,12 @@ pub(crate) const BLOCK_BYTES: usize = 256 << 10;
 /// A body of at most this many bytes lives in its metadata row: a file and its sync would cost more than the bytes.
 pub(crate) const INLINE_BYTES_MAX: usize = 4 << 10;
 
+/// A body of at most this many bytes is packed with others into a segment; a larger one gets files of its own.
+pub(crate) const PACKED_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a segment: large enough that its files are few, small enough to be coded and moved in a second.
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
+
 /// The smallest part of a multipart upload except the last; S3's own limit.
 pub(crate) const PART_BYTES_MIN: u64 = 5 << 20;
 
@@ -66,11 +72,49 @@ pub enum Compression {
     Off,
 }
 
+/// How bodies are spread over drives: any `data` of `data + parity` shards give them back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code {
+    /// Shards that hold the bytes.
+    pub data: u8,
+    /// Shards that may be lost.
+    pub parity: u8,
+}
+
+impl Code {
+    /// One copy, no parity.
+    pub const SINGLE: Self = Self { data: 1, parity: 0 };
+
+    /// Shards in all.
+    pub const fn total(self) -> usize {
+        self.data as usize + self.parity as usize
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}+{}", self.data, self.parity)
+    }
+}
+
+/// A drive of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriveConfig {
+    /// Its directory: the mount point of a file system of its own.
+    pub dir: PathBuf,
+}
+
 /// How to open a store.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
     /// The data directory; made if it does not exist. One process may have it open.
     pub dir: PathBuf,
+    /// The drives that bodies lie on; none for `dir` itself as the only one.
+    pub drives: Vec<DriveConfig>,
+    /// How bodies are spread over the drives.
+    pub code: Code,
+    /// The size at which a segment of small bodies is closed and a new one begun.
+    pub segment_bytes: u64,
     /// Memory for decompressed blocks, in bytes; zero for none.
     pub cache_bytes: u64,
     /// The most bytes that bodies may take on the disk; `None` for as much as the file system has.
@@ -86,6 +130,9 @@ impl StoreConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            drives: Vec::new(),
+            code: Code::SINGLE,
+            segment_bytes: SEGMENT_BYTES,
             cache_bytes: 256 << 20,
             capacity_bytes: None,
             compression: Compression::Auto,

@@ -8,7 +8,6 @@
 //! that repair and scrub need no key. Cost: about 5 GB/s and core.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use dh_core::Secret;
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::Address;
 use crate::digest::{base64, unbase64};
-use crate::disk::Disk;
+use crate::index::place::Place;
 use crate::store::off_runtime;
 use crate::{Error, Store};
 
@@ -145,27 +144,61 @@ impl std::fmt::Debug for KeyRing {
 const RING_BYTES_MAX: u64 = 1 << 20;
 
 impl KeyRing {
-    /// Reads the ring in `dir`, or makes one with a first key.
+    /// Reads the ring, or makes one with a first key. Every place that takes writes has it from then on: what was encrypted
+    /// is lost without it.
     /// # Errors
-    /// What the disk says, or [`Error::Corrupt`] if the file is no ring.
-    pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, Error> {
+    /// What the disk says, or [`Error::Corrupt`] if no file of it is a ring.
+    pub(crate) fn open(places: &[Place]) -> Result<Self, Error> {
+        let mut lack = Vec::new();
+        let mut best: Option<Self> = None;
+        let mut trouble = None;
+        for place in places.iter().filter(|place| place.usable()) {
+            match Self::read(place) {
+                Ok(Some(ring)) => {
+                    lack.push((place, ring.keys.len()));
+                    // Rings only grow.
+                    if best.as_ref().is_none_or(|best| best.keys.len() < ring.keys.len()) {
+                        best = Some(ring);
+                    }
+                }
+                Ok(None) => lack.push((place, 0)),
+                Err(error) => {
+                    tracing::error!(%error, "a key ring cannot be read");
+                    trouble = Some(error);
+                    lack.push((place, 0));
+                }
+            }
+        }
+        let ring = match (best, trouble) {
+            (Some(ring), _) => ring,
+            (None, Some(error)) => return Err(error),
+            (None, None) => {
+                let mut ring = Self { current: String::new(), keys: BTreeMap::new() };
+                ring.add()?;
+                ring
+            }
+        };
+        lack.retain(|(_place, keys)| *keys < ring.keys.len());
+        ring.write(lack.into_iter().map(|(place, _keys)| place))?;
+        Ok(ring)
+    }
+
+    fn read(place: &Place) -> Result<Option<Self>, Error> {
+        let (disk, dir) = (&place.disk, &place.dir);
         let path = dir.join("keyring.json");
         let io = |error| Error::io(path.display().to_string(), error);
-        if disk.list(dir).map_err(io)?.contains(&path) {
-            let file = disk.open(&path).map_err(io)?;
-            let length = file.len().map_err(io)?;
-            if length > RING_BYTES_MAX {
-                return Err(Error::corrupt("too large for a key ring", path.display().to_string()));
-            }
-            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-            file.read_at(0, &mut bytes).map_err(io)?;
-            return Self::parse(&bytes)
-                .ok_or_else(|| Error::corrupt("this is no key ring", path.display().to_string()));
+        if !disk.list(dir).map_err(io)?.contains(&path) {
+            return Ok(None);
         }
-        let mut ring = Self { current: String::new(), keys: BTreeMap::new() };
-        ring.add()?;
-        ring.write(disk, dir)?;
-        Ok(ring)
+        let file = disk.open(&path).map_err(io)?;
+        let length = file.len().map_err(io)?;
+        if length > RING_BYTES_MAX {
+            return Err(Error::corrupt("too large for a key ring", path.display().to_string()));
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        file.read_at(0, &mut bytes).map_err(io)?;
+        let ring = Self::parse(&bytes);
+        ring.map(Some).ok_or_else(|| Error::corrupt("this is no key ring", path.display().to_string()))
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -188,16 +221,21 @@ impl KeyRing {
     /// Adds a key that wraps from then on. Objects under older ones stay readable.
     /// # Errors
     /// What the disk says; then the ring is as it was.
-    pub(crate) fn rotate(&mut self, disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+    pub(crate) fn rotate(&mut self, places: &[Place]) -> Result<(), Error> {
         let before = self.current.clone();
         self.add()?;
-        self.write(disk, dir).inspect_err(|_error| {
+        self.write(places.iter().filter(|place| place.usable())).inspect_err(|_error| {
             self.keys.remove(&std::mem::replace(&mut self.current, before.clone()));
         })
     }
 
     /// Written under another name, synced, and renamed, so that a crash leaves the old ring or the new.
-    fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+    fn write<'p>(&self, mut places: impl Iterator<Item = &'p Place>) -> Result<(), Error> {
+        places.try_for_each(|place| self.write_to(place))
+    }
+
+    fn write_to(&self, place: &Place) -> Result<(), Error> {
+        let (disk, dir) = (&place.disk, &place.dir);
         let (path, fresh) = (dir.join("keyring.json"), dir.join("keyring.json.tmp"));
         let io = |error| Error::io(path.display().to_string(), error);
         let keys = self.keys.iter().map(|(id, key)| (id.clone(), base64(key.expose()))).collect();
@@ -231,6 +269,21 @@ impl KeyRing {
         unwrap(self.keys.get(id)?.expose(), wrapped, id.as_bytes())
     }
 
+    /// Encrypts a row under the newest key of the ring: the key's id with its length in front, then what [`wrap`] gives.
+    pub(crate) fn seal(&self, row: &[u8], name: &str) -> Result<Vec<u8>, Error> {
+        let outer = self.keys.get(&self.current).ok_or_else(|| Error::Meta("the key ring is empty".to_owned()))?;
+        let length = u8::try_from(self.current.len()).map_err(|_long| Error::Meta("the id of a key".to_owned()))?;
+        let wrapped = wrap(outer.expose(), row, name.as_bytes())?;
+        Ok([&[length], self.current.as_bytes(), &wrapped].concat())
+    }
+
+    /// The row that [`KeyRing::seal`] encrypted under this name.
+    pub(crate) fn unseal(&self, sealed: &[u8], name: &str) -> Option<Secret<Vec<u8>>> {
+        let (length, rest) = sealed.split_first()?;
+        let (id, wrapped) = rest.split_at_checked(usize::from(*length))?;
+        unwrap(self.keys.get(std::str::from_utf8(id).ok()?)?.expose(), wrapped, name.as_bytes())
+    }
+
     /// A key that follows from the oldest of the ring and a name, for the built-in key service.
     fn derived(&self, name: &str) -> Option<Vec<u8>> {
         let (_id, first) = self.keys.first_key_value()?;
@@ -241,14 +294,20 @@ impl KeyRing {
 }
 
 impl Store {
+    /// The store's ring.
+    pub(crate) async fn key_ring(&self) -> Result<KeyRing, Error> {
+        let inner = Arc::clone(&self.0);
+        off_runtime(move || KeyRing::open(inner.meta.places())).await
+    }
+
     /// Adds a key to the store's ring; what is written from the next start on is wrapped by it.
     /// # Errors
     /// What the disk says; then the ring is as it was.
     pub async fn rotate_key_ring(&self) -> Result<(), Error> {
         let inner = Arc::clone(&self.0);
         off_runtime(move || {
-            let (disk, dir) = (inner.disk.as_ref(), &inner.config.dir);
-            KeyRing::open(disk, dir)?.rotate(disk, dir)
+            let places = inner.meta.places();
+            KeyRing::open(places)?.rotate(places)
         })
         .await
     }
@@ -285,6 +344,10 @@ mod tests {
     use super::*;
     use crate::disk::RealDisk;
 
+    fn place(dir: &tempfile::TempDir) -> Place {
+        Place { disk: Arc::new(RealDisk), dir: dir.path().to_owned(), member: None }
+    }
+
     #[test]
     fn a_block_opens_at_its_address_under_its_key_and_nowhere_else() {
         let cipher = Cipher::new(&[7; KEY_BYTES]).unwrap();
@@ -305,22 +368,31 @@ mod tests {
 
     #[test]
     fn a_rotated_ring_still_opens_what_older_keys_wrapped() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut ring = KeyRing::open(&RealDisk, dir.path()).unwrap();
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let places = [place(&dirs[0]), place(&dirs[1])];
+        let mut ring = KeyRing::open(&places[..1]).unwrap();
         let (first, wrapped) = (ring.current().to_owned(), ring.wrap(&[1; KEY_BYTES]).unwrap());
-        ring.rotate(&RealDisk, dir.path()).unwrap();
+        ring.rotate(&places[..1]).unwrap();
         assert_ne!(ring.current(), first);
-        let again = KeyRing::open(&RealDisk, dir.path()).unwrap();
+        // The other place gets it, and is enough.
+        KeyRing::open(&places).unwrap();
+        std::fs::write(dirs[0].path().join("keyring.json"), "torn").unwrap();
+        let again = KeyRing::open(&places).unwrap();
         assert_eq!(again.current(), ring.current());
         assert_eq!(again.unwrap(&first, &wrapped).unwrap().expose().as_slice(), [1; KEY_BYTES]);
         assert!(again.unwrap(again.current(), &wrapped).is_none());
         assert!(!format!("{again:?}").contains("keys: {"));
+        assert!(KeyRing::open(&places[..1]).is_ok(), "mended from the other");
+        let sealed = again.seal(b"a row", "user/1").unwrap();
+        assert!(!sealed.windows(5).any(|part| part == b"a row"));
+        assert_eq!(again.unseal(&sealed, "user/1").unwrap().expose().as_slice(), b"a row");
+        assert!(again.unseal(&sealed, "user/2").is_none());
     }
 
     #[test]
     fn the_key_service_binds_the_context() {
         let dir = tempfile::tempdir().unwrap();
-        let ring = Arc::new(KeyRing::open(&RealDisk, dir.path()).unwrap());
+        let ring = Arc::new(KeyRing::open(&[place(&dir)]).unwrap());
         let service = LocalKeyService { ring, names: vec!["one".to_owned(), "two".to_owned()] };
         let wrapped = service.wrap("one", &[3; KEY_BYTES], "a").unwrap();
         assert_eq!(service.unwrap("one", &wrapped, "a").unwrap().expose().as_slice(), [3; KEY_BYTES]);

@@ -119,6 +119,9 @@ pub enum Error {
     /// Another process has the directory open.
     #[error("the directory {0} is in use by another process")]
     Locked(String),
+    /// Drives are foreign, swapped, stale or missing, and the rest cannot serve.
+    #[error("drives: {0}")]
+    Drives(String),
     /// Too many changes wait already.
     #[error("too many changes are waiting")]
     Busy,
@@ -169,6 +172,7 @@ impl HasKind for Error {
             Self::Corrupt { .. } => Kind::Corrupt,
             Self::Full(_) | Self::Quota(_) => Kind::Full,
             Self::Io { .. } | Self::Meta(_) | Self::Sealed(_) => Kind::Internal,
+            Self::Drives(_) => Kind::Unreachable,
             Self::Busy => Kind::Busy,
             Self::Closed => Kind::Interrupted,
         }
@@ -179,6 +183,7 @@ impl HasKind for Error {
             Self::Locked(_) => Some("stop the other server, or give this one its own directory".to_owned()),
             Self::Full(_) => Some("delete objects, or raise the store's capacity".to_owned()),
             Self::Sealed(_) => Some("check the disk, then restart: what was acknowledged is recovered".to_owned()),
+            Self::Drives(_) => Some("check mounts and cables; replace a drive that is gone".to_owned()),
             Self::Corrupt { .. } => {
                 Some("restore the object from a copy; the rest of the store is unaffected".to_owned())
             }

@@ -3,8 +3,8 @@
 //! Rows of the identities' table are the truth; a copy in memory answers every request. One process writes, so the copy
 //! is never behind. A user is known by an id; the root user of an account has the account's id.
 //!
-//! Invariant: a row is durable before it counts. Secrets are in the rows, because signatures need them; they have no
-//! `Debug` text.
+//! Invariant: a row is durable before it counts. Signatures need secrets, so users and sessions are rows that are encrypted
+//! under the store's key ring; secrets have no `Debug` text.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dh_core::Secret;
 use serde::{Deserialize, Serialize};
 
+use crate::crypto::KeyRing;
 use crate::identities::{Expect, Identities};
 use crate::store::now_ms;
 use crate::{Error, Store};
@@ -209,6 +210,7 @@ struct Book {
 #[derive(Debug, Clone)]
 pub struct Accounts {
     table: Identities,
+    ring: Arc<KeyRing>,
     book: Arc<RwLock<Book>>,
 }
 
@@ -238,18 +240,32 @@ fn written(row: &impl Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(row).map_err(|error| Error::Meta(format!("an identity cannot be written: {error}")))
 }
 
+/// A row that is encrypted under the ring.
+fn unsealed<T: for<'de> Deserialize<'de>>(ring: &KeyRing, name: &str, bytes: &[u8]) -> Result<T, Error> {
+    let row = ring.unseal(bytes, name);
+    let row = row.ok_or_else(|| Error::corrupt(format!("identity {name} does not decrypt"), "the index"))?;
+    read(name, row.expose())
+}
+
 impl Accounts {
+    /// Writes a row encrypted under the ring.
+    async fn put_sealed(&self, name: &str, row: &impl Serialize) -> Result<(), Error> {
+        let sealed = self.ring.seal(&written(row)?, name)?;
+        self.table.put(name, sealed, Expect::Anything).await.map(drop)
+    }
+
     /// Reads the book.
     /// # Errors
     /// If a row cannot be read.
     pub async fn open(store: &Store) -> Result<Self, Error> {
         let table = store.identities();
+        let ring = Arc::new(store.key_ring().await?);
         let mut book = Book::default();
         for (name, identity) in all(&table).await? {
             let bytes = &identity.bytes;
             match name.split_once('/').map(|(kind, _rest)| kind) {
                 Some("user") => {
-                    let user: UserRow = read(&name, bytes)?;
+                    let user: UserRow = unsealed(&ring, &name, bytes)?;
                     book.keys.extend(user.keys.iter().map(|key| (key.id.clone(), user.id.clone())));
                     book.users.insert(user.id.clone(), Arc::new(user));
                 }
@@ -262,13 +278,13 @@ impl Accounts {
                     book.policies.insert(policy.arn.clone(), Arc::new(policy));
                 }
                 Some("session") => {
-                    let session: SessionRow = read(&name, bytes)?;
+                    let session: SessionRow = unsealed(&ring, &name, bytes)?;
                     book.sessions.insert(session.key.id.clone(), Arc::new(session));
                 }
                 Some(_) | None => tracing::warn!(name, "an identity of an unknown kind is left alone"),
             }
         }
-        Ok(Self { table, book: Arc::new(RwLock::new(book)) })
+        Ok(Self { table, ring, book: Arc::new(RwLock::new(book)) })
     }
 
     fn look<R>(&self, look: impl FnOnce(&Book) -> R) -> R {
@@ -358,7 +374,7 @@ impl Accounts {
         if taken {
             return Err(Error::Invalid("an access key of this id belongs to another user".to_owned()));
         }
-        self.table.put(&format!("user/{}", user.id), written(&user)?, Expect::Anything).await?;
+        self.put_sealed(&format!("user/{}", user.id), &user).await?;
         self.change(|book| {
             book.keys.retain(|_key, owner| *owner != user.id);
             book.keys.extend(user.keys.iter().map(|key| (key.id.clone(), user.id.clone())));
@@ -478,7 +494,7 @@ impl Accounts {
                 book.sessions.remove(&key);
             });
         }
-        self.table.put(&format!("session/{}", session.key.id), written(&session)?, Expect::Anything).await?;
+        self.put_sealed(&format!("session/{}", session.key.id), &session).await?;
         self.change(|book| {
             book.sessions.insert(session.key.id.clone(), Arc::new(session));
         });

@@ -1,17 +1,21 @@
-//! Datahall's object store: one node, one directory, S3 in front.
+//! Datahall's object store: one node, one directory or several drives, S3 in front.
 //!
 //! Purpose: keep objects so that what was acknowledged survives a crash, and what is read is what was written.
 //!
 //! Invariant: an answer of success is given only after the object's bytes and its metadata row are durable, and every
 //! byte that leaves the store was checked against a checksum that is bound to its address.
 //!
-//! Code map, from the disk upwards: [`disk`] is the seam to the operating system; `block` and `extent` are the format of
-//! bodies; `index` holds the metadata; `mutation` says what a change does and `commit` makes many of them
-//! durable at once; `recover` puts a directory in order when it is opened; `store`, `buckets`, `put`, `read`,
-//! `multipart`, `listing`, `versions`, `identities` are what callers use; [`s3`] speaks HTTP.
+//! Code map, from the disk upwards: [`disk`] is the seam to the operating system; `drive` is one drive and the set of them,
+//! with superblocks; `body` spreads bodies over the set: `code` is the erasure code, `shape`, `stripe` and `striped` are
+//! striped files, `packed` the segments of small bodies; `block` and `extent` are the format of bodies; `upkeep` scrubs,
+//! rebuilds, codes closed segments and compacts; `index` holds the metadata, on `m + 1` of the drives; `mutation` says what
+//! a change does and `commit` makes many of them durable at once; `recover` puts a directory in order when it is opened;
+//! `store`, `buckets`, `put`, `read`, `multipart`, `listing`, `versions`, `identities` are what callers use; [`s3`] speaks
+//! HTTP.
 //!
-//! Cost of a durable PUT: one `fdatasync` of the body, and a share of one directory `fsync` and of redb's commit, which
-//! all waiting writers split. A body of at most 4 KiB lives in its metadata row and has no file.
+//! Cost of a durable PUT: a share of one `fdatasync` per copy of the open segment and of redb's commit, which all waiting
+//! writers split; of a body beyond 1 MiB, one `fdatasync` of its own per drive, all at the same time. A body of at most
+//! 4 KiB lives in its metadata row.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 #![cfg_attr(
     test,
@@ -25,6 +29,7 @@
 )]
 
 mod block;
+mod body;
 mod buckets;
 mod cache;
 mod commit;
@@ -32,6 +37,7 @@ mod config;
 mod crypto;
 mod digest;
 pub mod disk;
+mod drive;
 mod error;
 mod extent;
 mod identities;
@@ -49,13 +55,16 @@ mod retention;
 pub mod s3;
 mod stats;
 mod store;
+mod upkeep;
 mod version;
 mod versions;
 
+pub use body::striped::Damage;
 pub use buckets::{BucketInfo, BucketStart};
-pub use config::{Compression, StoreConfig};
+pub use config::{Code, Compression, DriveConfig, StoreConfig};
 pub use crypto::{Cipher, KeyService};
 pub use digest::{ChecksumKind, Checksums};
+pub use drive::{DriveState, DriveStatus};
 pub use error::Error;
 pub use identities::{Expect, Identities, Identity};
 pub use identity::{Accounts, GroupRow, NewAccount, PolicyRow, SessionRow, UserKey, UserRank, UserRow};
@@ -71,5 +80,6 @@ pub use retention::{Governance, LegalHold, ObjectLock, Retention, RetentionMode}
 pub use s3::{S3Options, serve, serve_with};
 pub use stats::{BucketUsage, Stats};
 pub use store::{DeleteRequest, Store};
+pub use upkeep::{Reclaimed, ScrubCursor, ScrubOptions, ScrubReport};
 pub use version::{Version, VersionId, Versioning};
 pub use versions::{VersionEntry, VersionPage, VersionQuery};

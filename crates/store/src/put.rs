@@ -1,6 +1,7 @@
 //! Writing a body: blocks go to the disk while the next ones arrive.
 //!
-//! Memory: one block that fills and one that is written, 512 KiB, whatever the body's size.
+//! Memory: one block that fills and one that is written, 512 KiB; a body that may still turn out to be small is held, up
+//! to 1 MiB, and one with parity has a stripe in memory.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use dh_core::limits::OBJECT_PUT_BYTES_MAX;
 use tokio::task::JoinHandle;
 
-use crate::config::{BLOCK_BYTES, INLINE_BYTES_MAX};
+use crate::config::{BLOCK_BYTES, INLINE_BYTES_MAX, PACKED_BYTES_MAX};
 use crate::crypto::{Cipher, INLINE};
 use crate::digest::Digester;
 use crate::extent::{ExtentRef, ExtentWriter};
@@ -54,39 +55,49 @@ struct Work {
     /// The guard is dropped after the writer, when the file is no longer used.
     writer: Option<ExtentWriter>,
     guard: Option<ExtentGuard>,
+    /// Blocks of a body that may still turn out to be small.
+    held: Vec<Vec<u8>>,
     size: u64,
     cipher: Option<Arc<Cipher>>,
 }
 
 impl Work {
     /// Appends a block. Blocks the thread.
-    fn block(mut self, bytes: &[u8]) -> Result<Self, Error> {
-        self.digester.update(bytes);
+    fn block(mut self, bytes: Vec<u8>) -> Result<Self, Error> {
+        self.digester.update(&bytes);
         self.inner.reaper.meter().admit(bytes.len() as u64)?;
+        self.size += bytes.len() as u64;
+        if self.writer.is_none() && self.size <= PACKED_BYTES_MAX as u64 {
+            self.held.push(bytes);
+            return Ok(self);
+        }
         if self.writer.is_none() {
-            let id = self.inner.new_extent()?;
+            let id = self.inner.bodies.new_id();
             self.guard = Some(ExtentGuard::new(&self.inner.reaper, id));
-            let compression = self.inner.config.compression;
-            self.writer =
-                Some(ExtentWriter::create(&self.inner.disk, &self.inner.root, id, compression, self.cipher.clone())?);
+            let (compression, cipher) = (self.inner.config.compression, self.cipher.clone());
+            self.writer = Some(ExtentWriter::create(self.inner.bodies.set(), id, compression, cipher)?);
         }
         if let (Some(writer), Some(guard)) = (&mut self.writer, &mut self.guard) {
-            if !bytes.is_empty() {
-                writer.push(bytes)?;
+            for bytes in self.held.drain(..).chain([bytes]).filter(|bytes| !bytes.is_empty()) {
+                writer.push(&bytes)?;
+                guard.grow_to(writer.physical());
             }
-            guard.grow_to(writer.stored());
         }
-        self.size += bytes.len() as u64;
         Ok(self)
     }
 
-    /// Makes the extent durable. Blocks the thread.
+    /// Hands the body to the drives; its name, or its segment, is made durable with the row. Blocks the thread.
     fn seal(mut self) -> Result<SealedBody, Error> {
-        let (Some(writer), Some(mut guard)) = (self.writer.take(), self.guard.take()) else {
-            return Err(Error::Meta("a body without an extent".to_owned()));
+        let set = self.inner.bodies.set();
+        let (extent, guard) = if let (Some(writer), Some(mut guard)) = (self.writer.take(), self.guard.take()) {
+            let extent = writer.seal()?;
+            guard.grow_to(extent.physical(set));
+            (extent, guard)
+        } else {
+            let (extent, open) =
+                self.inner.bodies.pack(&self.held, self.inner.config.compression, self.cipher.as_deref())?;
+            (extent, ExtentGuard::packed(&self.inner.reaper, extent, open, extent.physical(set)))
         };
-        let extent = writer.seal()?;
-        guard.grow_to(extent.stored);
         let (md5, checksums) = self.digester.finish();
         Ok(SealedBody { size: self.size, md5, checksums, content: Content::Extent(extent, guard) })
     }
@@ -116,7 +127,7 @@ impl std::fmt::Debug for BodyWriter {
 impl BodyWriter {
     fn new(inner: Arc<Inner>, kind: ChecksumKind, place: Place) -> Self {
         let digester = Digester::new(kind);
-        let work = Work { inner, digester, writer: None, guard: None, size: 0, cipher: None };
+        let work = Work { inner, digester, writer: None, guard: None, held: Vec::new(), size: 0, cipher: None };
         Self { buffer: Vec::new(), state: State::Idle(Box::new(work)), received: 0, limit: OBJECT_PUT_BYTES_MAX, place }
     }
 
@@ -160,7 +171,7 @@ impl BodyWriter {
             if self.buffer.len() == BLOCK_BYTES {
                 let work = self.work().await?;
                 let block = std::mem::replace(&mut self.buffer, Vec::with_capacity(BLOCK_BYTES));
-                self.state = State::Busy(tokio::task::spawn_blocking(move || work.block(&block).map(Box::new)));
+                self.state = State::Busy(tokio::task::spawn_blocking(move || work.block(block).map(Box::new)));
             }
         }
         Ok(())
@@ -173,7 +184,7 @@ impl BodyWriter {
         let mut work = self.work().await?;
         work.inner.counters.bytes_in(self.received);
         let rest = std::mem::take(&mut self.buffer);
-        if self.place == Place::Object && work.writer.is_none() && rest.len() <= INLINE_BYTES_MAX {
+        if self.place == Place::Object && work.size == 0 && rest.len() <= INLINE_BYTES_MAX {
             work.digester.update(&rest);
             let (md5, checksums) = work.digester.finish();
             let size = rest.len() as u64;
@@ -184,7 +195,7 @@ impl BodyWriter {
             return Ok(SealedBody { size, md5, checksums, content: Content::Inline(stored) });
         }
         off_runtime(move || {
-            let work = if rest.is_empty() && work.writer.is_some() { *work } else { work.block(&rest)? };
+            let work = if rest.is_empty() && work.size > 0 { *work } else { work.block(rest)? };
             work.seal()
         })
         .await

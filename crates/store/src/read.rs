@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use crate::block::Address;
 use crate::config::BLOCK_BYTES;
 use crate::crypto::{Cipher, INLINE};
-use crate::extent::{ExtentRef, OpenExtent};
+use crate::extent::ExtentRef;
 use crate::index::codec::decode;
 use crate::index::keys::{object_key, past_object, version_key};
 use crate::index::meta::{Meta, TableId};
@@ -168,13 +168,7 @@ fn read_block(
     (extent, address): (&ExtentRef, Address),
     cipher: Option<&Cipher>,
 ) -> Result<Bytes, Error> {
-    let opened = match inner.open_extents.get(&extent.id) {
-        Some(opened) => Ok(opened),
-        None => OpenExtent::open(inner.disk.as_ref(), &inner.root, extent).map(Arc::new).inspect(|opened| {
-            inner.open_extents.insert(extent.id, Arc::clone(opened));
-        }),
-    };
-    match opened.and_then(|opened| opened.block(address.block, cipher)) {
+    match inner.bodies.block((extent, address.block), cipher, name) {
         Ok(bytes) => {
             let bytes = Bytes::from(bytes);
             inner.cache.insert(address, bytes.clone());

@@ -4,29 +4,29 @@
 //! path. The bytes on the disk are counted here too, because they end here.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::Error;
+use crate::body::packed::{Open, Segments};
+use crate::body::stripe::{FileKey, TEMP_SUFFIX};
 use crate::config::RESERVE_BYTES;
-use crate::disk::Disk;
-use crate::extent::{self, TEMP_SUFFIX};
+use crate::drive::DriveSet;
+use crate::extent::{ExtentRef, Place};
 
 /// Counts the bytes of extents on the disk and says whether there may be more.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    disk: Arc<dyn Disk>,
-    root: PathBuf,
+    set: Arc<DriveSet>,
     capacity: Option<u64>,
     used: AtomicU64,
 }
 
 impl Meter {
-    pub(crate) fn new(disk: Arc<dyn Disk>, root: PathBuf, capacity: Option<u64>, used: u64) -> Self {
-        Self { disk, root, capacity, used: AtomicU64::new(used) }
+    pub(crate) fn new(set: Arc<DriveSet>, capacity: Option<u64>, used: u64) -> Self {
+        Self { set, capacity, used: AtomicU64::new(used) }
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -45,13 +45,19 @@ impl Meter {
         {
             return Err(Error::Full(format!("{used} of the capacity of {capacity} bytes are used")));
         }
-        let space = self.disk.space(&self.root).map_err(|error| Error::io("ask for free space", error))?;
-        let reserve = RESERVE_BYTES.min(space.total / 16);
-        if space.free < reserve.saturating_add(bytes) {
-            return Err(Error::Full(format!(
-                "the disk has {} bytes left, of which {reserve} are kept for metadata",
-                space.free
-            )));
+        // Shards are spread evenly, so each drive takes its share of `bytes`.
+        let share = bytes.div_ceil(u64::from(self.set.code().data));
+        for drive in self.set.drives().iter().filter(|drive| drive.writable()) {
+            let ask = |error| Error::io(format!("ask drive {} for free space", drive.name()), error);
+            let space = drive.disk.space(&drive.dir).map_err(ask)?;
+            let reserve = RESERVE_BYTES.min(space.total / 16);
+            if space.free < reserve.saturating_add(share) {
+                return Err(Error::Full(format!(
+                    "drive {} has {} bytes left, of which {reserve} are kept for metadata",
+                    drive.name(),
+                    space.free
+                )));
+            }
         }
         Ok(())
     }
@@ -70,18 +76,28 @@ impl Meter {
 #[derive(Default)]
 struct Pin {
     readers: u32,
-    /// The file's bytes, once no row names it.
-    doomed: Option<u64>,
+    /// What is to be freed, once no row names it.
+    doomed: Option<Freed>,
+}
+
+/// A body to be freed.
+#[derive(Debug, Clone, Copy)]
+enum Freed {
+    /// A large one's files, whole or half-written.
+    Large { id: u64, bytes: u64 },
+    /// A record of a segment.
+    Packed { extent: ExtentRef, at: (u64, u64), bytes: u64 },
 }
 
 enum Job {
-    Unlink { id: u64, bytes: u64 },
+    Free(Freed),
     Stop,
 }
 
 /// Frees extents.
 pub(crate) struct Reaper {
     meter: Arc<Meter>,
+    segments: Arc<Segments>,
     pins: Mutex<HashMap<u64, Pin>>,
     jobs: Sender<Job>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -89,35 +105,50 @@ pub(crate) struct Reaper {
 
 impl Reaper {
     /// Starts the thread.
-    pub(crate) fn start(disk: Arc<dyn Disk>, root: PathBuf, meter: Meter) -> Result<Arc<Self>, Error> {
+    pub(crate) fn start(set: Arc<DriveSet>, segments: Arc<Segments>, meter: Meter) -> Result<Arc<Self>, Error> {
         let (jobs, work) = channel();
         let meter = Arc::new(meter);
         let theirs = Arc::clone(&meter);
+        let packed = Arc::clone(&segments);
         let thread = std::thread::Builder::new()
             .name("store-reaper".to_owned())
-            .spawn(move || run(disk.as_ref(), &root, &theirs, &work))
+            .spawn(move || run(&set, &packed, &theirs, &work))
             .map_err(|error| Error::io("start the reaper", error))?;
-        Ok(Arc::new(Self { meter, pins: Mutex::default(), jobs, thread: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Self { meter, segments, pins: Mutex::default(), jobs, thread: Mutex::new(Some(thread)) }))
     }
 
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter
     }
 
-    fn queue(&self, id: u64, bytes: u64) {
-        if self.jobs.send(Job::Unlink { id, bytes }).is_err() {
-            tracing::debug!(id, "an extent is left for the next opening to remove");
+    fn queue(&self, freed: Freed) {
+        if let Freed::Packed { at: (segment, _offset), .. } = freed {
+            self.segments.will_free(segment);
+        }
+        self.send(freed);
+    }
+
+    fn send(&self, freed: Freed) {
+        if self.jobs.send(Job::Free(freed)).is_err() {
+            tracing::debug!(?freed, "a body is left for the next opening to remove");
         }
     }
 
-    /// Removes the file now, or when the last reader lets go.
-    pub(crate) fn free(&self, id: u64, bytes: u64) {
+    /// Frees the body now, or when the last reader lets go.
+    pub(crate) fn free(&self, extent: &ExtentRef, bytes: u64) {
+        let freed = match extent.place {
+            Place::Large => Freed::Large { id: extent.id, bytes },
+            Place::Packed { segment, offset } => Freed::Packed { extent: *extent, at: (segment, offset), bytes },
+        };
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pin) = pins.get_mut(&id) {
-            pin.doomed = Some(bytes);
+        if let Some(pin) = pins.get_mut(&extent.id) {
+            if let Freed::Packed { at: (segment, _offset), .. } = freed {
+                self.segments.will_free(segment);
+            }
+            pin.doomed = Some(freed);
         } else {
             drop(pins);
-            self.queue(id, bytes);
+            self.queue(freed);
         }
     }
 
@@ -143,23 +174,42 @@ impl Reaper {
     }
 }
 
-fn run(disk: &dyn Disk, root: &Path, meter: &Meter, work: &Receiver<Job>) {
-    while let Ok(Job::Unlink { id, bytes }) = work.recv() {
-        let path = extent::path(root, id);
-        // A writer that gave up has only the temporary name.
-        let absent = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-        let result = match disk.remove(&path) {
-            Err(error) if absent(&error) => disk.remove(&path.with_extension(TEMP_SUFFIX)),
-            other => other,
-        };
-        match result {
-            Ok(()) => meter.subtract(bytes),
-            Err(error) if absent(&error) => meter.subtract(bytes),
-            Err(error) => {
-                tracing::warn!(%error, file = %path.display(), "cannot remove an extent; the next opening will");
+fn run(set: &DriveSet, segments: &Segments, meter: &Meter, work: &Receiver<Job>) {
+    while let Ok(Job::Free(freed)) = work.recv() {
+        match freed {
+            Freed::Large { id, bytes } => {
+                if unlink(set, id) {
+                    meter.subtract(bytes);
+                }
+            }
+            Freed::Packed { extent, at, bytes } => {
+                segments.free(&extent, at);
+                meter.subtract(bytes);
             }
         }
     }
+}
+
+/// Removes a large body's files; false if one is left.
+fn unlink(set: &DriveSet, id: u64) -> bool {
+    let mut all = true;
+    for slot in 0..set.code().total() {
+        let Some(drive) = set.drive(set.drive_of(id, slot)).filter(|drive| drive.writable()) else { continue };
+        let path = FileKey::extent(id).path(&drive.dir);
+        // A writer that gave up has only the temporary name.
+        let absent = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        let result = match drive.disk.remove(&path) {
+            Err(error) if absent(&error) => drive.disk.remove(&path.with_extension(TEMP_SUFFIX)),
+            other => other,
+        };
+        if let Err(error) = result
+            && !absent(&error)
+        {
+            all = false;
+            tracing::warn!(%error, file = %path.display(), "cannot remove an extent; the next opening will");
+        }
+    }
+    all
 }
 
 /// Keeps extents readable while it lives.
@@ -176,34 +226,55 @@ impl Drop for Pins {
             let Some(pin) = pins.get_mut(id) else { continue };
             pin.readers -= 1;
             if pin.readers == 0 {
-                doomed.extend(pins.remove(id).and_then(|pin| pin.doomed).map(|bytes| (*id, bytes)));
+                doomed.extend(pins.remove(id).and_then(|pin| pin.doomed));
             }
         }
         drop(pins);
-        for (id, bytes) in doomed {
-            self.reaper.queue(id, bytes);
+        for freed in doomed {
+            self.reaper.send(freed);
         }
     }
 }
 
-/// A new extent that no row names yet: unlinked when dropped, unless kept.
+/// A new body that no row names yet: freed when dropped, unless kept.
 pub(crate) struct ExtentGuard {
     id: u64,
     bytes: u64,
     reaper: Arc<Reaper>,
     armed: bool,
+    packed: Option<(ExtentRef, Arc<Open>)>,
 }
 
 impl ExtentGuard {
+    /// A large body that is being written.
     pub(crate) fn new(reaper: &Arc<Reaper>, id: u64) -> Self {
-        Self { id, bytes: 0, reaper: Arc::clone(reaper), armed: true }
+        Self { id, bytes: 0, reaper: Arc::clone(reaper), armed: true, packed: None }
     }
 
-    pub(crate) const fn id(&self) -> u64 {
-        self.id
+    /// A record of a segment, of `bytes` over all drives.
+    pub(crate) fn packed(reaper: &Arc<Reaper>, extent: ExtentRef, open: Arc<Open>, bytes: u64) -> Self {
+        let mut this = Self::new(reaper, extent.id);
+        this.packed = Some((extent, open));
+        this.grow_to(bytes);
+        this
     }
 
-    /// Counts the file's bytes up to `bytes`.
+    /// The large body's id.
+    pub(crate) const fn large(&self) -> Option<u64> {
+        if self.packed.is_none() { Some(self.id) } else { None }
+    }
+
+    /// The segment that the record is in.
+    pub(crate) fn open(&self) -> Option<&Arc<Open>> {
+        self.packed.as_ref().map(|(_extent, open)| open)
+    }
+
+    /// The record.
+    pub(crate) fn record(&self) -> Option<ExtentRef> {
+        self.packed.as_ref().map(|(extent, _open)| *extent)
+    }
+
+    /// Counts the body's bytes up to `bytes`.
     pub(crate) fn grow_to(&mut self, bytes: u64) {
         self.reaper.meter.add(bytes.saturating_sub(self.bytes));
         self.bytes = self.bytes.max(bytes);
@@ -212,18 +283,30 @@ impl ExtentGuard {
     /// A durable row names it.
     pub(crate) fn keep(mut self) {
         self.armed = false;
+        if let Some((extent, open)) = &self.packed {
+            open.keep(*extent);
+        }
     }
 
     /// Nobody knows whether a durable row names it.
-    pub(crate) fn abandon(mut self) {
-        self.armed = false;
+    pub(crate) fn abandon(self) {
+        self.keep();
     }
 }
 
 impl Drop for ExtentGuard {
     fn drop(&mut self) {
         if self.armed {
-            self.reaper.queue(self.id, self.bytes);
+            self.reaper.queue(match &self.packed {
+                None => Freed::Large { id: self.id, bytes: self.bytes },
+                Some((extent, _open)) => {
+                    let at = match extent.place {
+                        Place::Packed { segment, offset } => (segment, offset),
+                        Place::Large => return,
+                    };
+                    Freed::Packed { extent: *extent, at, bytes: self.bytes }
+                }
+            });
         }
     }
 }

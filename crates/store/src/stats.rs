@@ -73,6 +73,10 @@ pub struct Stats {
     pub index_damaged: u64,
     /// Those of them that were repaired from another drive.
     pub index_repaired: u64,
+    /// Shards and copies that were found wrong or missing.
+    pub damages: u64,
+    /// Those of them that were made good again.
+    pub repairs: u64,
     /// Metadata commits.
     pub commits: u64,
     /// Changes in those commits.
@@ -180,6 +184,8 @@ impl Stats {
             ("corrupt_reads_total", "Reads that found wrong bytes.", self.corrupt_reads),
             ("index_damaged_total", "Pages of the index that did not check.", self.index_damaged),
             ("index_repaired_total", "Pages of the index repaired from another drive.", self.index_repaired),
+            ("damages_total", "Shards and copies found wrong or missing.", self.damages),
+            ("repairs_total", "Shards and copies made good again.", self.repairs),
             ("commits_total", "Metadata commits.", self.commits),
             ("changes_total", "Changes made durable by those commits.", self.changes),
         ];

@@ -1,23 +1,23 @@
 //! The handle: opening and closing, whole objects, deletes, statistics.
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dh_core::limits::KEY_BYTES_MAX;
 
+use crate::body::packed::Segments;
+use crate::body::{Bodies, Damage};
 use crate::cache::BlockCache;
 use crate::commit::{CommitParts, Committer};
-use crate::config::OPEN_EXTENTS_MAX;
 use crate::disk::{Disk, RealDisk};
-use crate::extent::{self, OpenExtent};
-use crate::index::files::Bodies;
+use crate::drive::{Drive, DriveSet, DriveStatus};
+use crate::index::files;
 use crate::index::meta::Meta;
-use crate::index::wal::Place;
+use crate::index::place::Place;
 use crate::mutation::{Effects, Mutation, Path};
 use crate::reaper::{ExtentGuard, Meter, Reaper};
 use crate::retention::Governance;
@@ -25,6 +25,7 @@ use crate::stats::Counters;
 use crate::version::Version;
 use crate::{
     Annotation, Condition, Deleted, Error, ObjectInfo, ObjectMeta, RangeRequest, Recovery, Stats, StoreConfig, recover,
+    upkeep,
 };
 
 /// How an object is deleted.
@@ -50,21 +51,21 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// What keeps other processes away from each directory.
+type Locks = BTreeMap<PathBuf, Box<dyn Any + Send + Sync>>;
+
 pub(crate) struct Inner {
     pub(crate) config: StoreConfig,
-    pub(crate) disk: Arc<dyn Disk>,
-    /// Where the extents lie.
-    pub(crate) root: PathBuf,
+    pub(crate) bodies: Arc<Bodies>,
     pub(crate) meta: Arc<Meta>,
     pub(crate) committer: Committer,
     pub(crate) cache: BlockCache,
-    pub(crate) open_extents: quick_cache::sync::Cache<u64, Arc<OpenExtent>>,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) counters: Arc<Counters>,
-    next_extent: AtomicU64,
-    directories: Mutex<HashSet<PathBuf>>,
+    /// Held shared for each body that a scrub looks at, and alone while segments are written anew.
+    pub(crate) working: RwLock<()>,
     recovery: Recovery,
-    lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+    locks: Mutex<Locks>,
 }
 
 impl Drop for Inner {
@@ -104,34 +105,38 @@ pub(crate) fn check_key(key: &str) -> Result<(), Error> {
 }
 
 impl Inner {
-    /// A new extent's id, its directory made.
-    pub(crate) fn new_extent(&self) -> Result<u64, Error> {
-        let id = self.next_extent.fetch_add(1, Ordering::Relaxed);
-        let directory = extent::directory(&self.root, id);
-        let mut made = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
-        if !made.contains(&directory) {
-            let failed = |error| Error::io(format!("make {}", directory.display()), error);
-            self.disk.create_dir(&directory).map_err(failed)?;
-            self.disk.sync_dir(&self.root).map_err(failed)?;
-            made.insert(directory);
-        }
-        Ok(id)
-    }
-
     pub(crate) async fn commit(&self, mutation: Mutation, guard: Option<ExtentGuard>) -> Result<Effects, Error> {
-        let effects = self.committer.submit(mutation, guard).await?;
-        for extent in &effects.freed {
-            self.open_extents.remove(&extent.id);
-        }
-        Ok(effects)
+        self.committer.submit(mutation, guard).await
     }
 
     fn shut(&self) {
         self.committer.close();
+        // Who works on files sees that no changes are taken and ends.
+        drop(self.working.write().unwrap_or_else(PoisonError::into_inner));
         self.reaper.close();
-        self.open_extents.clear();
+        self.bodies.close();
         self.meta.close();
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn lock_drive(disk: &Arc<dyn Disk>, dir: &std::path::Path, locks: &mut Locks) -> Result<(), Error> {
+    if !locks.contains_key(dir) {
+        let lock = disk.lock(&dir.join("LOCK"));
+        let lock = lock.map_err(|error| Error::io(format!("lock drive {}", dir.display()), error))?;
+        locks.insert(dir.to_owned(), lock.ok_or_else(|| Error::Locked(dir.display().to_string()))?);
+    }
+    Ok(())
+}
+
+/// Whether a drive has bodies.
+fn bodies_of(set: &DriveSet) -> files::Bodies {
+    let there = |drive: &Drive, name: &str| drive.disk.list(&drive.dir.join(name)).is_ok_and(|there| !there.is_empty());
+    let mut serving = set.drives().iter().filter(|drive| drive.writable());
+    if serving.any(|drive| there(drive, "extents") || there(drive, "segments")) {
+        files::Bodies::There
+    } else {
+        files::Bodies::None
     }
 }
 
@@ -148,30 +153,38 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub async fn open_on(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<Self, Error> {
-        off_runtime(move || Self::open_blocking(disk, config)).await
+        off_runtime(move || Self::open_blocking(&disk, config)).await
     }
 
-    fn open_blocking(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<Self, Error> {
+    fn open_blocking(disk: &Arc<dyn Disk>, config: StoreConfig) -> Result<Self, Error> {
         let dir = config.dir.clone();
         let failed = |error| Error::io(format!("open the store in {}", dir.display()), error);
-        let root = dir.join("extents");
         disk.create_dir(&dir).map_err(failed)?;
         let lock = disk.lock(&dir.join("LOCK")).map_err(failed)?;
         let lock = lock.ok_or_else(|| Error::Locked(dir.display().to_string()))?;
-        disk.create_dir(&root).map_err(failed)?;
-        let place = Place { disk: Arc::clone(&disk), dir: dir.clone() };
-        let bodies = if disk.list(&root).map_err(failed)?.is_empty() { Bodies::None } else { Bodies::There };
-        let (meta, opened) = Meta::open(vec![place], bodies)?;
+        let mut locks = BTreeMap::from([(dir.clone(), lock)]);
+        // Before anything is written on them. What is wrong with a drive that cannot be locked, the set tells.
+        for drive in config.drives.iter().filter(|drive| disk.list(&drive.dir).is_ok()) {
+            if let Err(locked @ Error::Locked(_)) = lock_drive(disk, &drive.dir, &mut locks) {
+                return Err(locked);
+            }
+        }
+        let set = DriveSet::open(disk, &config)?;
+        for drive in set.drives().iter().filter(|drive| drive.writable()) {
+            lock_drive(disk, &drive.dir, &mut locks)?;
+        }
+        let (meta, opened) = Meta::open(Place::of(&set), bodies_of(&set))?;
         let meta = Arc::new(meta);
-        let found = recover::recover(disk.as_ref(), &root, &meta)?;
+        let found = recover::recover(&set, &meta, opened.first_extent)?;
         tracing::info!(dir = %dir.display(), recovery = ?found.report, replayed = opened.replayed, "the store is open");
         let counters = Arc::new(Counters::new(found.usage));
-        let meter = Meter::new(Arc::clone(&disk), root.clone(), config.capacity_bytes, found.used);
-        let reaper = Reaper::start(Arc::clone(&disk), root.clone(), meter)?;
+        let meter = Meter::new(Arc::clone(&set), config.capacity_bytes, found.used);
+        let segments = Arc::new(Segments::new(Arc::clone(&set), config.segment_bytes, found.segments));
+        let reaper = Reaper::start(Arc::clone(&set), Arc::clone(&segments), meter)?;
+        let bodies = Arc::new(Bodies::new(segments, set, opened.first_extent));
         let committer = Committer::start(
             CommitParts {
-                disk: Arc::clone(&disk),
-                root: root.clone(),
+                bodies: Arc::clone(&bodies),
                 meta: Arc::clone(&meta),
                 reaper: Arc::clone(&reaper),
                 counters: Arc::clone(&counters),
@@ -179,21 +192,20 @@ impl Store {
             },
             found.classes,
         )?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             cache: BlockCache::new(config.cache_bytes),
-            open_extents: quick_cache::sync::Cache::new(OPEN_EXTENTS_MAX),
             config,
-            disk,
-            root,
+            bodies,
             meta,
             committer,
             reaper,
             counters,
-            next_extent: AtomicU64::new(opened.first_extent),
-            directories: Mutex::default(),
+            working: RwLock::default(),
             recovery: found.report,
-            lock: Mutex::new(Some(lock)),
-        })))
+            locks: Mutex::new(locks),
+        });
+        upkeep::start(&inner)?;
+        Ok(Self(inner))
     }
 
     /// Makes durable what waits, stops the threads, and lets go of the directory. Later calls say [`Error::Closed`].
@@ -268,10 +280,23 @@ impl Store {
         effects.object.ok_or_else(|| Error::Meta("a change without an object".to_owned()))
     }
 
+    /// How each drive stands.
+    pub fn drives(&self) -> Vec<DriveStatus> {
+        self.0.bodies.set().status()
+    }
+
+    /// The last thousand damages that reads, scrubs and rebuilds found, oldest first.
+    pub fn damages(&self) -> Vec<Damage> {
+        self.0.bodies.damages()
+    }
+
     /// The counters.
     pub fn stats(&self) -> Stats {
         let inner = &self.0;
+        let (damages, repairs) = inner.bodies.counts();
         Stats {
+            damages,
+            repairs,
             disk_bytes: inner.reaper.meter().used(),
             capacity_bytes: inner.reaper.meter().capacity(),
             cache_bytes: inner.cache.bytes(),

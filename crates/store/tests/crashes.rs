@@ -18,21 +18,49 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dh_store::disk::{CrashPoints, Fault, SimDisk, Survival};
 use dh_store::{
-    ChecksumKind, CompletePart, Compression, Condition, DeleteRequest, Error, Expect, ListQuery, Store, StoreConfig,
-    UploadStart, Version, VersionEntry, VersionQuery, Versioning,
+    ChecksumKind, Code, CompletePart, Compression, Condition, DeleteRequest, DriveConfig, Error, Expect, ListQuery,
+    Store, StoreConfig, UploadStart, Version, VersionEntry, VersionQuery, Versioning,
 };
 
 const DISK_BYTES: u64 = 256 << 20;
 const CHANGES: usize = 1_000;
+/// Set in the tag of a body that is too large for a segment.
+const LARGE: u64 = 1 << 63;
 
-fn config() -> StoreConfig {
-    let compression = Compression::Auto;
-    // A short log, so that this life has many checkpoints.
-    StoreConfig { cache_bytes: 1 << 20, compression, checkpoint_bytes: 24 << 10, ..StoreConfig::new("/store") }
+/// Where a store lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// In one directory.
+    Directory,
+    /// On three drives, of which one may be lost.
+    Drives,
 }
 
-async fn open(disk: &SimDisk) -> Result<Store, Error> {
-    Store::open_on(Arc::new(disk.clone()), config()).await
+impl Layout {
+    /// Odd lives in a directory, even ones on drives.
+    const fn of(seed: u64) -> Self {
+        if seed % 2 == 1 { Self::Directory } else { Self::Drives }
+    }
+}
+
+fn config(layout: Layout) -> StoreConfig {
+    let compression = Compression::Auto;
+    // A short log, so that this life has many checkpoints, and small segments, so that many are closed.
+    let config =
+        StoreConfig { cache_bytes: 1 << 20, compression, checkpoint_bytes: 24 << 10, ..StoreConfig::new("/store") };
+    match layout {
+        Layout::Directory => config,
+        Layout::Drives => StoreConfig {
+            code: Code { data: 2, parity: 1 },
+            drives: (0..3).map(|index| DriveConfig { dir: format!("/drive{index}").into() }).collect(),
+            segment_bytes: 16 << 10,
+            ..config
+        },
+    }
+}
+
+async fn open(disk: &SimDisk, layout: Layout) -> Result<Store, Error> {
+    Store::open_on(Arc::new(disk.clone()), config(layout)).await
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -55,10 +83,11 @@ impl Random {
     }
 }
 
-/// A body that tells its tag; most are inline, some have an extent.
+/// A body that tells its tag; most are inline, some packed, a few have files of their own.
 fn body(tag: u64) -> Bytes {
     let mut random = Random(tag);
     let length = match random.below(10) {
+        _ if tag & LARGE > 0 => (1 << 20) + random.below(9_000),
         0 => 0,
         1 | 2 => 4_097 + random.below(9_000),
         _ => random.below(600),
@@ -236,6 +265,7 @@ fn things() -> Vec<Thing> {
 
 fn plan(random: &mut Random, thing: &Thing, now: &Stack, tag: u64) -> Change {
     let object = matches!(thing, Thing::Plain(_) | Thing::Kept(_));
+    let tag = if object && random.below(60) == 0 { tag | LARGE } else { tag };
     match random.below(20) {
         0 if object => Change::Parts(tag),
         1 if matches!(thing, Thing::Plain(_)) => Change::Refused(tag),
@@ -262,6 +292,9 @@ async fn live(store: &Store, disk: &SimDisk, seed: u64, changes: usize, ledger: 
     let things = things();
     let mut done = 0;
     while done < changes {
+        if store.drives().len() > 1 && random.below(40) == 0 {
+            store.reclaim().await.unwrap_or_else(|error| panic!("seed {seed}: reclaim: {error}"));
+        }
         let mut chosen = BTreeSet::new();
         for _hand in 0..=random.below(4) {
             chosen.insert(random.below(things.len()));
@@ -324,8 +357,8 @@ async fn found(store: &Store, thing: &Thing) -> Result<Stack, Error> {
 }
 
 /// Opens the disk and compares; `done` operations had been done when the power went.
-async fn check(disk: &SimDisk, ledger: &Ledger, done: u64, context: &str) {
-    let store = open(disk).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+async fn check(disk: &SimDisk, layout: Layout, ledger: &Ledger, done: u64, context: &str) {
+    let store = open(disk, layout).await.unwrap_or_else(|error| panic!("{context}: {error}"));
     let recovery = store.recovery().clone();
     assert_eq!((recovery.missing, recovery.corrupt_rows), (0, 0), "{context}");
     if done >= ledger.ready {
@@ -354,11 +387,12 @@ async fn check(disk: &SimDisk, ledger: &Ledger, done: u64, context: &str) {
 
 /// Looks at `images` images of the life `seed`, spread over its operations; says how many.
 fn explore(seed: u64, images: usize) -> usize {
+    let layout = Layout::of(seed);
     let disk = SimDisk::new(DISK_BYTES);
     disk.record();
     let mut ledger = Ledger::default();
     runtime().block_on(async {
-        let store = open(&disk).await.unwrap();
+        let store = open(&disk, layout).await.unwrap();
         live(&store, &disk, seed, CHANGES, &mut ledger).await;
         store.close().await;
     });
@@ -378,7 +412,7 @@ fn explore(seed: u64, images: usize) -> usize {
             let kinds = Survival::all(seed << 48 ^ seen as u64);
             let kind = kinds[seen % kinds.len()];
             let context = format!("seed {seed}, operation {operation}, {kind:?}");
-            runtime.block_on(check(&points.image(kind), &ledger, operation + 1, &context));
+            runtime.block_on(check(&points.image(kind), layout, &ledger, operation + 1, &context));
             seen += 1;
         }
     }
@@ -410,33 +444,46 @@ fn every_crash_of_another_life_keeps_what_was_acknowledged() {
     explore_all(2);
 }
 
-#[test]
-fn a_failing_operation_anywhere_in_a_life_loses_nothing() {
+fn fail_everywhere(layout: Layout) {
     let changes = 40;
     let disk = SimDisk::new(DISK_BYTES);
     runtime().block_on(async {
-        let store = open(&disk).await.unwrap();
+        let store = open(&disk, layout).await.unwrap();
         live(&store, &disk, 3, changes, &mut Ledger::default()).await;
     });
     let last = disk.operations();
     let step = if images() > 5_000 { 1 } else { 7 };
     for fault in [Fault::Eio, Fault::Full] {
         for at in (0..last).step_by(step) {
-            let context = format!("{fault:?} at operation {at} of {last}");
+            let context = format!("{layout:?}, {fault:?} at operation {at} of {last}");
             let disk = SimDisk::new(DISK_BYTES);
             disk.plan(at, fault);
             let mut ledger = Ledger::default();
             runtime().block_on(async {
-                let Ok(store) = open(&disk).await else { return };
+                let Ok(store) = open(&disk, layout).await else {
+                    disk.heal();
+                    ledger.ready = u64::MAX;
+                    return check(&disk.after_power_cut(), layout, &ledger, 0, &context).await;
+                };
                 live_carefully(&store, &disk, changes, &mut ledger).await;
                 store.close().await;
                 drop(store);
                 disk.heal();
                 let done = disk.operations();
-                check(&disk.after_power_cut(), &ledger, done, &context).await;
+                check(&disk.after_power_cut(), layout, &ledger, done, &context).await;
             });
         }
     }
+}
+
+#[test]
+fn a_failing_operation_anywhere_in_a_life_loses_nothing() {
+    fail_everywhere(Layout::Directory);
+}
+
+#[test]
+fn a_failing_operation_of_any_drive_in_a_life_loses_nothing() {
+    fail_everywhere(Layout::Drives);
 }
 
 /// As [`live`], but a thing whose change failed is left alone afterwards, for nobody knows its state.

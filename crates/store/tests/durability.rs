@@ -14,7 +14,8 @@ use bytes::Bytes;
 use dh_core::{HasKind as _, Kind};
 use dh_store::disk::{Fault, SimDisk};
 use dh_store::{
-    BucketStart, CompletePart, Compression, Condition, Durability, Error, ListQuery, Store, StoreConfig, UploadStart,
+    BucketStart, CompletePart, Compression, Condition, Durability, Error, ListQuery, ScrubOptions, Store, StoreConfig,
+    UploadStart,
 };
 
 const DISK_BYTES: u64 = 64 << 20;
@@ -82,7 +83,7 @@ async fn workload(store: &Store, ledger: &mut Ledger) {
         return;
     }
     for (version, (key, length)) in
-        [("small", 100), ("empty", 0), ("medium", 20_000), ("large", 600_000), ("small", 300), ("medium", 30_000)]
+        [("small", 100), ("empty", 0), ("medium", 20_000), ("large", 1_100_000), ("small", 300), ("medium", 30_000)]
             .into_iter()
             .enumerate()
     {
@@ -187,8 +188,8 @@ fn a_failing_operation_is_not_acknowledged_and_the_rest_goes_on() {
             });
         }
     }
-    // Only a failed sync of the metadata ends service, and such syncs are a small part of all operations.
-    assert!(served > 5 * sealed && sealed > 0, "served {served} sealed {sealed}");
+    // Only a failed sync ends service, for nobody knows what the only drive holds then.
+    assert!(served > 2 * sealed && sealed > 0, "served {served} sealed {sealed}");
 }
 
 #[test]
@@ -198,18 +199,24 @@ fn every_flipped_bit_is_seen_or_harmless() {
         let store = open(&disk).await.unwrap();
         store.create_bucket("bucket").await.unwrap();
         let mut wanted = BTreeMap::new();
-        let noise = noise(300_000);
-        for (key, bytes) in [("inline", body("inline", 1, 200)), ("text", body("text", 1, 50_000)), ("noise", noise)] {
+        let bodies = [
+            ("inline", body("inline", 1, 200)),
+            ("text", body("text", 1, 50_000)),
+            ("noise", noise(60_000)),
+            // Large, and small on the disk.
+            ("large", body("large", 1, 1_100_000)),
+        ];
+        for (key, bytes) in bodies {
             store.put_bytes("bucket", key, bytes.clone()).await.unwrap();
             wanted.insert(key, bytes);
         }
         store.close().await;
         drop(store);
-        let (mut seen, mut harmless) = (0, 0);
+        let (mut seen, mut harmless, mut padding) = (0, 0, 0);
         for path in disk.paths() {
-            let extent = path.extension().is_some_and(|end| end == "dhx");
-            let length = if extent { 400_000 } else { 2 << 20 };
-            let step = if extent { 211 } else { 331 };
+            let extent = path.extension().is_some_and(|end| end == "dhx" || end == "dhp");
+            let length = if extent { 100_000 } else { 2 << 20 };
+            let step = if extent { 59 } else { 331 };
             for byte in (0..length).step_by(step).chain((extent.then_some(0..64)).into_iter().flatten()) {
                 let image = disk.after_kill();
                 if !image.flip(&path, byte, u8::try_from(byte % 8).unwrap()) {
@@ -229,17 +236,25 @@ fn every_flipped_bit_is_seen_or_harmless() {
                     match store.get_bytes("bucket", key).await {
                         Ok(found) => assert_eq!(found, *bytes, "{context}: wrong bytes for {key}"),
                         Err(error) => {
-                            assert!(extent, "{context}: the database opened, so its rows are whole: {error}");
                             assert_eq!(error.kind(), Kind::Corrupt, "{context}: {error}");
                             whole = false;
                         }
                     }
                 }
-                assert!(!(extent && whole), "{context}: a flip in an extent was not seen");
+                if extent && whole {
+                    // Chunk checksums and trailers are read when something else is wrong, and by a scrub; the few bytes
+                    // between two records of a segment belong to nobody.
+                    let damages = store.scrub(ScrubOptions::default()).await.unwrap().damages;
+                    if damages.is_empty() {
+                        assert!(path.extension().is_some_and(|end| end == "dhp"), "{context}: a flip was not seen");
+                        padding += 1;
+                    }
+                }
                 if whole { harmless += 1 } else { seen += 1 }
             }
         }
         assert!(seen > 500 && seen > harmless, "{seen} seen, {harmless} in unused pages");
+        assert!(padding <= 4, "{padding} flips in a segment harmed nobody");
     });
 }
 
@@ -310,7 +325,7 @@ fn a_missing_extent_is_reported_and_an_orphan_removed() {
         let store = Store::open(StoreConfig::new(dir.path())).await.unwrap();
         store.create_bucket("bucket").await.unwrap();
         for key in ["kept", "lost"] {
-            store.put_bytes("bucket", key, body(key, 1, 20_000)).await.unwrap();
+            store.put_bytes("bucket", key, body(key, 1, 1_100_000)).await.unwrap();
         }
         drop(store);
         let directory = std::fs::read_dir(dir.path().join("extents")).unwrap().next().unwrap().unwrap().path();
@@ -325,7 +340,7 @@ fn a_missing_extent_is_reported_and_an_orphan_removed() {
         assert_eq!((recovery.temporary_removed, recovery.orphans_removed), (1, 1));
         assert_eq!(recovery.missing_names, ["bucket/lost"]);
         assert_eq!(store.get_bytes("bucket", "lost").await.unwrap_err().kind(), Kind::Corrupt);
-        assert_eq!(store.get_bytes("bucket", "kept").await.unwrap(), body("kept", 1, 20_000));
+        assert_eq!(store.get_bytes("bucket", "kept").await.unwrap(), body("kept", 1, 1_100_000));
     });
 }
 
@@ -340,8 +355,8 @@ fn a_lost_index_is_told_and_not_replaced_by_an_empty_one() {
         std::fs::remove_file(dir.path().join("index.redb")).unwrap();
         let error = Store::open(StoreConfig::new(dir.path())).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt, "{error}");
-        let extents = std::fs::read_dir(dir.path().join("extents")).unwrap();
-        assert!(extents.count() > 0, "the bodies are still there");
+        let segments = std::fs::read_dir(dir.path().join("segments")).unwrap();
+        assert!(segments.count() > 0, "the bodies are still there");
     });
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use dh_core::{Authenticate, Kind, Principal, Secret};
-use dh_store::{Accounts, NewAccount, S3Options, Store as ObjectStore, StoreConfig};
+use dh_store::{Accounts, Code, DriveConfig, NewAccount, S3Options, Store as ObjectStore, StoreConfig};
 use serde::Serialize;
 
 use super::{Globals, Verb};
@@ -32,10 +32,41 @@ enum StoreVerb {
     Keys(Keys),
 }
 
+/// Where a store lies.
 #[derive(Debug, Args)]
-struct StoreUp {
+struct Whereabouts {
     /// The store's directory
     dir: PathBuf,
+    /// A drive that objects and index lie on instead of the directory, once for each drive, always in the same order
+    #[arg(long, value_name = "DIR")]
+    drive: Vec<PathBuf>,
+    /// How many of the drives may be lost at once; 1 if there are several and nothing is said
+    #[arg(long, value_name = "DRIVES", requires = "drive")]
+    parity: Option<u8>,
+}
+
+impl Whereabouts {
+    fn config(self) -> Result<StoreConfig, Failure> {
+        let mut config = StoreConfig::new(self.dir);
+        let drives = u8::try_from(self.drive.len()).unwrap_or(u8::MAX);
+        if drives == 0 {
+            return Ok(config);
+        }
+        let parity = self.parity.unwrap_or(u8::from(drives > 1));
+        let data = drives.checked_sub(parity).filter(|data| *data > 0);
+        let data = data.ok_or_else(|| {
+            Failure::new(Kind::Invalid, format!("of {drives} drives at most {} can be parity", drives - 1))
+        })?;
+        config.code = Code { data, parity };
+        config.drives = self.drive.into_iter().map(|dir| DriveConfig { dir }).collect();
+        Ok(config)
+    }
+}
+
+#[derive(Debug, Args)]
+struct StoreUp {
+    #[command(flatten)]
+    place: Whereabouts,
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
@@ -58,8 +89,8 @@ struct StoreUp {
 
 #[derive(Debug, Args)]
 struct Keys {
-    /// The store's directory
-    dir: PathBuf,
+    #[command(flatten)]
+    place: Whereabouts,
     /// Make an account of this name, or give the account `--id` another key
     #[arg(long, value_name = "NAME")]
     add: Option<String>,
@@ -113,8 +144,8 @@ struct Made {
 impl Verb for Store {
     const NAME: &'static str = "store";
     const ABOUT: &'static str = "Run the object store alone, and make its keys";
-    const AFTER: &'static str =
-        "Examples:\n  datahall store keys ./objects --add ann\n  datahall store up ./objects --listen 127.0.0.1:9000";
+    const AFTER: &'static str = "Examples:\n  datahall store keys ./objects --add ann\n  datahall store up ./objects --listen 127.0.0.1:9000\n  \
+         datahall store up ./objects --drive /mnt/a --drive /mnt/b --drive /mnt/c --parity 1";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let runtime =
@@ -126,8 +157,8 @@ impl Verb for Store {
     }
 }
 
-async fn open(dir: &Path) -> Result<ObjectStore, Failure> {
-    Ok(ObjectStore::open(StoreConfig::new(dir)).await?)
+async fn open(place: Whereabouts) -> Result<ObjectStore, Failure> {
+    Ok(ObjectStore::open(place.config()?).await?)
 }
 
 async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure> {
@@ -139,7 +170,7 @@ async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure> {
         let url = url.parse().map_err(|error| Failure::new(Kind::Invalid, format!("`{url}` is no URL: {error}")))?;
         options.events = Some(dh_store::s3::webhook_to(url));
     }
-    let store = open(&up.dir).await?;
+    let store = open(up.place).await?;
     let listener = tokio::net::TcpListener::bind(up.listen).await.or_fail(format!("listen on {}", up.listen))?;
     if !globals.quiet {
         output::note(format!("S3 is served on http://{}; Ctrl-C stops it", up.listen));
@@ -155,7 +186,7 @@ async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure> {
 }
 
 async fn accounts(keys: Keys, globals: &Globals) -> Result<u8, Failure> {
-    let store = open(&keys.dir).await?;
+    let store = open(keys.place).await?;
     let book = Accounts::open(&store).await?;
     let mut made = None;
     if keys.rotate {

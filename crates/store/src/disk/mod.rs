@@ -80,6 +80,11 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// What the operating system says. After a failure nothing may be believed about the file.
     fn sync_data(&self) -> io::Result<()>;
+    /// Gives the space of `offset..offset + len` back; the bytes read as zeros, the length stays. Space is given back in
+    /// whole pages of the file system at most.
+    /// # Errors
+    /// What the operating system says; `Unsupported` if the file system has no holes.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
     /// The file's length in bytes.
     /// # Errors
     /// What the operating system says.

@@ -72,6 +72,11 @@ impl DiskFile for File {
         Self::sync_data(self)
     }
 
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mode = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(self, mode, offset, len)?)
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }

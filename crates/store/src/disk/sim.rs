@@ -117,8 +117,11 @@ pub(super) struct Inner {
     next: u64,
     operations: u64,
     fault: Option<(u64, Fault)>,
-    locked: bool,
+    locked: BTreeSet<PathBuf>,
     used: u64,
+    /// Directories whose drive does not answer, and those that stop answering at an operation.
+    lost: BTreeSet<PathBuf>,
+    losing: Vec<(u64, PathBuf)>,
     /// What was done, if it is recorded, by number of operation.
     trace: Option<Vec<(u64, Step)>>,
 }
@@ -205,6 +208,7 @@ pub struct SimDisk {
 struct SimFile {
     disk: SimDisk,
     number: u64,
+    path: PathBuf,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -260,7 +264,8 @@ impl SimDisk {
     pub fn after_power_cut(&self) -> Self {
         let inner = self.inner();
         let durable = |number: u64| inner.files.get(&number).map(|content| content.durable.clone());
-        Self::of(Inner::image(inner.durable_names.clone(), inner.durable_dirs.clone(), durable), self.total)
+        let image = Inner::image(inner.durable_names.clone(), inner.durable_dirs.clone(), durable);
+        Self::of(Inner { lost: inner.lost.clone(), ..image }, self.total)
     }
 
     /// The disk as the next start finds it if only the process died: the kernel writes all out.
@@ -268,7 +273,8 @@ impl SimDisk {
     pub fn after_kill(&self) -> Self {
         let inner = self.inner();
         let cached = |number: u64| inner.files.get(&number).map(|content| content.cached.clone());
-        Self::of(Inner::image(inner.names.clone(), inner.dirs.clone(), cached), self.total)
+        let image = Inner::image(inner.names.clone(), inner.dirs.clone(), cached);
+        Self::of(Inner { lost: inner.lost.clone(), ..image }, self.total)
     }
 
     /// The paths of all files.
@@ -288,10 +294,71 @@ impl SimDisk {
         true
     }
 
-    fn step(&self, does: Does) -> io::Result<MutexGuard<'_, Inner>> {
+    /// The drive whose file system is at `dir` answers no more.
+    pub fn lose(&self, dir: &Path) {
+        self.inner().lost.insert(dir.to_owned());
+    }
+
+    /// The same, from the operation numbered `at`.
+    pub fn lose_at(&self, at: u64, dir: &Path) {
+        self.inner().losing.push((at, dir.to_owned()));
+    }
+
+    /// The drive at `dir` answers again, as it was.
+    pub fn find(&self, dir: &Path) {
+        let mut inner = self.inner();
+        inner.lost.remove(dir);
+        inner.losing.retain(|(_at, losing)| losing != dir);
+    }
+
+    /// Puts an empty drive at `dir`.
+    pub fn wipe(&self, dir: &Path) {
+        self.find(dir);
+        let mut inner = self.inner();
+        let gone: u64 = inner
+            .names
+            .iter()
+            .filter(|(path, _number)| path.starts_with(dir))
+            .filter_map(|(_path, number)| inner.files.get(number))
+            .map(|content| content.cached.len() as u64)
+            .sum();
+        inner.used = inner.used.saturating_sub(gone);
+        inner.names.retain(|path, _number| !path.starts_with(dir));
+        inner.durable_names.retain(|path, _number| !path.starts_with(dir));
+        let Inner { dirs, durable_dirs, entries, .. } = &mut *inner;
+        for dirs in [dirs, durable_dirs] {
+            dirs.retain(|path| path == dir || !path.starts_with(dir));
+        }
+        entries.retain(|entry| !entry.parent().is_some_and(|parent| parent.starts_with(dir)));
+    }
+
+    /// The bytes of a file.
+    pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        let inner = self.inner();
+        inner.names.get(path).and_then(|number| inner.files.get(number)).map(|content| content.cached.clone())
+    }
+
+    /// Changes a file behind the store's back. False if there is no such file.
+    pub fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut inner = self.inner();
+        let Some(number) = inner.names.get(path).copied() else { return false };
+        let Some(content) = inner.files.get_mut(&number) else { return false };
+        change(&mut content.cached);
+        content.durable.clone_from(&content.cached);
+        content.pending.clear();
+        true
+    }
+
+    fn step(&self, does: Does, path: &Path) -> io::Result<MutexGuard<'_, Inner>> {
         let mut inner = self.inner();
         let number = inner.operations;
         inner.operations += 1;
+        let now: Vec<PathBuf> =
+            inner.losing.iter().filter(|(at, _dir)| *at <= number).map(|(_at, dir)| dir.clone()).collect();
+        inner.lost.extend(now);
+        if inner.lost.iter().any(|dir| path.starts_with(dir)) {
+            return Err(io::Error::other("the drive does not answer"));
+        }
         if let Some((at, fault)) = inner.fault {
             let error = match fault {
                 Fault::Eio if number == at => Some(io::Error::other("injected input/output error")),
@@ -316,31 +383,34 @@ fn missing() -> io::Error {
 
 impl Disk for SimDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut inner = self.step(Does::Write)?;
+        let mut inner = self.step(Does::Write, path)?;
         if inner.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if !path.parent().is_some_and(|parent| inner.dirs.contains(parent)) {
+            return Err(missing());
         }
         let number = inner.next;
         inner.next += 1;
         inner.take(Step::Entry(Entry::Link(path.to_owned(), number)));
-        Ok(Box::new(SimFile { disk: self.clone(), number }))
+        Ok(Box::new(SimFile { disk: self.clone(), number, path: path.to_owned() }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let inner = self.step(Does::Read)?;
+        let inner = self.step(Does::Read, path)?;
         let number = inner.names.get(path).copied().ok_or_else(missing)?;
-        Ok(Box::new(SimFile { disk: self.clone(), number }))
+        Ok(Box::new(SimFile { disk: self.clone(), number, path: path.to_owned() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut inner = self.step(Does::Read)?;
+        let mut inner = self.step(Does::Read, from)?;
         let number = inner.names.get(from).copied().ok_or_else(missing)?;
         inner.take(Step::Entry(Entry::Rename(from.to_owned(), to.to_owned(), number)));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.step(Does::Read)?;
+        let mut inner = self.step(Does::Read, path)?;
         let number = inner.names.get(path).copied().ok_or_else(missing)?;
         inner.take(Step::Entry(Entry::Unlink(path.to_owned())));
         let freed = inner.files.get(&number).map_or(0, |content| content.cached.len() as u64);
@@ -349,20 +419,22 @@ impl Disk for SimDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.step(Does::Write)?;
-        if !inner.dirs.contains(path) {
-            inner.take(Step::Entry(Entry::Dir(path.to_owned())));
+        let mut inner = self.step(Does::Write, path)?;
+        let mut missing: Vec<&Path> = path.ancestors().filter(|dir| dir.parent().is_some()).collect();
+        missing.retain(|dir| !inner.dirs.contains(*dir));
+        for dir in missing.into_iter().rev() {
+            inner.take(Step::Entry(Entry::Dir(dir.to_owned())));
         }
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.step(Does::Read)?.take(Step::SyncDir(path.to_owned()));
+        self.step(Does::Read, path)?.take(Step::SyncDir(path.to_owned()));
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let inner = self.step(Does::Read)?;
+        let inner = self.step(Does::Read, path)?;
         let inside = |found: &&PathBuf| found.parent() == Some(path);
         Ok(inner.names.keys().filter(inside).chain(inner.dirs.iter().filter(inside)).cloned().collect())
     }
@@ -371,27 +443,23 @@ impl Disk for SimDisk {
         Ok(Space { free: self.total.saturating_sub(self.inner().used), total: self.total })
     }
 
-    fn lock(&self, _path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
-        let mut inner = self.inner();
-        if inner.locked {
-            return Ok(None);
-        }
-        inner.locked = true;
-        Ok(Some(Box::new(Unlock(Arc::clone(&self.inner)))))
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
+        let fresh = self.inner().locked.insert(path.to_owned());
+        Ok(fresh.then(|| -> Box<dyn Any + Send + Sync> { Box::new(Unlock(Arc::clone(&self.inner), path.to_owned())) }))
     }
 }
 
-struct Unlock(Arc<Mutex<Inner>>);
+struct Unlock(Arc<Mutex<Inner>>, PathBuf);
 
 impl Drop for Unlock {
     fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).locked = false;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).locked.remove(&self.1);
     }
 }
 
 impl DiskFile for SimFile {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let inner = self.disk.step(Does::Read)?;
+        let inner = self.disk.step(Does::Read, &self.path)?;
         let content = inner.files.get(&self.number).ok_or_else(missing)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = start.saturating_add(out.len());
@@ -401,7 +469,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut inner = self.disk.step(Does::Write)?;
+        let mut inner = self.disk.step(Does::Write, &self.path)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = start.saturating_add(data.len());
         let have = inner.files.get(&self.number).ok_or_else(missing)?.cached.len();
@@ -415,18 +483,28 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.disk.step(Does::Read)?;
+        let mut inner = self.disk.step(Does::Read, &self.path)?;
         inner.take(Step::SyncFile(self.number));
         Ok(())
     }
 
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut inner = self.disk.step(Does::Read, &self.path)?;
+        let have = inner.files.get(&self.number).ok_or_else(missing)?.cached.len();
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(have);
+        let end = usize::try_from(offset.saturating_add(len)).unwrap_or(usize::MAX).min(have);
+        inner.take(Step::File(self.number, Change::Write(start, vec![0; end - start].into())));
+        inner.used = inner.used.saturating_sub((end - start) as u64);
+        Ok(())
+    }
+
     fn len(&self) -> io::Result<u64> {
-        let inner = self.disk.step(Does::Read)?;
+        let inner = self.disk.step(Does::Read, &self.path)?;
         Ok(inner.files.get(&self.number).ok_or_else(missing)?.cached.len() as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut inner = self.disk.step(Does::Write)?;
+        let mut inner = self.disk.step(Does::Write, &self.path)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let before = inner.files.get(&self.number).ok_or_else(missing)?.cached.len() as u64;
         inner.take(Step::File(self.number, Change::Len(len)));

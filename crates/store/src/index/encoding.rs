@@ -5,8 +5,9 @@ use super::rows::{
     BucketRow, Durability, Locking, MarkerInfo, ObjectHeaders, ObjectInfo, ObjectMeta, ObjectPart, PartRow, Quota, Sse,
     UploadRow, VersionRow,
 };
+use crate::body::packed::{CodedRow, SegmentRow};
 use crate::digest::{ChecksumKind, Checksums};
-use crate::extent::ExtentRef;
+use crate::extent::{ExtentRef, Place};
 use crate::retention::{LegalHold, ObjectLock, Retention, RetentionMode};
 use crate::stats::BucketUsage;
 use crate::version::{VersionId, Versioning};
@@ -30,11 +31,24 @@ impl Row for ExtentRef {
         number(out, self.len);
         number(out, self.stored);
         out.extend_from_slice(&self.crc.to_le_bytes());
+        // No segment has the id zero.
+        match self.place {
+            Place::Large => number(out, 0),
+            Place::Packed { segment, offset } => {
+                number(out, segment);
+                number(out, offset);
+            }
+        }
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let (id, len, stored) = (from.number()?, from.number()?, from.number()?);
-        Some(Self { id, len, stored, crc: u64::from_le_bytes(from.fixed()?) })
+        let crc = u64::from_le_bytes(from.fixed()?);
+        let place = match from.number()? {
+            0 => Place::Large,
+            segment => Place::Packed { segment, offset: from.number()? },
+        };
+        Some(Self { id, len, stored, crc, place })
     }
 }
 
@@ -360,6 +374,40 @@ impl Row for PartRow {
     }
 }
 
+impl Row for SegmentRow {
+    fn write(&self, out: &mut Vec<u8>) {
+        number(out, self.copies.len() as u64);
+        for drive in &self.copies {
+            number(out, *drive as u64);
+        }
+        number(out, self.live);
+        number(out, self.end);
+        match self.coded {
+            None => number(out, 0),
+            Some(CodedRow { generation, len, records }) => {
+                number(out, u64::from(generation) + 1);
+                number(out, len);
+                number(out, records);
+            }
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let drives = from.number()?;
+        let copies = (0..drives).map(|_copy| usize::try_from(from.number()?).ok()).collect::<Option<Vec<_>>>()?;
+        let (live, end) = (from.number()?, from.number()?);
+        let coded = match from.number()? {
+            0 => None,
+            generation => Some(CodedRow {
+                generation: u32::try_from(generation - 1).ok()?,
+                len: from.number()?,
+                records: from.number()?,
+            }),
+        };
+        Some(Self { copies, live, end, coded })
+    }
+}
+
 impl Row for BucketUsage {
     fn write(&self, out: &mut Vec<u8>) {
         number(out, self.objects);
@@ -422,7 +470,13 @@ mod tests {
             }),
             storage_class: some("STANDARD_IA"),
         };
-        let extent = ExtentRef { id: 1 << 40, len: 5 << 20, stored: (5 << 20) + 99, crc: u64::MAX };
+        let extent = ExtentRef {
+            id: 1 << 40,
+            len: 5 << 20,
+            stored: (5 << 20) + 99,
+            crc: u64::MAX,
+            place: Place::Packed { segment: 1 << 40 | 7, offset: 64 },
+        };
         let part = |number| ObjectPart { number, size: 5 << 20, checksums: Checksums::default() };
         ObjectInfo {
             version: VersionId::Id(4_097),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::mirror::Copy;
-use super::wal::Place;
+use super::place::{Place, on_each};
+use super::wal;
 use crate::Error;
 
 const NAME: &str = "index.redb";
@@ -31,20 +32,17 @@ fn named(what: &str, path: &std::path::Path) -> impl Fn(std::io::Error) -> Error
 
 fn opened(place: &Place, path: &std::path::Path) -> Result<Copy, Error> {
     let file = place.disk.open(path).map_err(named("open", path))?;
-    Ok(Copy { file, name: path.display().to_string(), failed: AtomicBool::new(false) })
+    Ok(Copy { file, name: path.display().to_string(), failed: AtomicBool::new(false), place: place.clone() })
 }
 
 /// Opens the file of each place; [`prepare`] has seen that it is there.
 pub(super) fn open(places: &[Place]) -> Result<Vec<Copy>, Error> {
-    places
-        .iter()
-        .map(|place| {
-            let fresh = place.dir.join(FRESH);
-            let there = place.disk.list(&place.dir).map_err(named("list", &place.dir))?;
-            let path = path(place);
-            opened(place, if there.contains(&path) { &path } else { &fresh })
-        })
-        .collect()
+    on_each(places, |place| {
+        let fresh = place.dir.join(FRESH);
+        let there = place.disk.list(&place.dir).map_err(named("list", &place.dir))?;
+        let path = path(place);
+        opened(place, if there.contains(&path) { &path } else { &fresh })
+    })
 }
 
 /// Sees to it that every place has the file. A new one is made under another name by `make` and takes its own when it is
@@ -54,45 +52,71 @@ pub(super) fn prepare(
     bodies: Bodies,
     make: impl FnOnce(&[Place]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut have = Vec::new();
-    let mut lack = Vec::new();
-    let mut logs = false;
-    for place in places {
+    let found = on_each(places, |place| {
         let fresh = place.dir.join(FRESH);
         let there = place.disk.list(&place.dir).map_err(named("list", &place.dir))?;
         if there.contains(&fresh) {
             place.disk.remove(&fresh).map_err(named("remove", &fresh))?;
         }
-        let log = |path: &PathBuf| {
-            path.file_name().and_then(std::ffi::OsStr::to_str).is_some_and(|name| name.starts_with("wal-"))
-        };
-        logs |= there.iter().any(log);
-        if there.contains(&path(place)) { have.push(place) } else { lack.push(place) }
-    }
+        Ok((place.clone(), there.contains(&path(place)), there.iter().any(|path| wal::is_log(path))))
+    })?;
+    let logs = found.iter().any(|(_place, _index, log)| *log);
+    let (have, lack): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_place, index, _log)| *index);
+    let lack: Vec<Place> = lack.into_iter().map(|(place, ..)| place).collect();
     if lack.is_empty() {
         return Ok(());
+    }
+    if let Some((source, ..)) = have.first() {
+        for place in &lack {
+            tracing::warn!(dir = %place.dir.display(), "a drive has no index and gets a copy");
+            if let Err(error) = fill(source, place) {
+                tracing::error!(%error, dir = %place.dir.display(), "it cannot be written");
+                place.give_up(&error.to_string());
+            }
+        }
+        return Ok(());
+    }
+    if logs || bodies == Bodies::There {
+        return Err(Error::corrupt("the index is missing, and there are bodies or a log", NAME));
     }
     for place in &lack {
         let fresh = place.dir.join(FRESH);
         place.disk.create(&fresh).map_err(named("make", &fresh))?;
     }
-    if let Some(source) = have.first() {
-        for place in &lack {
-            tracing::warn!(dir = %place.dir.display(), "a drive has no index and gets a copy");
-            copy(source, place)?;
+    make(&lack)?;
+    lack.iter().try_for_each(name)
+}
+
+/// Gives the new file, which is whole, its name.
+fn name(place: &Place) -> Result<(), Error> {
+    let (fresh, path) = (place.dir.join(FRESH), path(place));
+    place.disk.open(&fresh).and_then(|file| file.sync_data()).map_err(named("sync", &fresh))?;
+    place.disk.rename(&fresh, &path).map_err(named("rename", &fresh))?;
+    place.disk.sync_dir(&place.dir).map_err(named("sync", &place.dir))
+}
+
+/// Removes what an older membership of a drive left there: it is not the index any more.
+pub(super) fn forget(place: &Place) -> Result<(), Error> {
+    let Ok(there) = place.disk.list(&place.dir) else { return Ok(()) };
+    for old in there {
+        if old == path(place) || old == place.dir.join(FRESH) || wal::is_log(&old) {
+            place.disk.remove(&old).map_err(named("remove", &old))?;
         }
-    } else if logs || bodies == Bodies::There {
-        return Err(Error::corrupt("the index is missing, and there are bodies or a log", NAME));
-    } else {
-        make(places)?;
     }
-    for place in &lack {
-        let (fresh, path) = (place.dir.join(FRESH), path(place));
-        place.disk.open(&fresh).and_then(|file| file.sync_data()).map_err(named("sync", &fresh))?;
-        place.disk.rename(&fresh, &path).map_err(named("rename", &fresh))?;
-        place.disk.sync_dir(&place.dir).map_err(named("sync", &place.dir))?;
-    }
-    Ok(())
+    place.disk.sync_dir(&place.dir).map_err(named("sync", &place.dir))
+}
+
+/// Gives `target`, which has none, the index of another place, that nobody writes meanwhile.
+pub(super) fn renew(places: &[Place], target: &Place) -> Result<(), Error> {
+    let source = places.iter().find(|place| place.dir != target.dir && place.usable());
+    fill(source.ok_or_else(|| Error::Drives("no other drive has the index".to_owned()))?, target)
+}
+
+fn fill(source: &Place, target: &Place) -> Result<(), Error> {
+    let fresh = target.dir.join(FRESH);
+    drop(target.disk.create(&fresh).map_err(named("make", &fresh))?);
+    copy(source, target)?;
+    name(target)
 }
 
 fn copy(source: &Place, target: &Place) -> Result<(), Error> {

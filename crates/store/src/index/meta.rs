@@ -8,6 +8,7 @@
 //! that did not fail. After a failed *sync* nobody knows what the disk holds, so the store takes no more changes until it
 //! is opened again. Cost of a batch: one write and one `fdatasync` of the log, whatever it holds.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -16,8 +17,9 @@ use redb::{Database, Durability, ReadTransaction, ReadableDatabase as _};
 
 use super::files::{self, Bodies};
 use super::mirror::{Health, Mirror};
+use super::place::Place;
 pub(crate) use super::tables::{Row, TableId, Tables};
-use super::wal::{self, Batch, Doubt, Place, Record, Wal};
+use super::wal::{self, Batch, Doubt, Record, Wal};
 use crate::Error;
 use crate::config::{CHECKPOINT_MS, META_CACHE_BYTES};
 
@@ -198,6 +200,11 @@ impl Meta {
         Ok((this, Opened { first_extent: epoch << EPOCH_SHIFT, replayed }))
     }
 
+    /// Where it lies.
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
     /// Damaged pages of the index that were seen, and those of them that were repaired from another drive.
     pub(crate) fn damage(&self) -> (u64, u64) {
         (self.health.damaged.load(Ordering::Relaxed), self.health.repaired.load(Ordering::Relaxed))
@@ -211,8 +218,13 @@ impl Meta {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A snapshot.
+    /// A snapshot. Who found a page that nobody can read was told; the others go on with the rest.
     pub(crate) fn read(&self) -> Result<ReadTransaction, Error> {
+        if self.health.unreadable.swap(false, Ordering::SeqCst)
+            && let Some(log) = self.log().as_mut()
+        {
+            drop(self.reopen(log, Error::corrupt("a page cannot be read", "the index")));
+        }
         self.current()?.database.begin_read().map_err(failed)
     }
 
@@ -376,6 +388,10 @@ impl Meta {
         }
         let mut log = self.log();
         let log = log.as_mut().ok_or(Error::Closed)?;
+        self.checkpoint_with(log)
+    }
+
+    fn checkpoint_with(&self, log: &mut Log) -> Result<(), Error> {
         log.checkpointed = Instant::now();
         let sequence = log.sequence;
         let handle = self.current()?;
@@ -388,6 +404,36 @@ impl Meta {
         }
         log.deferred.clear();
         log.wal.rotate(sequence)
+    }
+
+    /// Takes a drive in again with `admit`; if the index has a place there, gives it a copy. What lay there is not believed.
+    /// # Errors
+    /// Why the drive cannot be taken in; the others go on.
+    pub(crate) fn renew(&self, dir: &Path, admit: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let Some(place) = self.places.iter().find(|place| place.dir == dir) else { return admit() };
+        if let Some(why) = self.sealed() {
+            return Err(Error::Sealed(why));
+        }
+        let mut log = self.log();
+        let log = log.as_mut().ok_or(Error::Closed)?;
+        files::forget(place)?;
+        self.checkpoint_with(log)?;
+        let mut slot = self.handle.write().unwrap_or_else(PoisonError::into_inner);
+        let old = slot.take().ok_or(Error::Closed)?;
+        old.fence.store(true, Ordering::SeqCst);
+        drop(old);
+        let admitted = admit()
+            .and_then(|()| files::renew(&self.places, place).inspect_err(|error| place.give_up(&error.to_string())));
+        match database(&self.places, &self.health) {
+            Ok(handle) => *slot = Some(Arc::new(handle)),
+            Err(error) => {
+                self.seal(&format!("the index cannot be opened again: {error}"));
+                return Err(error);
+            }
+        }
+        drop(slot);
+        admitted?;
+        log.wal.rotate(log.sequence)
     }
 
     /// After a failure of the database: opens it again at its last checkpoint and repeats the log. Seals the store if that

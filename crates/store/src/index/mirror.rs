@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
+use super::place::{Place, is_full};
 use crate::block::bound_crc;
 use crate::disk::DiskFile;
 
@@ -30,6 +31,8 @@ const ALL: u64 = 512;
 pub(crate) struct Health {
     /// A sync failed on the last copy: nobody knows what the disk holds.
     pub(crate) sync_failed: AtomicBool,
+    /// A page could be read from no copy: the database takes no more reads until it is opened again.
+    pub(crate) unreadable: AtomicBool,
     /// Pages that did not check on a copy.
     pub(crate) damaged: AtomicU64,
     /// Those of them that were written again from another copy.
@@ -44,6 +47,8 @@ pub(crate) struct Copy {
     pub(crate) name: String,
     /// Whether it failed: then it is neither read nor written again.
     pub(crate) failed: AtomicBool,
+    /// Where it lies; a place that takes no writes is still read.
+    pub(crate) place: Place,
 }
 
 #[derive(Debug)]
@@ -145,28 +150,28 @@ impl Mirror {
         self.copies.iter().filter(|copy| !copy.failed.load(Ordering::Acquire))
     }
 
-    /// Does `work` on every copy. One that fails is given up while another is left.
+    /// Does `work` on every copy that takes writes. One that fails is given up if another is good, unless it is just full.
     fn on_all(&self, what: &str, work: impl Fn(&Copy) -> io::Result<()>) -> io::Result<()> {
         if self.fenced.load(Ordering::Acquire) {
             return Err(io::Error::other("this handle of the index was given up"));
         }
-        let mut last = Err(io::Error::other("no copy of the index is left"));
+        let mut good = 0;
         let mut failures = Vec::new();
-        for copy in self.live() {
+        for copy in self.live().filter(|copy| copy.place.usable()) {
             match work(copy) {
-                Ok(()) => last = Ok(()),
+                Ok(()) => good += 1,
                 Err(error) => failures.push((copy, error)),
             }
         }
-        for (copy, error) in failures {
-            if last.is_ok() {
-                tracing::error!(%error, file = copy.name, what, "a copy of the index failed and is given up");
-                copy.failed.store(true, Ordering::Release);
-            } else {
-                last = Err(error);
-            }
+        if let Some(at) = failures.iter().position(|(_copy, error)| good == 0 || is_full(error)) {
+            return Err(failures.swap_remove(at).1);
         }
-        last
+        for (copy, error) in failures {
+            tracing::error!(%error, file = copy.name, what, "a copy of the index failed and is given up");
+            copy.failed.store(true, Ordering::Release);
+            copy.place.give_up(&format!("{what} {}: {error}", copy.name));
+        }
+        if good > 0 { Ok(()) } else { Err(io::Error::other("no copy of the index is left")) }
     }
 
     /// Loads a group's checksums: the newest that a copy has whole.
@@ -238,6 +243,7 @@ impl Mirror {
             return first.file.read_at(physical(page), out);
         }
         self.health.damaged.fetch_add(1, Ordering::Relaxed);
+        self.health.unreadable.store(true, Ordering::SeqCst);
         Err(error.unwrap_or_else(|| invalid(format!("page {page} of the index is damaged on every drive"))))
     }
 
@@ -245,6 +251,9 @@ impl Mirror {
         for copy in wrong {
             self.health.damaged.fetch_add(1, Ordering::Relaxed);
             let fenced = self.fenced.load(Ordering::Acquire);
+            if !copy.place.usable() {
+                continue;
+            }
             match copy.file.write_at(physical(page), bytes) {
                 Ok(()) if !fenced => {
                     self.health.repaired.fetch_add(1, Ordering::Relaxed);
@@ -388,10 +397,12 @@ mod tests {
 
     fn mirror(disks: &[SimDisk]) -> (Mirror, Arc<Health>) {
         let health = Arc::new(Health::default());
-        let path = Path::new("/index");
+        let path = Path::new("/drive/index");
         let copies = disks.iter().map(|disk| {
+            let place = Place { disk: Arc::new(disk.clone()), dir: "/drive".into(), member: None };
+            disk.create_dir(&place.dir).unwrap();
             let file = disk.open(path).or_else(|_absent| disk.create(path)).unwrap();
-            Copy { file, name: "index".to_owned(), failed: AtomicBool::new(false) }
+            Copy { file, name: "index".to_owned(), failed: AtomicBool::new(false), place }
         });
         (Mirror::new(copies.collect(), Arc::clone(&health)).unwrap(), health)
     }
@@ -442,7 +453,7 @@ mod tests {
         let disks = [SimDisk::new(64 << 20), SimDisk::new(64 << 20)];
         drop(filled(&disks, 20));
         let place = usize::try_from(physical(5)).unwrap();
-        disks[0].flip(Path::new("/index"), place + 17, 3);
+        disks[0].flip(Path::new("/drive/index"), place + 17, 3);
         let (both, health) = mirror(&disks);
         let mut page = vec![0; PAGE_BYTES];
         both.read(5 * PAGE, &mut page).unwrap();
@@ -450,7 +461,7 @@ mod tests {
         assert_eq!(health.repaired.load(Ordering::Relaxed), 1);
         let (one, _health) = mirror(&disks[..1]);
         one.read(5 * PAGE, &mut page).unwrap();
-        disks[0].flip(Path::new("/index"), place, 0);
+        disks[0].flip(Path::new("/drive/index"), place, 0);
         let (one, health) = mirror(&disks[..1]);
         assert!(one.read(5 * PAGE, &mut page).is_err());
         assert_eq!(health.damaged.load(Ordering::Relaxed), 1);
@@ -463,7 +474,7 @@ mod tests {
         both.write(3 * PAGE, &[99; PAGE_BYTES]).unwrap();
         both.sync_data().unwrap();
         // Generation 2 stands in the first slot.
-        disks[0].flip(Path::new("/index"), 40, 1);
+        disks[0].flip(Path::new("/drive/index"), 40, 1);
         let mut page = vec![0; PAGE_BYTES];
         let (one, _health) = mirror(&disks[..1]);
         assert!(one.read(3 * PAGE, &mut page).is_err(), "the older checksums do not know the newer page");

@@ -1,7 +1,8 @@
 //! The index: every row of metadata, in one transactional database behind a write-ahead log.
 //!
 //! `rows` and `keys` say what is kept, `codec` and `encoding` in which bytes; `tables` is one transaction's view; `mirror`
-//! is the database's file on the drives, `files` makes it; `wal` is the log; `meta` is the protocol between them.
+//! is the database's file on the drives, `files` makes it; `wal` is the log; `place` is where
+//! both lie; `meta` is the protocol between them.
 
 pub(crate) mod codec;
 mod encoding;
@@ -9,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod keys;
 pub(crate) mod meta;
 mod mirror;
+pub(crate) mod place;
 pub(crate) mod rows;
 mod tables;
 pub(crate) mod wal;

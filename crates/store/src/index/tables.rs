@@ -32,12 +32,14 @@ pub(crate) enum TableId {
     Identities = 6,
     /// What each bucket holds.
     Usage = 7,
-    /// Extents that rows name: the id, big-endian, and the bytes on the disk.
+    /// Large extents that rows name: the id, big-endian, and the bytes before parity.
     Extents = 8,
+    /// Segments of small bodies: the id, big-endian, and where they lie.
+    Segments = 9,
 }
 
 impl TableId {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::State,
         Self::Buckets,
         Self::Objects,
@@ -47,6 +49,7 @@ impl TableId {
         Self::Identities,
         Self::Usage,
         Self::Extents,
+        Self::Segments,
     ];
 
     pub(super) const fn definition(self) -> TableDefinition<'static, Bytes, Bytes> {
@@ -60,6 +63,7 @@ impl TableId {
             Self::Identities => "identities",
             Self::Usage => "usage",
             Self::Extents => "extents",
+            Self::Segments => "segments",
         })
     }
 }

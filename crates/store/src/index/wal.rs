@@ -7,30 +7,24 @@
 //!
 //! Invariants: a record is appended only when the one before it is durable, so behind a torn record there is none; where
 //! there is one, the torn one was acknowledged and is damage. A file is removed only when the database holds its records.
-//! Cost: one write and one `fdatasync` per batch and drive.
+//! Cost: one write and one `fdatasync` per batch and drive, at the same time on all drives.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::codec::{Reader, bytes, number};
+use super::place::{Place, is_full, on_each};
 use super::tables::TableId;
 use crate::Error;
 use crate::block::bound_crc;
-use crate::disk::{Disk, DiskFile};
+use crate::body::stripe::on_all as at_once;
+use crate::disk::DiskFile;
 
 const FILE_MAGIC: &[u8; 8] = b"DHWAL001";
 const RECORD_MAGIC: &[u8; 4] = b"DHWR";
 const FILE_HEAD: u64 = 32;
 const RECORD_HEAD: usize = 24;
 const RECORD_HEAD_BYTES: u64 = 24;
-
-/// A directory on a drive.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) dir: PathBuf,
-}
 
 /// The rows of a batch, as they go into the log.
 #[derive(Debug, Default)]
@@ -123,6 +117,11 @@ fn number_of(path: &Path) -> Option<u64> {
     (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok())?
 }
 
+/// Whether a path is that of a log.
+pub(super) fn is_log(path: &Path) -> bool {
+    number_of(path).is_some()
+}
+
 fn record_crc(number: u64, offset: u64, head: &[u8], payload: &[u8]) -> u64 {
     let place = [number.to_le_bytes(), offset.to_le_bytes()].concat();
     bound_crc(&[place.as_slice(), head].concat(), payload)
@@ -146,6 +145,7 @@ fn seal(number: u64, offset: u64, sequence: u64, payload: &[u8]) -> Result<Vec<u
 struct Copy {
     file: Box<dyn DiskFile>,
     name: String,
+    place: Place,
 }
 
 /// The log, open for appending.
@@ -173,21 +173,20 @@ pub(crate) struct Found {
 impl Wal {
     /// Starts the file `number`, whose records follow `base`.
     pub(crate) fn create(places: &[Place], number: u64, base: u64) -> Result<Self, Error> {
-        let mut copies = Vec::new();
-        for place in places {
+        let mut head = Vec::with_capacity(32);
+        head.extend_from_slice(FILE_MAGIC);
+        head.extend_from_slice(&number.to_le_bytes());
+        head.extend_from_slice(&base.to_le_bytes());
+        let crc = bound_crc(b"wal", &head);
+        head.extend_from_slice(&crc.to_le_bytes());
+        let copies = on_each(places, |place| {
             let path = path(&place.dir, number);
             let failed = |error| Error::io(format!("start {}", path.display()), error);
             let file = place.disk.create(&path).map_err(failed)?;
-            let mut head = Vec::with_capacity(32);
-            head.extend_from_slice(FILE_MAGIC);
-            head.extend_from_slice(&number.to_le_bytes());
-            head.extend_from_slice(&base.to_le_bytes());
-            let crc = bound_crc(b"wal", &head);
-            head.extend_from_slice(&crc.to_le_bytes());
             file.write_at(0, &head).and_then(|()| file.sync_data()).map_err(failed)?;
             place.disk.sync_dir(&place.dir).map_err(failed)?;
-            copies.push(Copy { file, name: path.display().to_string() });
-        }
+            Ok(Copy { file, name: path.display().to_string(), place: place.clone() })
+        })?;
         Ok(Self { places: places.to_vec(), copies, number, tried: number, offset: FILE_HEAD })
     }
 
@@ -208,28 +207,28 @@ impl Wal {
         Ok(())
     }
 
-    fn on_all(&mut self, what: &str, work: impl Fn(&dyn DiskFile, u64) -> io::Result<()>) -> Result<(), Error> {
-        let results: Vec<_> = self.copies.iter().map(|copy| work(copy.file.as_ref(), self.offset)).collect();
+    fn on_all(&mut self, what: &str, work: impl Fn(&dyn DiskFile, u64) -> io::Result<()> + Sync) -> Result<(), Error> {
+        self.copies.retain(|copy| copy.place.usable());
+        let offset = self.offset;
+        let results = at_once(&mut self.copies, |copy| work(copy.file.as_ref(), offset));
         let good = results.iter().filter(|result| result.is_ok()).count();
-        if good == results.len() && good > 0 {
-            return Ok(());
-        }
-        let mut kept = Vec::new();
-        let mut last = Error::Meta("no copy of the log is left".to_owned());
-        for (copy, result) in self.copies.drain(..).zip(results) {
+        let failed = |copy: &Copy, error| Error::io(format!("{what} {}", copy.name), error);
+        let mut lost = Vec::new();
+        for (copy, result) in self.copies.iter().zip(results) {
             match result {
-                Err(error) if good > 0 => {
-                    tracing::error!(%error, file = copy.name, what, "a copy of the log failed and is given up");
-                }
-                Err(error) => {
-                    last = Error::io(format!("{what} {}", copy.name), error);
-                    kept.push(copy);
-                }
-                Ok(()) => kept.push(copy),
+                Ok(()) => {}
+                // What happens to all is no one's fault: they go on alike.
+                Err(error) if good == 0 || is_full(&error) => return Err(failed(copy, error)),
+                Err(error) => lost.push((copy, error)),
             }
         }
-        self.copies = kept;
-        if good > 0 { Ok(()) } else { Err(last) }
+        for (copy, error) in lost {
+            let error = failed(copy, error);
+            tracing::error!(%error, "a copy of the log is given up");
+            copy.place.give_up(&error.to_string());
+        }
+        self.copies.retain(|copy| copy.place.usable());
+        if self.copies.is_empty() { Err(Error::Meta("no copy of the log is left".to_owned())) } else { Ok(()) }
     }
 
     /// Starts the next file and removes those before it; the database holds all up to `base`.
@@ -241,15 +240,16 @@ impl Wal {
 
     /// Removes the files before this one.
     pub(crate) fn remove_older(&self) -> Result<(), Error> {
-        for place in &self.places {
+        let removed = on_each(&self.places, |place| {
             let failed = |error| Error::io(format!("remove old logs in {}", place.dir.display()), error);
             for old in place.disk.list(&place.dir).map_err(failed)? {
                 if number_of(&old).is_some_and(|number| number < self.number) {
                     place.disk.remove(&old).map_err(failed)?;
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        });
+        removed.map(drop)
     }
 }
 
@@ -312,17 +312,22 @@ impl Old {
 /// # Errors
 /// [`Error::Corrupt`] if a record that was acknowledged is damaged on every drive.
 pub(crate) fn read(places: &[Place]) -> Result<Found, Error> {
-    let mut files: std::collections::BTreeMap<u64, Vec<Old>> = std::collections::BTreeMap::new();
-    for place in places {
+    let logs = on_each(places, |place| {
         let failed = |error| Error::io(format!("read the logs in {}", place.dir.display()), error);
+        let mut logs = Vec::new();
         for path in place.disk.list(&place.dir).map_err(failed)? {
             let Some(number) = number_of(&path) else { continue };
             let file = place.disk.open(&path).map_err(failed)?;
             let length = file.len().map_err(failed)?;
             let mut bytes = vec![0; usize::try_from(length).map_err(|_large| Error::TooLarge(length))?];
             file.read_at(0, &mut bytes).map_err(failed)?;
-            files.entry(number).or_default().push(Old { bytes });
+            logs.push((number, Old { bytes }));
         }
+        Ok(logs)
+    })?;
+    let mut files: std::collections::BTreeMap<u64, Vec<Old>> = std::collections::BTreeMap::new();
+    for (number, old) in logs.into_iter().flatten() {
+        files.entry(number).or_default().push(old);
     }
     let mut found = Found::default();
     for (number, copies) in files {
@@ -343,12 +348,13 @@ pub(crate) fn read(places: &[Place]) -> Result<Found, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::SimDisk;
+    use crate::disk::{Disk as _, SimDisk};
+    use std::sync::Arc;
 
     fn places(disks: &[SimDisk]) -> Vec<Place> {
         let place = |disk: &SimDisk| {
             disk.create_dir(Path::new("/log")).unwrap();
-            Place { disk: Arc::new(disk.clone()), dir: PathBuf::from("/log") }
+            Place { disk: Arc::new(disk.clone()), dir: PathBuf::from("/log"), member: None }
         };
         disks.iter().map(place).collect()
     }

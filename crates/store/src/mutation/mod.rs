@@ -14,7 +14,8 @@ pub use condition::Condition;
 pub use object::{Annotation, Deleted};
 
 use crate::Error;
-use crate::extent::ExtentRef;
+use crate::body::packed::CodedRow;
+use crate::extent::{ExtentRef, Place};
 use crate::identities::{Expect, Identity};
 use crate::index::codec::encode;
 use crate::index::meta::{TableId, Tables};
@@ -58,18 +59,72 @@ pub(crate) enum BucketChange {
 /// A change.
 #[derive(Debug)]
 pub(crate) enum Mutation {
-    CreateBucket { bucket: String, row: BucketRow },
-    ChangeBucket { bucket: String, change: BucketChange },
-    DeleteBucket { bucket: String },
-    PutDocument { bucket: String, name: String, bytes: Option<Vec<u8>> },
-    Put { path: Path, info: ObjectInfo, inline: Vec<u8>, condition: Condition },
-    Delete { path: Path, version: Version, condition: Condition, governance: Governance, owner: Option<String> },
-    Annotate { path: Path, version: Version, change: Annotation, condition: Condition },
-    CreateUpload { path: Path, upload: String, row: UploadRow },
-    PutPart { path: Path, upload: String, part: u32, row: PartRow },
-    Complete { path: Path, upload: String, parts: Vec<CompletePart>, condition: Condition },
-    Abort { path: Path, upload: String },
-    PutIdentity { name: String, bytes: Option<Vec<u8>>, expect: Expect },
+    CreateBucket {
+        bucket: String,
+        row: BucketRow,
+    },
+    ChangeBucket {
+        bucket: String,
+        change: BucketChange,
+    },
+    DeleteBucket {
+        bucket: String,
+    },
+    PutDocument {
+        bucket: String,
+        name: String,
+        bytes: Option<Vec<u8>>,
+    },
+    Put {
+        path: Path,
+        info: ObjectInfo,
+        inline: Vec<u8>,
+        condition: Condition,
+    },
+    Delete {
+        path: Path,
+        version: Version,
+        condition: Condition,
+        governance: Governance,
+        owner: Option<String>,
+    },
+    Annotate {
+        path: Path,
+        version: Version,
+        change: Annotation,
+        condition: Condition,
+    },
+    CreateUpload {
+        path: Path,
+        upload: String,
+        row: UploadRow,
+    },
+    PutPart {
+        path: Path,
+        upload: String,
+        part: u32,
+        row: PartRow,
+    },
+    Complete {
+        path: Path,
+        upload: String,
+        parts: Vec<CompletePart>,
+        condition: Condition,
+    },
+    Abort {
+        path: Path,
+        upload: String,
+    },
+    PutIdentity {
+        name: String,
+        bytes: Option<Vec<u8>>,
+        expect: Expect,
+    },
+    /// A segment was written anew; the committer's ledger of segments does it.
+    Segment {
+        id: u64,
+        coded: CodedRow,
+    },
 }
 
 impl Mutation {
@@ -87,7 +142,8 @@ impl Mutation {
             | Self::ChangeBucket { .. }
             | Self::DeleteBucket { .. }
             | Self::PutDocument { .. }
-            | Self::PutIdentity { .. } => None,
+            | Self::PutIdentity { .. }
+            | Self::Segment { .. } => None,
         }
     }
 
@@ -107,7 +163,8 @@ impl Mutation {
             | Self::Complete { .. }
             | Self::Abort { .. }
             | Self::PutDocument { bytes: None, .. }
-            | Self::PutIdentity { bytes: None, .. } => false,
+            | Self::PutIdentity { bytes: None, .. }
+            | Self::Segment { .. } => false,
         }
     }
 }
@@ -145,11 +202,12 @@ pub(crate) struct Effects {
 /// A refusal is told from a failing database by [`is_refusal`].
 pub(crate) fn apply(tables: &mut Tables<'_>, mutation: Mutation, moment: Moment) -> Result<Effects, Error> {
     let effects = change(tables, mutation, moment)?;
-    for extent in &effects.added {
+    let large = |extent: &&ExtentRef| extent.place == Place::Large;
+    for extent in effects.added.iter().filter(large) {
         let row_key = extent.id.to_be_bytes();
         tables.put(TableId::Extents, &row_key, &encode(&row_key, &extent.stored, &[]))?;
     }
-    for extent in &effects.freed {
+    for extent in effects.freed.iter().filter(large) {
         tables.remove(TableId::Extents, &extent.id.to_be_bytes())?;
     }
     Ok(effects)
@@ -174,6 +232,7 @@ fn change(tables: &mut Tables<'_>, mutation: Mutation, moment: Moment) -> Result
             upload::complete(tables, path, &upload, &parts, &condition, moment)
         }
         Mutation::Abort { path, upload } => upload::abort(tables, &path, &upload),
+        Mutation::Segment { .. } => Ok(Effects::default()),
         Mutation::PutIdentity { name, bytes, expect } => identity::put(tables, &name, bytes, expect, moment),
     }
 }
@@ -206,6 +265,7 @@ pub(crate) const fn is_refusal(error: &Error) -> bool {
         | Error::Meta(_)
         | Error::Sealed(_)
         | Error::Locked(_)
+        | Error::Drives(_)
         | Error::Busy
         | Error::Closed => false,
     }

@@ -157,7 +157,7 @@ fn code(error: &Error) -> &'static str {
         Error::BodyBroken(_) => "IncompleteBody",
         Error::Full(_) => "InsufficientStorage",
         Error::Busy => "SlowDown",
-        Error::Closed | Error::Sealed(_) => "ServiceUnavailable",
+        Error::Closed | Error::Sealed(_) | Error::Drives(_) => "ServiceUnavailable",
         Error::Corrupt { .. } | Error::Io { .. } | Error::Meta(_) | Error::Locked(_) => "InternalError",
     }
 }
@@ -167,7 +167,7 @@ impl From<Error> for Fault {
         let kind = error.kind();
         // What is wrong inside of the machine is told in the log, not to clients.
         let message = match kind {
-            Kind::Internal => "the store failed; see its log".to_owned(),
+            Kind::Internal | Kind::Unreachable => "the store failed; see its log".to_owned(),
             Kind::Corrupt => "the object's bytes on the disk are not those that were written".to_owned(),
             Kind::Full => "no space left".to_owned(),
             Kind::Invalid
@@ -179,11 +179,10 @@ impl From<Error> for Fault {
             | Kind::Conflict
             | Kind::TooLarge
             | Kind::Busy
-            | Kind::Unreachable
             | Kind::Timeout
             | Kind::Interrupted => error.to_string(),
         };
-        if matches!(kind, Kind::Internal | Kind::Corrupt | Kind::Full) {
+        if matches!(kind, Kind::Internal | Kind::Unreachable | Kind::Corrupt | Kind::Full) {
             tracing::error!(%error, "a request failed");
         }
         let fault = Self::new(code(&error), message);

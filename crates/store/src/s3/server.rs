@@ -18,9 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use super::S3Options;
 use super::job::Front;
 use super::service::answer;
-use crate::crypto::KeyRing;
 use crate::identity::Accounts;
-use crate::store::off_runtime;
 use crate::{Error, Store};
 
 /// How long `accept` rests when the process has no descriptors left.
@@ -52,8 +50,7 @@ pub async fn serve_with(
     let address = listener.local_addr().map_err(|error| Error::io("the S3 listener", error))?;
     tracing::info!(%address, "S3 is served");
     let accounts = Accounts::open(&store).await?;
-    let inner = Arc::clone(&store.0);
-    let ring = off_runtime(move || KeyRing::open(inner.disk.as_ref(), &inner.config.dir)).await?;
+    let ring = store.key_ring().await?;
     let front = Arc::new(Front { store, accounts, auth, options, ring: Arc::new(ring) });
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(false);
