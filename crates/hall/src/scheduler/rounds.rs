@@ -95,6 +95,14 @@ impl Scheduler {
         if self.admits(slot, &gang).is_err() {
             return;
         }
+        if let Some(members) = self.enter(slot, ranks) {
+            self.state.lines.pop(&mut self.state.jobs, group);
+            self.charge(slot, ranks.len());
+            self.run(slot, ranks.to_vec(), actions);
+            self.join(slot, &members);
+            self.new_head(group);
+            return;
+        }
         let mut taken = Vec::with_capacity(ranks.len());
         for rank in ranks {
             let works = matches!(self.state.fleet.service(rank.node), Service::Up | Service::Asleep);
@@ -140,7 +148,10 @@ impl Scheduler {
             Value::Place => Choice::InOrder,
             Value::Service => Choice::Worth,
         };
-        let made = round(&self.state.fleet, self.placement.0, &entrants, choice);
+        let made = match self.state.settings.interleave {
+            None => round(&self.state.fleet, self.placement.0, &entrants, choice),
+            Some(contention) => self.round_of_sharers(&slots, &entrants, contention),
+        };
         let rises = slots.iter().filter(|slot| self.state.jobs.get(**slot).is_some_and(|job| job.run().is_some()));
         let rises = rises.filter_map(|slot| self.order.rises_after(&self.candidate(*slot)?)).min();
         self.state.rounds.again = rises.map(|span| now.after(Span(span.0.max(1))));

@@ -5,6 +5,7 @@ use dh_blueprint::scheduling;
 use dh_core::time::Span;
 use dh_hall::scheduler::{Backfill, GoodFor, Learn, Predict, Settings, Sharing};
 use dh_policy::order::Displaces;
+use dh_policy::sharing::Contention;
 use dh_policy::{order, placement, prediction};
 
 /// What the scheduler is told of how long jobs run.
@@ -38,6 +39,7 @@ pub struct Rules {
     backfill: Option<Backfill>,
     sharing: Option<Sharing>,
     rounds: Option<Span>,
+    interleave: Option<Contention>,
     /// What the scheduler is told of lengths.
     pub lengths: Lengths,
 }
@@ -63,6 +65,9 @@ const HALF_LIFE: Span = Span::from_secs(7 * 86_400);
 /// All jobs are arranged anew once in a minute at most: as long as a job runs at least before another displaces it.
 const ROUND: Span = Span::from_secs(60);
 
+/// Jobs whose stages interleave share accelerators, in rounds.
+const INTERLEAVE: &str = "interleave";
+
 /// Orders by how long jobs run.
 const BY_LENGTH: [&str; 4] = ["shortest-remaining", "shortest-remaining-service", "gittins", "expected-service"];
 
@@ -73,7 +78,7 @@ impl Rules {
     pub fn named(text: &str, lengths: Lengths) -> Result<Self, String> {
         let name = text.to_owned();
         let mut rules =
-            Self { name, order: None, placement: None, backfill: None, sharing: None, rounds: None, lengths };
+            Self { name, order: None, placement: None, backfill: None, sharing: None, rounds: None, interleave: None, lengths };
         let parts = || text.split('+').map(str::trim);
         if parts().any(|part| part == "best") {
             rules.order = Some("fifo");
@@ -94,6 +99,9 @@ impl Rules {
                 rules.sharing = Some(*sharing);
             } else if part == "rounds" {
                 rules.rounds = Some(ROUND);
+            } else if part == INTERLEAVE {
+                rules.interleave = Some(Contention::PUBLISHED);
+                rules.rounds = Some(ROUND);
             } else if part != "best" && part != OWN {
                 return Err(format!("there is no policy `{part}`; there is {}", Self::known()));
             }
@@ -108,6 +116,10 @@ impl Rules {
 
     /// What a user should know before these rules decide with `told` of the jobs' lengths.
     pub fn caution(&self, told: Told) -> Option<String> {
+        let rounds = |order: &dyn order::Order| order.displaces() == Displaces::Later;
+        if self.interleave.is_some() && !self.order.and_then(order::by_name).is_some_and(rounds) {
+            return Some(format!("`{INTERLEAVE}` is done in rounds, which are held under an order by which later jobs may be displaced, such as `shortest-remaining-service`: no jobs share"));
+        }
         let order = self.order.filter(|order| told == Told::Nothing && BY_LENGTH.contains(order))?;
         Some(format!(
             "`{order}` orders by how long jobs run, and nobody tells: it is learned from jobs that ended; `--lengths exact` plays it with the truth"
@@ -120,7 +132,7 @@ impl Rules {
         let placements: Vec<&str> = placement::POLICIES.iter().map(|policy| policy.name()).collect();
         let names = |of: &mut dyn Iterator<Item = &'static str>| of.collect::<Vec<_>>().join(", ");
         format!(
-            "{OWN} (what it says itself); best; the orders {}; the placements {}; the backfills {}; the sharings {}; rounds; several are joined by `+`",
+            "{OWN} (what it says itself); best; the orders {}; the placements {}; the backfills {}; the sharings {}; rounds; {INTERLEAVE} (jobs whose stages interleave share accelerators, in rounds); several are joined by `+`",
             orders.join(", "),
             placements.join(", "),
             names(&mut BACKFILLS.iter().map(|(name, _)| *name)),
@@ -143,6 +155,7 @@ impl Rules {
             (Some(sharing), _) => settings.sharing = sharing,
         }
         settings.rounds = self.rounds.or(settings.rounds);
+        settings.interleave = self.interleave.or(settings.interleave);
         let predicts = self.order.filter(|order| BY_LENGTH.contains(order) && self.lengths != Lengths::Exact);
         if let Some(order) = predicts {
             settings.predict = Some(Predict {

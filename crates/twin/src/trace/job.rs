@@ -4,6 +4,7 @@
 //! times on several accelerators, stages, elastic ranges) is in [`Extra`] and costs only the jobs that have it.
 
 use dh_core::time::{SimTime, Span};
+use dh_policy::sharing::{self, Iteration};
 
 use super::names::Name;
 
@@ -83,6 +84,16 @@ pub struct Stages {
     pub iteration: Span,
     /// The parts of it, in the trace's order of resources; two may overlap, so their sum may exceed the iteration.
     pub parts: [Span; 3],
+}
+
+impl Stages {
+    /// One iteration as sharing knows it. Traces call the parts accelerator, storage and other; in Muri's the language models,
+    /// which compute most, have their time in the second, and the third is nothing on one accelerator: so they are input,
+    /// compute and network. What a job keeps of memory is not known.
+    pub fn iteration(&self) -> Iteration {
+        let [input, compute, network] = self.parts;
+        Iteration { stages: sharing::Stages { input, compute, network }, alone: self.iteration, memory_milli: 0 }
+    }
 }
 
 /// Accelerators with which a job can run.
