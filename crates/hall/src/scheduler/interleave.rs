@@ -155,7 +155,10 @@ impl Scheduler {
                 groups.push(members.into_iter().map(|(_, at, _)| *at).collect());
             }
         }
-        round_of_groups(&self.state.fleet, self.placement.0, entrants, &groups)
+        let mut made = round_of_groups(&self.state.fleet, self.placement.0, entrants, &groups);
+        // Places go to heads of lines: the first of a line is to get the place that was meant for it, and not another's.
+        made.starts.sort_by_key(|(at, _)| entrants.get(*at).map(|entrant| (entrant.key, entrant.job)));
+        made
     }
 
     /// How much longer a job would run alone: what is known or predicted, else as long again as it has.
@@ -192,7 +195,8 @@ impl Scheduler {
         }
         let mut kinds: Vec<Kind> = members.iter().map(|member| self.kind(*member)).collect();
         kinds.push(self.kind(slot));
-        self.state.interleaved.together.gain(&kinds, Where::Anywhere, &contention)?;
+        // Whether it is worth it was the round's to say, of the whole group: of four it may be where of three it is not.
+        self.state.interleaved.together.speeds(&kinds, Where::Anywhere, &contention)?;
         let rank = Request { accelerators: 0, ..gang.need.rank };
         let mut taken: Vec<Holding> = Vec::new();
         for held in ranks {

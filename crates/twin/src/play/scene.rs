@@ -267,12 +267,17 @@ impl Scene {
             return Err(SceneError::NoJobs);
         }
         let mut known = BTreeMap::new();
+        let rated = self.rated(trace, costs)?;
         let limits = trace.jobs.iter().any(|job| job.limit().is_some());
         let first = self.jobs.iter().map(|job| job.submission.job.0).max().unwrap_or(0) + 1;
         let queues = self.base.queues.len();
         for (number, job) in (first..).zip(&trace.jobs) {
             let length = job.length().ok_or(SceneError::NoLength(job.id))?;
-            let profile = self.profile(trace, job, length, costs, &mut known)?;
+            let typed = trace.extra(job).and_then(|extra| rated.get(&extra.rated?)).copied();
+            let profile = match typed {
+                Some(profile) => profile,
+                None => self.profile(trace, job, length, costs, &mut known)?,
+            };
             let gang = gang(trace, job);
             let submission = Submission {
                 job: JobId(number),
@@ -298,6 +303,21 @@ impl Scene {
         }
         self.jobs.sort_by_key(|job| job.at);
         Ok(())
+    }
+
+    /// The profile of each type that has rates.
+    fn rated(&mut self, trace: &Trace, costs: Costs) -> Result<BTreeMap<u16, u16>, SceneError> {
+        let first = self.profiles.len();
+        let numbers = (first..).zip(trace.rated.keys());
+        let of: Option<BTreeMap<u16, u16>> =
+            numbers.map(|(number, of)| Some((*of, u16::try_from(number).ok()?))).collect();
+        let of = of.ok_or(SceneError::Profiles)?;
+        for rated in trace.rated.values() {
+            let beside = rated.beside.iter().filter_map(|(other, speeds)| Some((*of.get(other)?, speeds.clone())));
+            let beside = beside.collect();
+            self.profiles.push(Profile { speeds: rated.speeds.clone(), costs, beside, iteration: None });
+        }
+        Ok(of)
     }
 
     /// The profile of a job that runs at other speeds on other accelerators.

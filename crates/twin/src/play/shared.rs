@@ -13,7 +13,6 @@ const MILLION: u128 = 1_000_000;
 /// How much of its accelerators' time a gang had so far.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shared {
-    since: SimTime,
     from: SimTime,
     /// From then on, millionths.
     share: u64,
@@ -31,7 +30,7 @@ impl Shared {
 
     /// It has this share and speed from now on, in millionths.
     pub(super) const fn new(now: SimTime, share: u64, speed: u64) -> Self {
-        Self { since: now, from: now, share, speed, had: 0, went: 0 }
+        Self { from: now, share, speed, had: 0, went: 0 }
     }
 
     /// Its share at present of what it holds.

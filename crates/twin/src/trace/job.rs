@@ -127,6 +127,8 @@ pub struct Extra {
     pub elastic: Option<Elastic>,
     /// Samples of one step over all ranks, where the trace has it.
     pub batch: Option<u32>,
+    /// Its type in a table of throughputs ([`super::Trace::rate`]).
+    pub rated: Option<u16>,
     /// Tasks of the same application on one node, at most.
     pub per_node_max: Option<u32>,
 }

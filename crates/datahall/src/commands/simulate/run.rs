@@ -89,13 +89,18 @@ fn policies() -> String {
         ("one-line", "all jobs stand in one line"),
         ("fair", "the queue that has and had least of its share goes first"),
     ];
+    let rounds = [
+        ("rounds", "all jobs are arranged anew, at most once in a minute, by orders that let later jobs be displaced"),
+        ("interleave", "in rounds jobs whose stages interleave share accelerators, as far as their stages are known"),
+    ];
     let plain = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, about)| line(name, about)).collect::<String>();
     format!(
-        "Policies by name, joined by `+`, in place of those of the blueprint's [policy]; `best` is the recommended one of each.\n\nOrders:{}\nPlacements:{}\nBackfills:{}\nSharings:{}",
+        "Policies by name, joined by `+`, in place of those of the blueprint's [policy]; `best` is the recommended one of each.\n\nOrders:{}\nPlacements:{}\nBackfills:{}\nSharings:{}\nRounds:{}",
         orders.collect::<String>(),
         placements.collect::<String>(),
         plain(&backfills),
-        plain(&sharings)
+        plain(&sharings),
+        plain(&rounds)
     )
 }
 
