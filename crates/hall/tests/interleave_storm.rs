@@ -58,8 +58,13 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let orders = ["shortest-remaining-service", "shortest-remaining", "least-attained", "gittins"];
-        let facts =
-            |node: u32| NodeFacts { class: 0, accelerators: 4, cpu_milli: 32_000, memory_mib: 256_000, path: vec![node / 2] };
+        let facts = |node: u32| NodeFacts {
+            class: 0,
+            accelerators: 4,
+            cpu_milli: 32_000,
+            memory_mib: 256_000,
+            path: vec![node / 2],
+        };
         let settings = Settings {
             levels: vec!["rack".to_owned()],
             nodes: (0..2 + dice.below(4) as u32).map(facts).collect(),
@@ -135,7 +140,10 @@ impl World {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Start { job, run, ranks } => {
-                assert!(ranks.iter().all(|held| !self.down.contains(&held.node)), "{job} starts on a node that is down");
+                assert!(
+                    ranks.iter().all(|held| !self.down.contains(&held.node)),
+                    "{job} starts on a node that is down"
+                );
                 let known = self.jobs.get_mut(&job).unwrap();
                 assert!(known.ranks.is_empty() && !known.cancelled && run > known.run, "{job} starts twice");
                 (known.run, known.ranks) = (run, ranks);
@@ -279,7 +287,9 @@ impl World {
             let broken: Vec<JobId> = self
                 .jobs
                 .iter()
-                .filter(|(id, job)| job.ranks.iter().any(|held| held.mask == 0) && !self.scheduler.beside(**id).is_empty())
+                .filter(|(id, job)| {
+                    job.ranks.iter().any(|held| held.mask == 0) && !self.scheduler.beside(**id).is_empty()
+                })
                 .map(|(id, _)| *id)
                 .collect();
             for id in broken {

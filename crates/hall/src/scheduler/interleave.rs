@@ -20,9 +20,7 @@ use dh_policy::order::Key;
 use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::Need;
 use dh_policy::rounds::{Entrant, Round, beside, round_of_groups, spot};
-use dh_policy::sharing::{
-    ALONE, Contention, Foresight, Kind, LARGEST, Sharer, Terms, Together, Where, group, worth,
-};
+use dh_policy::sharing::{ALONE, Contention, Foresight, Kind, LARGEST, Sharer, Terms, Together, Where, group, worth};
 use serde::{Deserialize, Serialize};
 
 use super::Scheduler;
@@ -52,6 +50,11 @@ struct Pace {
 }
 
 impl Interleaved {
+    /// Whether nobody shares.
+    pub(super) fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
     /// Whether a job shares.
     pub(super) fn has(&self, slot: Slot) -> bool {
         self.of.contains_key(&slot)
@@ -139,9 +142,10 @@ impl Scheduler {
             classes.entry(entrant.key.class).or_default().push((entrant.key, at, sharer));
         }
         let mut hall = self.state.fleet.free_in(Domain::HALL, View::All);
-        hall += entrants.iter().zip(slots).filter(|(_, slot)| !self.shares_behind(**slot)).fold(0, |sum, (entrant, _)| {
-            sum + entrant.held.iter().map(|held| u64::from(held.mask.count_ones())).sum::<u64>()
-        });
+        hall +=
+            entrants.iter().zip(slots).filter(|(_, slot)| !self.shares_behind(**slot)).fold(0, |sum, (entrant, _)| {
+                sum + entrant.held.iter().map(|held| u64::from(held.mask.count_ones())).sum::<u64>()
+            });
         let mut free = u32::try_from(hall).unwrap_or(u32::MAX);
         let terms = Terms { together: &self.state.interleaved.together, contention: &contention };
         let mut groups: Vec<Vec<usize>> = Vec::new();
@@ -177,9 +181,8 @@ impl Scheduler {
         let at = spot(ranks);
         let node = ranks.first()?.node;
         let owners = self.state.owners.get(usize::try_from(node.0).ok()?)?;
-        let there = |owner: &&Slot| {
-            self.state.jobs.get(**owner).and_then(Job::run).is_some_and(|run| spot(&run.ranks) == at)
-        };
+        let there =
+            |owner: &&Slot| self.state.jobs.get(**owner).and_then(Job::run).is_some_and(|run| spot(&run.ranks) == at);
         let other = *owners.iter().find(there)?;
         let members = match self.state.interleaved.of.get(&other) {
             Some(group) => self.members(*group).to_vec(),
@@ -280,9 +283,7 @@ impl Scheduler {
     fn pace(&mut self, group: RunId) {
         let Some(contention) = self.state.settings.interleave else { return };
         let active: Vec<Slot> = self.members(group).to_vec();
-        let stays = |slot: &Slot| {
-            self.state.jobs.get(*slot).and_then(Job::run).is_some_and(|run| !run.stopping)
-        };
+        let stays = |slot: &Slot| self.state.jobs.get(*slot).and_then(Job::run).is_some_and(|run| !run.stopping);
         let active: Vec<Slot> = active.into_iter().filter(stays).collect();
         let kinds: Vec<Kind> = active.iter().map(|slot| self.kind(*slot)).collect();
         let held = active.first().and_then(|slot| self.state.jobs.get(*slot)?.run()?.ranks.first());
@@ -315,8 +316,7 @@ impl Scheduler {
     /// Groups with ranks on a node that is down are stopped, all members.
     pub(super) fn scatter(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         let owners = usize::try_from(node.0).ok().and_then(|at| self.state.owners.get(at));
-        let sharing: BTreeSet<Slot> =
-            owners.into_iter().flatten().copied().filter(|slot| self.shares(*slot)).collect();
+        let sharing: BTreeSet<Slot> = owners.into_iter().flatten().copied().filter(|slot| self.shares(*slot)).collect();
         for slot in sharing {
             self.stop(slot, Cause::Broken, actions);
         }
@@ -338,7 +338,12 @@ impl Scheduler {
                 let Some(job) = self.state.jobs.get(*slot) else { continue };
                 let run = job.run();
                 assert!(run.is_some_and(|run| run.lost.is_none() && run.ends.is_none()), "{} shares in part", job.id);
-                assert_eq!(run.map(|run| spot(&run.ranks)), first.map(|run| spot(&run.ranks)), "{} is elsewhere", job.id);
+                assert_eq!(
+                    run.map(|run| spot(&run.ranks)),
+                    first.map(|run| spot(&run.ranks)),
+                    "{} is elsewhere",
+                    job.id
+                );
                 assert_eq!(
                     self.gang(*slot).map(|gang| gang.need),
                     members.first().and_then(|slot| self.gang(*slot)).map(|gang| gang.need),
@@ -355,7 +360,10 @@ impl Scheduler {
         }
         assert_eq!(shared.of.len(), known, "somebody shares with nobody");
         for slot in shared.of.keys().chain(shared.paces.keys()) {
-            assert!(self.state.jobs.get(*slot).is_some_and(|job| job.run().is_some()), "slot {slot} shares and is gone");
+            assert!(
+                self.state.jobs.get(*slot).is_some_and(|job| job.run().is_some()),
+                "slot {slot} shares and is gone"
+            );
         }
     }
 }

@@ -236,7 +236,8 @@ impl Scheduler {
     }
 
     fn apply(&mut self, event: &Event, actions: &mut Vec<Action>) {
-        if !matches!(event, Event::Tick | Event::Checkpointed { .. } | Event::Warm { .. }) {
+        if !matches!(event, Event::Tick | Event::Checkpointed { .. } | Event::Warm { .. }) && !self.answers_round(event)
+        {
             self.round_is_due();
         }
         match event {

@@ -98,8 +98,7 @@ fn exact(sharers: &[Sharer], capacity: u32, terms: Terms<'_>) -> Vec<Group> {
     let mut best = (0, Vec::new());
     let mut open = Vec::new();
     extend(sharers, 0, capacity, &mut open, &mut |parts| {
-        let groups: Option<Vec<Group>> =
-            parts.iter().map(|members| formed(sharers, members.clone(), terms)).collect();
+        let groups: Option<Vec<Group>> = parts.iter().map(|members| formed(sharers, members.clone(), terms)).collect();
         if let Some(groups) = groups {
             let total = groups.iter().map(|group| worth_of(sharers, group)).sum();
             if total > best.0 {
@@ -222,8 +221,7 @@ impl Class {
             chosen.push(*kind);
             // Any job of a kind stands for the kind; lines in question are not empty.
             let jobs: Option<Vec<usize>> = chosen.iter().map(|kind| self.lines[*kind].last().copied()).collect();
-            if let Some((jobs, group)) = jobs.and_then(|jobs| Some((jobs.clone(), formed(sharers, jobs, terms)?)))
-            {
+            if let Some((jobs, group)) = jobs.and_then(|jobs| Some((jobs.clone(), formed(sharers, jobs, terms)?))) {
                 let members = chosen.iter().enumerate().map(|(place, kind)| {
                     let depth = chosen[..place].iter().filter(|earlier| *earlier == kind).count();
                     // Jobs of one kind are equally fast, so any of them tells.

@@ -122,8 +122,8 @@ mod tests {
         let held = Holding { node: NodeId(1), mask: 3, milli: WHOLE, cpu_milli: 0, memory_mib: 0, slots: 0 };
         assert!(shared.enter(JobId(1), 0, &[held], 0).is_empty());
         assert_eq!(shared.enter(JobId(2), 1, &[held], 0), BTreeSet::from([1, 2]));
-        // A round takes both long stages one after the other: 110, x 1.33 beside each other.
-        assert_eq!(shared.fare(JobId(1)), Fare { share: ALONE / 2, speed: 110 * ALONE / 146 });
+        // A round takes both long stages one after the other: 110, x 1.31 beside each other.
+        assert_eq!(shared.fare(JobId(1)), Fare { share: ALONE / 2, speed: 110 * ALONE / 144 });
         assert_eq!(shared.leave(JobId(2)), BTreeSet::from([1]));
         assert_eq!(shared.fare(JobId(1)), Fare::ALONE);
         shared.enter(JobId(3), 2, &[held], 0);

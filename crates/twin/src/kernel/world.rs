@@ -79,8 +79,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     /// A run of `arrivals` and `faults` under `scheduler`. A work's profile is its place in `profiles`; what is not there
     /// counts as the default.
     pub fn new(scheduler: Scheduler, arrivals: A, faults: F, profiles: Vec<Profile>) -> Self {
-        let interleaving =
-            scheduler.settings().interleave.map(|contention| Interleaving::new(&profiles, contention));
+        let interleaving = scheduler.settings().interleave.map(|contention| Interleaving::new(&profiles, contention));
         Self {
             interleaving,
             scheduler,
@@ -442,8 +441,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         for live in jobs.iter().filter_map(|job| self.live.get(job)) {
             let Some(run) = &live.run else { continue };
             let fare = interleaving.fare(live.facts.job);
-            let what =
-                Happening::Shares { job: &live.facts, ranks: &run.ranks, share: fare.share, speed: fare.speed };
+            let what = Happening::Shares { job: &live.facts, ranks: &run.ranks, share: fare.share, speed: fare.speed };
             observer.happened(self.now, what, &self.scheduler);
         }
     }

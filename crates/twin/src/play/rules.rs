@@ -77,8 +77,16 @@ impl Rules {
     /// A part that names nothing, with what there is.
     pub fn named(text: &str, lengths: Lengths) -> Result<Self, String> {
         let name = text.to_owned();
-        let mut rules =
-            Self { name, order: None, placement: None, backfill: None, sharing: None, rounds: None, interleave: None, lengths };
+        let mut rules = Self {
+            name,
+            order: None,
+            placement: None,
+            backfill: None,
+            sharing: None,
+            rounds: None,
+            interleave: None,
+            lengths,
+        };
         let parts = || text.split('+').map(str::trim);
         if parts().any(|part| part == "best") {
             rules.order = Some("fifo");
@@ -118,7 +126,9 @@ impl Rules {
     pub fn caution(&self, told: Told) -> Option<String> {
         let rounds = |order: &dyn order::Order| order.displaces() == Displaces::Later;
         if self.interleave.is_some() && !self.order.and_then(order::by_name).is_some_and(rounds) {
-            return Some(format!("`{INTERLEAVE}` is done in rounds, which are held under an order by which later jobs may be displaced, such as `shortest-remaining-service`: no jobs share"));
+            return Some(format!(
+                "`{INTERLEAVE}` is done in rounds, which are held under an order by which later jobs may be displaced, such as `shortest-remaining-service`: no jobs share"
+            ));
         }
         let order = self.order.filter(|order| told == Told::Nothing && BY_LENGTH.contains(order))?;
         Some(format!(

@@ -56,9 +56,7 @@ impl Shared {
         let stay = u128::from(now.since(stop.since).0);
         let had = self.had / MILLION;
         // What it did at its speed took as much longer, of which it had its share.
-        let time = |work: Span| {
-            Span(u64::try_from(u128::from(work.0) * self.had / self.went.max(1)).unwrap_or(work.0))
-        };
+        let time = |work: Span| Span(u64::try_from(u128::from(work.0) * self.had / self.went.max(1)).unwrap_or(work.0));
         let (kept, lost) = (time(stop.kept), time(stop.lost));
         let since = SimTime(now.0.saturating_sub(u64::try_from(had).unwrap_or(u64::MAX)));
         let mean = u128::from(milli) * had / stay.max(1);
@@ -78,13 +76,8 @@ mod tests {
         shared.turn(Shared::new(SimTime(100), 500_000, 800_000));
         assert_eq!(shared.of(8_000), 4_000);
         shared.advance(SimTime(300));
-        let stop = Stop {
-            cause: Cause::Ended,
-            since: SimTime(0),
-            kept: Span(100 + 160),
-            lost: Span(0),
-            checkpoints: Span(0),
-        };
+        let stop =
+            Stop { cause: Cause::Ended, since: SimTime(0), kept: Span(100 + 160), lost: Span(0), checkpoints: Span(0) };
         let (stop, mean) = shared.counted(SimTime(300), stop, 8_000);
         assert_eq!((stop.since, stop.kept), (SimTime(100), Span(200)), "200 of 300 on all of them");
         assert_eq!(mean, 5_333);

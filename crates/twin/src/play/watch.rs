@@ -135,7 +135,8 @@ impl<'a> Watch<'a> {
     fn submitted(&mut self, now: SimTime, job: &JobFacts) {
         self.advance(now);
         self.demand += job.milli;
-        self.jobs.insert(job.job.0, Seen { crowding: self.crowding, waits: now, started: now, attempt: 0, shared: None });
+        self.jobs
+            .insert(job.job.0, Seen { crowding: self.crowding, waits: now, started: now, attempt: 0, shared: None });
         self.waiting.jobs += 1;
         self.waiting.milli += job.milli;
         self.measures.submitted(now, &facts(job));
@@ -306,7 +307,9 @@ impl Observer for Watch<'_> {
                 self.sleeping.started(now, ranks, scheduler.fleet());
                 self.started(now, job, ranks);
             }
-            Happening::Shares { job, ranks, share, speed } => self.shares(now, job, ranks, Shared::new(now, share, speed)),
+            Happening::Shares { job, ranks, share, speed } => {
+                self.shares(now, job, ranks, Shared::new(now, share, speed))
+            }
             Happening::Stopped { job, cause, held, kept, lost, ranks } => {
                 let cause = match cause {
                     Cause::Preempted { .. } | Cause::Moved => measure::Cause::Preempted,

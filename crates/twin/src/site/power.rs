@@ -188,7 +188,14 @@ impl<'a> Drawn<'a> {
                 *at += kind.idle;
             }
         }
-        Self { model, now, services: vec![Service::Up; model.of.len()], saved: vec![0; model.buildings.len()], loads, shares: BTreeMap::new() }
+        Self {
+            model,
+            now,
+            services: vec![Service::Up; model.of.len()],
+            saved: vec![0; model.buildings.len()],
+            loads,
+            shares: BTreeMap::new(),
+        }
     }
 
     /// Something happened.

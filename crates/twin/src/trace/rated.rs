@@ -62,9 +62,10 @@ impl Trace {
             let rated = types
                 .entry(of)
                 .or_insert_with(|| Rated { speeds: speeds(table, &classes, of), beside: BTreeMap::new() });
-            let fit = (0_u32..).zip(&rated.speeds).filter(|(_, speed)| **speed > 0).fold(0_u32, |fit, (class, _)| {
-                fit | 1_u32.checked_shl(class).unwrap_or(0)
-            });
+            let fit = (0_u32..)
+                .zip(&rated.speeds)
+                .filter(|(_, speed)| **speed > 0)
+                .fold(0_u32, |fit, (class, _)| fit | 1_u32.checked_shl(class).unwrap_or(0));
             let fits_all = rated.speeds.iter().all(|speed| *speed > 0);
             self.set_rated(at, of, if fits_all { 0 } else { fit });
         }
@@ -180,7 +181,8 @@ mod tests {
         let mut trace = trace(&[("A", 1), ("B", 1), ("what", 4)]);
         trace.rate(&table);
         assert_eq!(trace.cluster.classes, ["k80", "v100"]);
-        let counts: Vec<(u32, Option<u8>)> = trace.cluster.nodes.iter().map(|group| (group.count, group.class)).collect();
+        let counts: Vec<(u32, Option<u8>)> =
+            trace.cluster.nodes.iter().map(|group| (group.count, group.class)).collect();
         assert_eq!(counts, [(3, Some(0)), (2, Some(1))]);
         let types: Vec<Option<u16>> = trace.jobs.iter().map(|job| trace.extra(job)?.rated).collect();
         assert_eq!(types, [Some(0), Some(1), Some(2)], "of four accelerators there is one");
