@@ -308,7 +308,7 @@ impl Observer for Watch<'_> {
                 self.started(now, job, ranks);
             }
             Happening::Shares { job, ranks, share, speed } => {
-                self.shares(now, job, ranks, Shared::new(now, share, speed))
+                self.shares(now, job, ranks, Shared::new(now, share, speed));
             }
             Happening::Stopped { job, cause, held, kept, lost, ranks } => {
                 let cause = match cause {

@@ -90,12 +90,11 @@ impl Trace {
             let before = job.gang.classes;
             job.gang.classes = if before == 0 || before & classes == 0 { classes } else { before & classes };
         }
-        match job.extra().and_then(|place| self.extras.get_mut(place)) {
-            Some(extra) => extra.rated = Some(rated),
-            None => {
-                job.set_extra(self.extras.len());
-                self.extras.push(Extra { rated: Some(rated), ..Extra::default() });
-            }
+        if let Some(extra) = job.extra().and_then(|place| self.extras.get_mut(place)) {
+            extra.rated = Some(rated);
+        } else {
+            job.set_extra(self.extras.len());
+            self.extras.push(Extra { rated: Some(rated), ..Extra::default() });
         }
     }
 
