@@ -127,7 +127,7 @@ impl Rules {
         let rounds = |order: &dyn order::Order| order.displaces() == Displaces::Later;
         if self.interleave.is_some() && !self.order.and_then(order::by_name).is_some_and(rounds) {
             return Some(format!(
-                "`{INTERLEAVE}` is done in rounds, which are held under an order by which later jobs may be displaced, such as `shortest-remaining-service`: no jobs share"
+                "`{INTERLEAVE}` is done in rounds, which only orders hold that let later jobs be displaced, such as `shortest-remaining-service`: under another no jobs share"
             ));
         }
         let order = self.order.filter(|order| told == Told::Nothing && BY_LENGTH.contains(order))?;
