@@ -19,8 +19,10 @@ use dh_twin::trace::{Options, by_name, read};
 const ROWS: &[(&str, Lengths, &[&str])] = &[
     ("shortest-remaining-service+any", Lengths::Exact, &["SRSF"]),
     ("shortest-remaining-service+rounds", Lengths::Exact, &["SRSF"]),
+    ("shortest-remaining-service+rounds+interleave", Lengths::Exact, &["Muri_S"]),
     ("gittins+any", Lengths::Unknown, &["Tiresias_L", "themis"]),
     ("gittins+rounds", Lengths::Unknown, &["Tiresias_L", "themis"]),
+    ("gittins+rounds+interleave", Lengths::Unknown, &["Muri_L"]),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

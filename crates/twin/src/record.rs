@@ -129,6 +129,8 @@ impl<W: Write> Observer for Recorder<W> {
             | Event::Speeds { .. }
             | Event::PowerCap { .. }
             | Event::Apply { .. }
+            | Event::Iteration { .. }
+            | Event::Beside { .. }
             | Event::Tick => None,
         };
         self.line(&Line::Told { at: now, event: event.clone(), work });
@@ -256,6 +258,8 @@ impl<'a> Log<'a> {
                 | Event::Speeds { .. }
                 | Event::PowerCap { .. }
                 | Event::Apply { .. }
+                | Event::Iteration { .. }
+                | Event::Beside { .. }
                 | Event::Tick => {}
             }
         }

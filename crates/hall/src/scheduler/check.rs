@@ -60,7 +60,7 @@ impl Scheduler {
                 next = self.state.queues.get(queue).and_then(|queue| queue.rules.parent);
             }
             watts += charged * u64::from(gang.rank_watts);
-            for held in &held {
+            for held in held.iter().filter(|_| !self.shares_behind(slot)) {
                 let taken = whole.entry(held.node).or_default();
                 if held.milli >= dh_policy::packing::WHOLE {
                     assert_eq!(*taken & held.mask, 0, "{} and another job own accelerators of {}", job.id, held.node);
@@ -81,6 +81,7 @@ impl Scheduler {
         );
         self.check_displacing();
         self.check_moving();
+        self.check_interleaved();
         self.check_kept();
         assert!(
             self.wakeup().is_none_or(|at| at > self.state.now),

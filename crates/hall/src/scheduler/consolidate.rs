@@ -331,7 +331,7 @@ impl Scheduler {
         let job: &Job = self.state.jobs.get(slot)?;
         let run = job.run()?;
         let whole = !run.stopping && run.lost.is_none() && !job.cancelled;
-        let may = self.gang(slot)?.grace == Grace::Preemptible;
+        let may = self.gang(slot)?.grace == Grace::Preemptible && !self.shares(slot);
         (whole && may).then(|| (self.since(run.safe).as_secs().saturating_add(RESTART), run))
     }
 

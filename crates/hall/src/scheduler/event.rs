@@ -5,6 +5,7 @@ use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
 use dh_policy::fleet::{Holding, Service};
 use dh_policy::placement::{Misfit, Need};
+use dh_policy::sharing::Iteration;
 use serde::{Deserialize, Serialize};
 
 use super::consolidate::Goal;
@@ -175,6 +176,22 @@ pub enum Event {
     },
     /// A moment that [`super::Scheduler::wakeup`] asked for.
     Tick,
+    /// What one iteration of gangs that name `id` is like. Gangs of which nothing is known share with nobody.
+    Iteration {
+        /// What they name as their speeds; 0 is nothing.
+        id: SpeedsId,
+        /// Its stages; `None` is not known any more.
+        iteration: Option<Iteration>,
+    },
+    /// How fast gangs that name `id` are on the same accelerators as one that names `other`, as was measured.
+    Beside {
+        /// What they name as their speeds; 0 is nothing.
+        id: SpeedsId,
+        /// What the others name.
+        other: SpeedsId,
+        /// On each class, in millionths of the speed alone there; 0 is not at all. None where they are not known any more.
+        speeds: Vec<u32>,
+    },
 }
 
 /// Whether a dataset is on a node.

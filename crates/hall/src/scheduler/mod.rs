@@ -17,6 +17,7 @@ mod displace;
 mod event;
 mod fractions;
 mod hazards;
+mod interleave;
 mod job;
 mod line;
 mod members;
@@ -108,6 +109,8 @@ struct State {
     broken: BTreeSet<(SimTime, Slot)>,
     #[serde(default)]
     rounds: rounds::Rounds,
+    #[serde(default)]
+    interleaved: interleave::Interleaved,
     /// What preemption knows.
     displacing: displace::Displacing,
     reservations: reserve::Reservations,
@@ -171,6 +174,7 @@ impl Scheduler {
             claiming: BTreeSet::new(),
             broken: BTreeSet::new(),
             rounds: rounds::Rounds::default(),
+            interleaved: interleave::Interleaved::default(),
             displacing: displace::Displacing::default(),
             reservations: reserve::Reservations::default(),
             warm: BTreeMap::new(),
@@ -232,7 +236,8 @@ impl Scheduler {
     }
 
     fn apply(&mut self, event: &Event, actions: &mut Vec<Action>) {
-        if !matches!(event, Event::Tick | Event::Checkpointed { .. } | Event::Warm { .. }) {
+        if !matches!(event, Event::Tick | Event::Checkpointed { .. } | Event::Warm { .. }) && !self.answers_round(event)
+        {
             self.round_is_due();
         }
         match event {
@@ -267,6 +272,8 @@ impl Scheduler {
             Event::PowerCap { watts } => self.power_cap(*watts),
             Event::Apply { goal, plan } => self.apply_plan(*goal, *plan, actions),
             Event::Tick => {}
+            Event::Iteration { id, iteration } => self.state.interleaved.together.tell(*id, *iteration),
+            Event::Beside { id, other, speeds } => self.state.interleaved.together.tell_beside(*id, *other, speeds),
         }
     }
 

@@ -58,8 +58,10 @@ impl Scheduler {
     /// A job ends by itself: that is how long it was.
     pub(super) fn learn(&mut self, slot: Slot) {
         let Some(job) = self.state.jobs.get(slot).filter(|job| !job.cancelled) else { return };
-        let Some(run) = job.run() else { return };
-        let length = Span(job.attained.0.saturating_add(self.since(run.started).0));
+        if job.run().is_none() {
+            return;
+        }
+        let length = Span(job.attained.0.saturating_add(self.ran_for(slot).0));
         let groups = self.groups(job);
         self.hazard_of(slot);
         let Some(predictions) = &mut self.state.predictions else { return };
@@ -75,7 +77,7 @@ impl Scheduler {
         if job.source == Source::Told && job.length.is_some() {
             return;
         }
-        let running = job.run().map_or(Span(0), |run| self.since(run.started));
+        let running = job.run().map_or(Span(0), |_| self.ran_for(slot));
         let attained = Span(job.attained.0.saturating_add(running.0));
         let groups = self.groups(job);
         let remaining = match predict.learn {

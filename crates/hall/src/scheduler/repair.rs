@@ -63,6 +63,7 @@ impl Scheduler {
         }
         self.set_service(node, service);
         if service == Service::Down {
+            self.scatter(node, actions);
             self.lose(node);
         }
         self.keep(node);
@@ -130,6 +131,11 @@ impl Scheduler {
         let owners = usize::try_from(node.0).ok().and_then(|at| self.state.owners.get_mut(at)).map(std::mem::take);
         let until = self.state.now.after(self.state.settings.repair);
         for slot in owners.into_iter().flatten() {
+            if self.shares(slot) {
+                // It was told to stop, and holds its accelerators with others until it is gone.
+                self.own(node, slot);
+                continue;
+            }
             let Some(run) = self.state.jobs.get_mut(slot).and_then(|job| job.run_mut()) else { continue };
             let (mut lost, mut found) = run.lost.take().map_or_else(Default::default, |lost| {
                 self.state.broken.remove(&(lost.until, slot));

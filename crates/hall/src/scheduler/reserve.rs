@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Scheduler;
 use super::event::Gang;
+use super::interleave::Interleaved;
 use super::job::{Job, Jobs, Slot};
 use super::line::{GroupId, Head, RoomKind};
 use super::run::rank_of;
@@ -277,7 +278,7 @@ impl Scheduler {
         let context = Context { view: View::All, warm, never: &never, wake: Wake::Freely, speeds: Speeds::UNKNOWN };
         let need = super::run::smallest(gang);
         let placement = self.placement;
-        let releases = releases(&state.jobs, &state.ends, state.now, unknown);
+        let releases = releases(&state.jobs, &state.interleaved, &state.ends, state.now, unknown);
         backfill::plan(&mut state.fleet, &need, releases, |fleet| placement.place(fleet, &need, &context).ok())
     }
 
@@ -291,7 +292,7 @@ impl Scheduler {
             Context { view: View::All, warm: &[], never: &never, wake: Wake::Freely, speeds: Speeds::UNKNOWN };
         let mut fleet = state.fleet.clone();
         let placement = self.placement;
-        let releases = releases(&state.jobs, &state.ends, state.now, Unknown::Never);
+        let releases = releases(&state.jobs, &state.interleaved, &state.ends, state.now, Unknown::Never);
         backfill::plan(&mut fleet, &need, releases, |fleet| placement.place(fleet, &need, &context).ok())
     }
 
@@ -309,7 +310,7 @@ impl Scheduler {
         let (Some(need), Some(at)) = (kept.need, kept.at) else { return u8::MAX };
         let owners = usize::try_from(kept.node.0).ok().and_then(|node| self.state.owners.get(node));
         let mut staying = 0_u32;
-        for owner in owners.into_iter().flatten() {
+        for owner in owners.into_iter().flatten().filter(|owner| !self.shares_behind(**owner)) {
             let Some(run) = self.state.jobs.get(*owner).and_then(Job::run) else { return u8::MAX };
             if run.ends.is_some_and(|ends| ends <= at) {
                 continue;
@@ -456,6 +457,7 @@ enum Unknown {
 /// Who gives back what, in the order of the expected ends.
 fn releases<'a>(
     jobs: &'a Jobs,
+    interleaved: &'a Interleaved,
     ends: &'a BTreeSet<(SimTime, Slot)>,
     now: SimTime,
     unknown: Unknown,
@@ -478,7 +480,7 @@ fn releases<'a>(
         let mut unknown: Vec<(SimTime, JobId, Slot)> = jobs
             .iter()
             .filter_map(|(slot, job)| {
-                let run = job.run().filter(|run| run.ends.is_none())?;
+                let run = job.run().filter(|run| run.ends.is_none() && !interleaved.has(slot))?;
                 Some((run.started, job.id, slot))
             })
             .collect();

@@ -42,7 +42,7 @@ impl Scheduler {
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
         job.key = key;
         let id = job.id;
-        if grace == Some(Grace::Preemptible) {
+        if grace == Some(Grace::Preemptible) && !self.shares(slot) {
             self.state.displacing.running.insert((key, id, slot));
             self.arm(slot);
         }
@@ -256,6 +256,7 @@ impl Scheduler {
                 && let Some(run) = job.run()
                 && !run.stopping
                 && self.gang(slot).is_some_and(|gang| gang.grace == Grace::Preemptible)
+                && !self.shares(slot)
             {
                 assert!(displacing.running.contains(&(job.key, job.id, slot)), "{} may be displaced in secret", job.id);
             }

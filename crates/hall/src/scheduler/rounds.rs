@@ -19,7 +19,7 @@ use dh_policy::rounds::{Choice, Entrant, round};
 use serde::{Deserialize, Serialize};
 
 use super::Scheduler;
-use super::event::{Action, Cause, Gang, Grace};
+use super::event::{Action, Cause, Event, Gang, Grace};
 use super::job::{Phase, Slot};
 use super::line::GroupId;
 
@@ -71,7 +71,12 @@ impl Scheduler {
 
     pub(super) fn round_wakeup(&self) -> Option<SimTime> {
         let until = self.state.rounds.plan.as_ref().map(|plan| plan.until);
-        until.or_else(|| self.state.rounds.again.filter(|_| self.state.lines.waiting() > 0))
+        until.or_else(|| self.state.rounds.again.filter(|_| !self.nobody_gains()))
+    }
+
+    /// Whether a round would change nothing: nobody waits, and nobody shares who might have accelerators of his own.
+    fn nobody_gains(&self) -> bool {
+        self.state.lines.waiting() == 0 && self.state.interleaved.is_empty()
     }
 
     /// Gives the places of a round out once those that had to go are gone.
@@ -84,8 +89,19 @@ impl Scheduler {
             return;
         }
         for (group, ranks) in plan.places {
+            let decided = actions.len();
             self.take_place(group, &ranks, actions);
+            if actions.len() == decided && self.state.settings.interleave.is_some() {
+                self.round_is_due();
+            }
         }
+    }
+
+    /// Whether an event is the answer of a job that a round stopped. Where jobs share, the next round would part and join them
+    /// anew for a little more worth, and every round would be followed by another.
+    pub(super) fn answers_round(&self, event: &Event) -> bool {
+        let (Event::Stopped { job, .. }, Some(_)) = (event, self.state.settings.interleave) else { return false };
+        self.state.rounds.plan.as_ref().is_some_and(|plan| plan.awaited.contains(job))
     }
 
     /// The head of a group starts on these ranks, if they are free as they were thought to be.
@@ -93,6 +109,14 @@ impl Scheduler {
         let Some(slot) = self.state.lines.top(group) else { return };
         let Some(gang) = self.gang(slot).copied() else { return };
         if self.admits(slot, &gang).is_err() {
+            return;
+        }
+        if let Some(members) = self.enter(slot, ranks) {
+            self.state.lines.pop(&mut self.state.jobs, group);
+            self.charge(slot, ranks.len());
+            self.run(slot, ranks.to_vec(), actions);
+            self.join(slot, &members);
+            self.new_head(group);
             return;
         }
         let mut taken = Vec::with_capacity(ranks.len());
@@ -123,7 +147,7 @@ impl Scheduler {
             self.state.rounds.again = None;
             self.state.rounds.due = Due::Yes;
         }
-        if self.in_round() || self.state.rounds.due == Due::No || self.state.lines.waiting() == 0 {
+        if self.in_round() || self.state.rounds.due == Due::No || self.nobody_gains() {
             return;
         }
         if let Some(next) = self.state.rounds.last.map(|last| last.after(every)).filter(|next| *next > now) {
@@ -140,7 +164,10 @@ impl Scheduler {
             Value::Place => Choice::InOrder,
             Value::Service => Choice::Worth,
         };
-        let made = round(&self.state.fleet, self.placement.0, &entrants, choice);
+        let made = match self.state.settings.interleave {
+            None => round(&self.state.fleet, self.placement.0, &entrants, choice),
+            Some(contention) => self.round_of_sharers(&slots, &entrants, contention),
+        };
         let rises = slots.iter().filter(|slot| self.state.jobs.get(**slot).is_some_and(|job| job.run().is_some()));
         let rises = rises.filter_map(|slot| self.order.rises_after(&self.candidate(*slot)?)).min();
         self.state.rounds.again = rises.map(|span| now.after(Span(span.0.max(1))));

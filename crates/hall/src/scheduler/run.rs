@@ -47,7 +47,7 @@ impl Scheduler {
         self.wait(slot);
     }
 
-    fn insert(&mut self, submission: &Submission, shape: u32) -> Slot {
+    pub(super) fn insert(&mut self, submission: &Submission, shape: u32) -> Slot {
         if let Some(deadline) = submission.deadline {
             self.state.jobs.set_deadline(submission.job, deadline);
         }
@@ -75,6 +75,9 @@ impl Scheduler {
             return;
         }
         let gang = super::boxes::rigid(&submission.gang);
+        if self.adopted_beside(submission, ranks) {
+            return;
+        }
         let mut taken = Vec::with_capacity(ranks.len());
         for rank in ranks {
             if !self.state.fleet.adopt(rank, &gang.need) {
@@ -121,7 +124,7 @@ impl Scheduler {
         let gang = self.state.shapes.get(job.shape)?;
         let queue = self.state.queues.get(usize::from(job.queue)).map_or(0, |queue| queue.rules.priority);
         let running = match job.run() {
-            Some(run) if !run.stopping => self.since(run.started),
+            Some(run) if !run.stopping => self.ran_for(slot),
             Some(_) | None => Span(0),
         };
         Some(Candidate {
@@ -178,6 +181,7 @@ impl Scheduler {
             self.state.broken.remove(&(lost.until, slot));
         }
         self.move_leaving(slot, |leaving, milli| leaving + milli);
+        self.pauses(slot);
         actions.push(Action::Stop { job: id, cause });
     }
 
@@ -341,6 +345,7 @@ impl Scheduler {
         self.state.running -= 1;
         self.state.small.remove(&slot);
         self.refund(slot, all);
+        let held = self.part(slot, held);
         self.give_back(slot, &held);
         Some(())
     }
@@ -400,13 +405,12 @@ impl Scheduler {
 
     /// What follows from a job's length is put right.
     pub(super) fn length_changed(&mut self, slot: Slot) {
-        let now = self.state.now;
+        let expected = self.expected_end(slot);
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
-        let remaining = job.remaining();
         match &mut job.phase {
             Phase::Running(run) => {
                 let old = run.ends;
-                run.ends = remaining.map(|remaining| run.started.after(remaining).max(now));
+                run.ends = expected;
                 let new = run.ends;
                 if let Some(old) = old {
                     self.state.ends.remove(&(old, slot));

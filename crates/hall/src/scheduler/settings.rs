@@ -6,6 +6,7 @@ use dh_policy::fairness::Stretch;
 use dh_policy::fleet::NodeFacts;
 use dh_policy::order::Order;
 use dh_policy::placement::Shaped;
+use dh_policy::sharing::Contention;
 use dh_policy::torus::{Bad, Wiring};
 use dh_policy::{health, order, placement, prediction};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct Settings {
     /// `None` is never.
     #[serde(default)]
     pub rounds: Option<Span>,
+    /// In rounds, jobs whose stages interleave share accelerators, at this cost; `None` is never.
+    #[serde(default)]
+    pub interleave: Option<Contention>,
     /// How lengths that nobody told are predicted; `None` is not at all.
     #[serde(default)]
     pub predict: Option<Predict>,
@@ -145,6 +149,7 @@ impl Default for Settings {
             health: health::Rules::default(),
             sleep_after: None,
             rounds: None,
+            interleave: None,
             predict: None,
             stretch: None,
         }

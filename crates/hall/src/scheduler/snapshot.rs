@@ -83,6 +83,7 @@ impl Scheduler {
             moving: self.state.moving.clone(),
             speeds: self.state.speeds.clone(),
             rounds: self.state.rounds.clone(),
+            interleaved: self.state.interleaved.clone(),
             ..self.state
         };
         let taken = Scheduler { order: self.order, placement: self.placement, state, empty: None };

@@ -60,8 +60,11 @@ impl Scheduler {
         }
     }
 
-    /// Whether the placement looks at speeds: else they need not be told.
+    /// Whether the placement looks at speeds, or jobs may share: else they need not be told, nor what jobs are like.
     pub fn asks_speeds(&self) -> placement::Speed {
+        if self.state.settings.interleave.is_some() {
+            return placement::Speed::Asked;
+        }
         self.placement.0.asks_speeds()
     }
 }

@@ -7,6 +7,7 @@ use dh_policy::placement::{Need, Rails};
 use super::*;
 
 mod complaints;
+mod interleave;
 mod pinned;
 mod predict;
 mod reclaim;

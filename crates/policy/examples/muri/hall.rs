@@ -3,7 +3,7 @@
 use dh_core::time::Span;
 use dh_core::{JobId, SimTime};
 use dh_policy::order::Candidate;
-use dh_policy::sharing::{Contention, Group};
+use dh_policy::sharing::Contention;
 use dh_units::real;
 
 use crate::trace::Job;
@@ -53,6 +53,15 @@ impl Live {
             deadline: None,
         }
     }
+}
+
+/// Jobs on the same accelerators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// Positions in the slice given, ascending.
+    pub(crate) members: Vec<usize>,
+    /// One iteration of each member takes this long.
+    pub(crate) period: Span,
 }
 
 /// What a policy is told and asked.

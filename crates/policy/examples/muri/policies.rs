@@ -8,9 +8,9 @@ use dh_core::time::Span;
 use dh_policy::order::gittins::{History, Likeness};
 use dh_policy::order::knapsack::{Item, knapsack};
 use dh_policy::order::{Order, by_name};
-use dh_policy::sharing::{Foresight, Group, Sharer, group, worth};
+use dh_policy::sharing::{Foresight, Iteration, Kind, Sharer, Terms, Together, group, period, worth};
 
-use crate::hall::{CAPACITY, CONTENTION, Live, Policy, RESTART};
+use crate::hall::{CAPACITY, CONTENTION, Group, Live, Policy, RESTART};
 use crate::trace::Job;
 
 /// Name, the published policies to compare with, and the policy.
@@ -137,14 +137,31 @@ fn choose(live: &[Live], jobs: &[Job], remaining: &[Span], foresight: Foresight,
                 .collect()
         }
         Sharing::Stages => {
-            let sharer = |(live, remaining): (&Live, &Span)| Sharer {
-                width: live.width,
-                stages: jobs[live.at].stages,
-                alone: live.iteration,
-                worth: worth(*remaining, foresight),
+            let mut iterations: Vec<Iteration> = Vec::new();
+            let mut sharers = Vec::new();
+            for (live, remaining) in live.iter().zip(remaining) {
+                let iteration = Iteration { stages: jobs[live.at].stages, alone: live.iteration, memory_milli: 0 };
+                let known = iterations.iter().position(|known| *known == iteration);
+                let kind = known.unwrap_or_else(|| {
+                    iterations.push(iteration);
+                    iterations.len() - 1
+                });
+                let kind = Kind::try_from(kind + 1).unwrap();
+                let worth = worth(*remaining, foresight);
+                sharers.push(Sharer { width: live.width, shape: live.width, kind, worth });
+            }
+            let mut together = Together::default();
+            for (kind, iteration) in (1..).zip(iterations) {
+                together.tell(kind, Some(iteration));
+            }
+            let timed = |members: Vec<usize>| {
+                let stages: Vec<_> = members.iter().map(|at| jobs[live[*at].at].stages).collect();
+                let alone = || live[members[0]].iteration;
+                let period = period(&stages).map_or_else(alone, |period| CONTENTION.of(stages.len(), period));
+                Group { members, period }
             };
-            let sharers: Vec<Sharer> = live.iter().zip(remaining).map(sharer).collect();
-            group(&sharers, CAPACITY, &CONTENTION)
+            let groups = group(&sharers, CAPACITY, Terms { together: &together, contention: &CONTENTION });
+            groups.into_iter().map(|group| timed(group.members)).collect()
         }
     }
 }

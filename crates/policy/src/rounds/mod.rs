@@ -10,9 +10,11 @@
 //! Cost: the choice O(n log n); for each job that has to find a place one placement, and a few more where it fits nowhere.
 
 mod choice;
+mod groups;
 mod places;
 
 pub use choice::{Choice, choose};
+pub use groups::{beside, round_of_groups, spot};
 pub use places::{Round, round};
 
 use dh_core::JobId;
@@ -36,7 +38,7 @@ pub struct Entrant<'a> {
 
 impl Entrant<'_> {
     /// Accelerators that it needs.
-    fn width(&self) -> u32 {
+    pub fn width(&self) -> u32 {
         self.need.ranks.saturating_mul(u32::from(self.need.rank.accelerators))
     }
 

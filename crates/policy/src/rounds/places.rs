@@ -52,28 +52,35 @@ pub fn round(fleet: &Fleet, placement: &dyn Placement, entrants: &[Entrant<'_>],
     Round { stops, starts }
 }
 
-struct Places<'a> {
+pub(super) struct Places<'a> {
     /// With what those hold who stay, and those who start.
-    hall: Fleet,
-    placement: &'a dyn Placement,
-    entrants: &'a [Entrant<'a>],
-    staying: BTreeSet<usize>,
+    pub(super) hall: Fleet,
+    pub(super) placement: &'a dyn Placement,
+    pub(super) entrants: &'a [Entrant<'a>],
+    pub(super) staying: BTreeSet<usize>,
 }
 
 impl Places<'_> {
     /// A running one stays if what it holds is free of others.
-    fn keep(&mut self, at: usize) {
+    pub(super) fn keep(&mut self, at: usize) {
         let Some(entrant) = self.entrants.get(at).filter(|entrant| entrant.runs()) else { return };
-        for (nth, held) in entrant.held.iter().enumerate() {
+        if self.hold(entrant.held) {
+            self.staying.insert(at);
+        }
+    }
+
+    /// Takes all of `ranks`, if all of it is free.
+    pub(super) fn hold(&mut self, ranks: &[Holding]) -> bool {
+        for (nth, held) in ranks.iter().enumerate() {
             if self.hall.free_of(held) != [*held] {
-                for taken in entrant.held.iter().take(nth) {
+                for taken in ranks.iter().take(nth) {
                     self.hall.release(taken);
                 }
-                return;
+                return false;
             }
             self.hall.occupy(held);
         }
-        self.staying.insert(at);
+        true
     }
 
     fn lift(&mut self, at: usize) {
@@ -85,7 +92,7 @@ impl Places<'_> {
     }
 
     /// A place for one, where nobody stands or those `behind` it in the line, the narrowest first.
-    fn find(&mut self, at: usize, behind: &[usize]) -> Option<Vec<Holding>> {
+    pub(super) fn find(&mut self, at: usize, behind: &[usize]) -> Option<Vec<Holding>> {
         if let Some(ranks) = self.take(at) {
             return Some(ranks);
         }

@@ -1,8 +1,8 @@
 //! Which jobs share accelerators: groups of jobs of one width whose stages interleave well, and the set of groups of the
 //! greatest worth that fits.
 //!
-//! Invariant: each job is in one group at most; members of a group have one width; a group's round is never longer than its
-//! members one after another, so sharing never loses against taking turns; the widths of the groups fit the capacity.
+//! Invariant: each job is in one group at most; members of a group have one shape, and so one width; together they are never slower than
+//! one after another, so sharing never loses against taking turns; the widths of the groups fit the capacity.
 //! Cost: with at most `EXACT` jobs every grouping is tried. With more, each class of width takes its best group, again and
 //! again; jobs with equal stages are interchangeable but for their worth, so a class with k kinds has C(k + 4, 4) - 1
 //! candidates for a group, 494 for the `KINDS` (8) that are considered at a time, each with its period worked out once:
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use dh_core::time::Span;
 
-use super::{Contention, LARGEST, Stages, period};
+use super::{Contention, Kind, LARGEST, Together, Where};
 use crate::order::knapsack::{Item, knapsack};
 
 /// Up to this many jobs, every grouping is tried.
@@ -24,12 +24,12 @@ const KINDS: usize = 8;
 /// A job that may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sharer {
-    /// Accelerators it needs.
+    /// Accelerators it needs; at least 1.
     pub width: u32,
-    /// Stages of one iteration.
-    pub stages: Stages,
-    /// One iteration with the accelerators to itself; not always the sum of the stages, which may overlap within the job.
-    pub alone: Span,
+    /// Only jobs of one shape share; those of one shape have one width.
+    pub shape: u32,
+    /// What is known of it.
+    pub kind: Kind,
     /// What its progress is worth, see [`worth`].
     pub worth: u64,
 }
@@ -39,8 +39,17 @@ pub struct Sharer {
 pub struct Group {
     /// Positions in the slice given, ascending.
     pub members: Vec<usize>,
-    /// One iteration of each member takes this long.
-    pub period: Span,
+    /// How fast each of them is, in millionths of its speed alone.
+    pub speeds: Vec<u64>,
+}
+
+/// What is known of jobs together, and what sharing costs.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// What is known.
+    pub together: &'a Together,
+    /// What it costs.
+    pub contention: &'a Contention,
 }
 
 /// Where a remaining time comes from.
@@ -66,40 +75,30 @@ pub fn worth(remaining: Span, foresight: Foresight) -> u64 {
 }
 
 /// The groups to run on `capacity` accelerators, the most worth for its width first.
-pub fn group(sharers: &[Sharer], capacity: u32, contention: &Contention) -> Vec<Group> {
-    if sharers.len() <= EXACT { exact(sharers, capacity, contention) } else { greedy(sharers, capacity, contention) }
+pub fn group(sharers: &[Sharer], capacity: u32, terms: Terms<'_>) -> Vec<Group> {
+    if sharers.len() <= EXACT { exact(sharers, capacity, terms) } else { greedy(sharers, capacity, terms) }
 }
 
 /// The group of `members`, if sharing is worth it.
-fn formed(sharers: &[Sharer], mut members: Vec<usize>, contention: &Contention) -> Option<Group> {
+fn formed(sharers: &[Sharer], mut members: Vec<usize>, terms: Terms<'_>) -> Option<Group> {
     members.sort_unstable();
-    let alone: u64 = members.iter().map(|at| sharers[*at].alone.0).sum();
-    if members.len() == 1 {
-        return Some(Group { members, period: Span(alone) });
-    }
-    let stages: Vec<Stages> = members.iter().map(|at| sharers[*at].stages).collect();
-    let period = contention.of(members.len(), period(&stages)?);
-    (period.0 <= alone).then_some(Group { members, period })
-}
-
-/// How fast a job runs whose iteration takes `period` instead of `alone`, in 1 / 65536.
-fn speed(alone: Span, period: Span) -> u64 {
-    u64::try_from((u128::from(alone.0) << 16) / u128::from(period.0.max(1))).unwrap_or(u64::MAX)
+    let kinds: Vec<Kind> = members.iter().map(|at| sharers[*at].kind).collect();
+    let speeds = terms.together.gain(&kinds, Where::Anywhere, terms.contention)?;
+    Some(Group { members, speeds })
 }
 
 /// What it is worth to run `group`: the worth of each member, as fast as it then is.
 fn worth_of(sharers: &[Sharer], group: &Group) -> u128 {
-    let worth = |at: &usize| u128::from(sharers[*at].worth) * u128::from(speed(sharers[*at].alone, group.period));
-    group.members.iter().map(worth).sum()
+    let worth = |(at, speed): (&usize, &u64)| u128::from(sharers[*at].worth) * u128::from(*speed);
+    group.members.iter().zip(&group.speeds).map(worth).sum()
 }
 
 /// Tries every grouping.
-fn exact(sharers: &[Sharer], capacity: u32, contention: &Contention) -> Vec<Group> {
+fn exact(sharers: &[Sharer], capacity: u32, terms: Terms<'_>) -> Vec<Group> {
     let mut best = (0, Vec::new());
     let mut open = Vec::new();
     extend(sharers, 0, capacity, &mut open, &mut |parts| {
-        let groups: Option<Vec<Group>> =
-            parts.iter().map(|members| formed(sharers, members.clone(), contention)).collect();
+        let groups: Option<Vec<Group>> = parts.iter().map(|members| formed(sharers, members.clone(), terms)).collect();
         if let Some(groups) = groups {
             let total = groups.iter().map(|group| worth_of(sharers, group)).sum();
             if total > best.0 {
@@ -117,7 +116,7 @@ fn extend(sharers: &[Sharer], at: usize, free: u32, open: &mut Vec<Vec<usize>>, 
     let Some(sharer) = sharers.get(at) else { return judge(open) };
     extend(sharers, at + 1, free, open, judge);
     for part in 0..open.len() {
-        if open[part].len() < LARGEST && sharers[open[part][0]].width == sharer.width {
+        if open[part].len() < LARGEST && sharers[open[part][0]].shape == sharer.shape {
             open[part].push(at);
             extend(sharers, at + 1, free, open, judge);
             open[part].pop();
@@ -135,22 +134,22 @@ fn density(sharers: &[Sharer], group: &Group) -> u128 {
 }
 
 /// The best group of each class of width, again and again; then the set that fits; then what is left over is spread.
-fn greedy(sharers: &[Sharer], capacity: u32, contention: &Contention) -> Vec<Group> {
-    let mut classes: BTreeMap<u32, BTreeMap<(Stages, Span), Vec<usize>>> = BTreeMap::new();
+fn greedy(sharers: &[Sharer], capacity: u32, terms: Terms<'_>) -> Vec<Group> {
+    let mut shapes: BTreeMap<(u32, u32), BTreeMap<Kind, Vec<usize>>> = BTreeMap::new();
     for (at, sharer) in sharers.iter().enumerate().filter(|(_, sharer)| (1..=capacity).contains(&sharer.width)) {
-        classes.entry(sharer.width).or_default().entry((sharer.stages, sharer.alone)).or_default().push(at);
+        shapes.entry((sharer.width, sharer.shape)).or_default().entry(sharer.kind).or_default().push(at);
     }
     let mut groups = Vec::new();
-    for (width, kinds) in classes {
+    for ((width, _), kinds) in shapes {
         let mut class = Class::of(sharers, kinds.into_values().collect());
-        groups.extend((0..capacity / width).map_while(|_| class.best(sharers, contention)));
+        groups.extend((0..capacity / width).map_while(|_| class.best(sharers, terms)));
     }
     let width = |group: &Group| sharers[group.members[0]].width;
     let items: Vec<Item> =
         groups.iter().map(|group| Item { width: width(group), worth: worth_of(sharers, group) }).collect();
     let mut groups: Vec<Group> = knapsack(&items, capacity).into_iter().map(|at| groups[at].clone()).collect();
     let used: u32 = groups.iter().map(width).sum();
-    spread(sharers, &mut groups, capacity - used, contention);
+    spread(sharers, &mut groups, capacity - used, terms);
     groups
 }
 
@@ -167,7 +166,6 @@ struct Class {
 struct Round {
     /// Ascending, with repeats: position in [`Class::lines`], how many of that kind come before it, and the member's speed.
     members: Vec<(usize, usize, u64)>,
-    period: Span,
 }
 
 impl Class {
@@ -179,7 +177,7 @@ impl Class {
     }
 
     /// Takes the group of the greatest worth that the heads of the lines can form.
-    fn best(&mut self, sharers: &[Sharer], contention: &Contention) -> Option<Group> {
+    fn best(&mut self, sharers: &[Sharer], terms: Terms<'_>) -> Option<Group> {
         let head = |kind: &usize| self.lines[*kind].last().map(|at| (sharers[*at].worth, Reverse(*at)));
         let mut kinds: Vec<usize> = (0..self.lines.len()).filter(|kind| !self.lines[*kind].is_empty()).collect();
         kinds.sort_by_key(|kind| Reverse(head(kind)));
@@ -187,7 +185,7 @@ impl Class {
         kinds.sort_unstable();
         if kinds.iter().any(|kind| !self.kinds.contains(kind)) {
             self.rounds.clear();
-            self.extend(sharers, contention, &kinds, &mut Vec::new());
+            self.extend(sharers, terms, &kinds, &mut Vec::new());
             self.kinds = kinds;
         }
         let mut best: Option<(u128, &Round)> = None;
@@ -203,11 +201,12 @@ impl Class {
             }
         }
         let (_, round) = best?;
-        let period = round.period;
-        let kinds: Vec<usize> = round.members.iter().map(|(kind, ..)| *kind).collect();
-        let mut members: Vec<usize> = kinds.into_iter().filter_map(|kind| self.lines[kind].pop()).collect();
+        let kinds: Vec<(usize, u64)> = round.members.iter().map(|(kind, _, speed)| (*kind, *speed)).collect();
+        let members = kinds.into_iter().filter_map(|(kind, speed)| Some((self.lines[kind].pop()?, speed)));
+        let mut members: Vec<(usize, u64)> = members.collect();
         members.sort_unstable();
-        Some(Group { members, period })
+        let (members, speeds) = members.into_iter().unzip();
+        Some(Group { members, speeds })
     }
 
     /// The job at `depth` behind the head of the line of `kind`.
@@ -217,21 +216,22 @@ impl Class {
     }
 
     /// Adds every round that begins with `chosen` and goes on with `kinds`.
-    fn extend(&mut self, sharers: &[Sharer], contention: &Contention, kinds: &[usize], chosen: &mut Vec<usize>) {
+    fn extend(&mut self, sharers: &[Sharer], terms: Terms<'_>, kinds: &[usize], chosen: &mut Vec<usize>) {
         for (at, kind) in kinds.iter().enumerate() {
             chosen.push(*kind);
             // Any job of a kind stands for the kind; lines in question are not empty.
             let jobs: Option<Vec<usize>> = chosen.iter().map(|kind| self.lines[*kind].last().copied()).collect();
-            if let Some((jobs, group)) = jobs.and_then(|jobs| Some((jobs.clone(), formed(sharers, jobs, contention)?)))
-            {
+            if let Some((jobs, group)) = jobs.and_then(|jobs| Some((jobs.clone(), formed(sharers, jobs, terms)?))) {
                 let members = chosen.iter().enumerate().map(|(place, kind)| {
                     let depth = chosen[..place].iter().filter(|earlier| *earlier == kind).count();
-                    (*kind, depth, speed(sharers[jobs[place]].alone, group.period))
+                    // Jobs of one kind are equally fast, so any of them tells.
+                    let member = group.members.iter().position(|member| *member == jobs[place]);
+                    (*kind, depth, member.and_then(|at| group.speeds.get(at)).copied().unwrap_or(1))
                 });
-                self.rounds.push(Round { members: members.collect(), period: group.period });
+                self.rounds.push(Round { members: members.collect() });
             }
             if chosen.len() < LARGEST {
-                self.extend(sharers, contention, &kinds[at..], chosen);
+                self.extend(sharers, terms, &kinds[at..], chosen);
             }
             chosen.pop();
         }
@@ -240,7 +240,7 @@ impl Class {
 
 /// Takes members out of their groups onto free accelerators, the greatest gain per accelerator first. Members that are in
 /// the way of others stay together even where parting them would be worth more now: groups carry more work per hour.
-fn spread(sharers: &[Sharer], groups: &mut Vec<Group>, mut free: u32, contention: &Contention) {
+fn spread(sharers: &[Sharer], groups: &mut Vec<Group>, mut free: u32, terms: Terms<'_>) {
     loop {
         let mut best: Option<(u128, usize, Group, Group)> = None;
         for (at, group) in groups.iter().enumerate() {
@@ -251,7 +251,7 @@ fn spread(sharers: &[Sharer], groups: &mut Vec<Group>, mut free: u32, contention
             let before = worth_of(sharers, group);
             for member in &group.members {
                 let others = group.members.iter().copied().filter(|other| other != member).collect();
-                let parts = (formed(sharers, others, contention), formed(sharers, vec![*member], contention));
+                let parts = (formed(sharers, others, terms), formed(sharers, vec![*member], terms));
                 if let (Some(rest), Some(one)) = parts {
                     let after = worth_of(sharers, &rest) + worth_of(sharers, &one);
                     let gain = after.saturating_sub(before) / u128::from(width);
@@ -272,37 +272,50 @@ fn spread(sharers: &[Sharer], groups: &mut Vec<Group>, mut free: u32, contention
 #[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+    use crate::sharing::{Iteration, Stages};
 
     const SHARING: Contention = Contention { millionths: [1_310_345, 1_477_833, 1_349_754] };
+
+    /// Jobs with what is known of their kinds.
+    struct Jobs {
+        sharers: Vec<Sharer>,
+        together: Together,
+    }
+
+    impl Jobs {
+        fn terms(&self) -> Terms<'_> {
+            Terms { together: &self.together, contention: &SHARING }
+        }
+    }
 
     fn draw(seed: &mut u64, below: u64) -> u64 {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (*seed >> 33) % below
     }
 
-    fn jobs(seed: &mut u64, count: usize) -> Vec<Sharer> {
-        let kinds: Vec<Stages> = (0..4)
-            .map(|_| Stages {
-                input: Span(1 + draw(seed, 500)),
-                compute: Span(1 + draw(seed, 500)),
-                network: Span(draw(seed, 200)),
-            })
-            .collect();
-        (0..count)
-            .map(|_| {
-                let stages = kinds[usize::try_from(draw(seed, 4)).unwrap()];
-                let alone = Span(stages.input.0 + stages.compute.0 + stages.network.0);
-                let remaining = Span((1 + draw(seed, 1000)) * 60_000_000_000);
-                Sharer { width: 1 << draw(seed, 3), stages, alone, worth: worth(remaining, Foresight::Known) }
-            })
-            .collect()
+    fn jobs(seed: &mut u64, count: usize) -> Jobs {
+        let mut together = Together::default();
+        for kind in 1..=4 {
+            let input = Span(1 + draw(seed, 500));
+            let (compute, network) = (Span(1 + draw(seed, 500)), Span(draw(seed, 200)));
+            let stages = Stages { input, compute, network };
+            let alone = Span(input.0 + compute.0 + network.0);
+            together.tell(kind, Some(Iteration { stages, alone, memory_milli: 0 }));
+        }
+        let sharers = (0..count).map(|_| {
+            let kind = 1 + Kind::try_from(draw(seed, 4)).unwrap();
+            let remaining = Span((1 + draw(seed, 1000)) * 60_000_000_000);
+            let shape = u32::try_from(draw(seed, 3)).unwrap();
+            Sharer { width: 1 << shape, shape, kind, worth: worth(remaining, Foresight::Known) }
+        });
+        Jobs { sharers: sharers.collect(), together }
     }
 
-    fn total(sharers: &[Sharer], groups: &[Group]) -> u128 {
-        groups.iter().map(|group| worth_of(sharers, group)).sum()
+    fn total(jobs: &Jobs, groups: &[Group]) -> u128 {
+        groups.iter().map(|group| worth_of(&jobs.sharers, group)).sum()
     }
 
-    fn check(sharers: &[Sharer], capacity: u32, groups: &[Group]) {
+    fn check(jobs: &Jobs, capacity: u32, groups: &[Group]) {
         let mut seen: Vec<usize> = groups.iter().flat_map(|group| group.members.clone()).collect();
         let all = seen.len();
         seen.sort_unstable();
@@ -310,17 +323,18 @@ mod tests {
         assert_eq!(seen.len(), all, "a job is in two groups");
         let mut used = 0;
         for group in groups {
-            let width = sharers[group.members[0]].width;
-            used += width;
-            assert!(group.members.iter().all(|at| sharers[*at].width == width));
-            assert!(group.period.0 <= group.members.iter().map(|at| sharers[*at].alone.0).sum());
+            let shape = jobs.sharers[group.members[0]].shape;
+            used += jobs.sharers[group.members[0]].width;
+            assert!(group.members.iter().all(|at| jobs.sharers[*at].shape == shape));
+            let kinds: Vec<Kind> = group.members.iter().map(|at| jobs.sharers[*at].kind).collect();
+            assert_eq!(jobs.together.gain(&kinds, Where::Anywhere, &SHARING).as_ref(), Some(&group.speeds));
         }
         assert!(used <= capacity);
     }
 
     /// Every way to label jobs with groups, straight from the definition.
-    fn brute_force(sharers: &[Sharer], capacity: u32) -> u128 {
-        let n = sharers.len();
+    fn brute_force(jobs: &Jobs, capacity: u32) -> u128 {
+        let n = jobs.sharers.len();
         let mut best = 0;
         let mut labels = vec![0_usize; n];
         loop {
@@ -328,12 +342,13 @@ mod tests {
                 .map(|label| (0..n).filter(|at| labels[*at] == label).collect::<Vec<_>>())
                 .filter(|part| !part.is_empty())
                 .collect();
-            let same = |part: &Vec<usize>| part.iter().all(|at| sharers[*at].width == sharers[part[0]].width);
-            let used: u32 = parts.iter().map(|part| sharers[part[0]].width).sum();
+            let shape = |at: &usize| jobs.sharers[*at].shape;
+            let same = |part: &Vec<usize>| part.iter().all(|at| shape(at) == shape(&part[0]));
+            let used: u32 = parts.iter().map(|part| jobs.sharers[part[0]].width).sum();
             if used <= capacity && parts.iter().all(same) {
                 let groups: Option<Vec<Group>> =
-                    parts.into_iter().map(|part| formed(sharers, part, &SHARING)).collect();
-                best = best.max(groups.map_or(0, |groups| total(sharers, &groups)));
+                    parts.into_iter().map(|part| formed(&jobs.sharers, part, jobs.terms())).collect();
+                best = best.max(groups.map_or(0, |groups| total(jobs, &groups)));
             }
             let Some(at) = labels.iter().position(|label| *label < n) else { return best };
             labels[at] += 1;
@@ -346,15 +361,15 @@ mod tests {
         let mut seed = 3;
         let (mut ours, mut most) = (0, 0);
         for round in 0..60 {
-            let sharers = jobs(&mut seed, 3 + round % 3);
-            let best = brute_force(&sharers, 4);
-            let groups = group(&sharers, 4, &SHARING);
-            check(&sharers, 4, &groups);
-            assert_eq!(total(&sharers, &groups), best, "{sharers:?}");
-            let groups = greedy(&sharers, 4, &SHARING);
-            check(&sharers, 4, &groups);
-            let near = total(&sharers, &groups);
-            assert!(near <= best && near * 10 >= best * 6, "{near} of {best}: {sharers:?}");
+            let jobs = jobs(&mut seed, 3 + round % 3);
+            let best = brute_force(&jobs, 4);
+            let groups = group(&jobs.sharers, 4, jobs.terms());
+            check(&jobs, 4, &groups);
+            assert_eq!(total(&jobs, &groups), best, "{:?}", jobs.sharers);
+            let groups = greedy(&jobs.sharers, 4, jobs.terms());
+            check(&jobs, 4, &groups);
+            let near = total(&jobs, &groups);
+            assert!(near <= best && near * 10 >= best * 6, "{near} of {best}: {:?}", jobs.sharers);
             ours += near * 1000 / best.max(1);
             most += 1000;
         }
@@ -366,15 +381,13 @@ mod tests {
         let mut seed = 5;
         let (mut work, mut room) = (0, 0);
         for _ in 0..30 {
-            let sharers = jobs(&mut seed, 60);
-            let groups = group(&sharers, 16, &SHARING);
-            check(&sharers, 16, &groups);
-            assert_eq!(groups.iter().map(|group| sharers[group.members[0]].width).sum::<u32>(), 16);
-            room += 16 << 16;
-            for group in &groups {
-                let member = |at: &usize| speed(sharers[*at].alone, group.period) * u64::from(sharers[*at].width);
-                work += group.members.iter().map(member).sum::<u64>();
-            }
+            let jobs = jobs(&mut seed, 60);
+            let groups = group(&jobs.sharers, 16, jobs.terms());
+            check(&jobs, 16, &groups);
+            let width = |group: &Group| jobs.sharers[group.members[0]].width;
+            assert_eq!(groups.iter().map(width).sum::<u32>(), 16);
+            room += 16_000_000;
+            work += groups.iter().map(|group| group.speeds.iter().sum::<u64>() * u64::from(width(group))).sum::<u64>();
         }
         assert!(work * 10 > room * 13, "{work} of {room}");
     }
@@ -382,8 +395,24 @@ mod tests {
     #[test]
     fn what_is_free_is_used_before_anybody_shares() {
         let mut seed = 9;
-        let sharers: Vec<Sharer> = jobs(&mut seed, 12).into_iter().map(|one| Sharer { width: 2, ..one }).collect();
-        let groups = group(&sharers, 24, &SHARING);
+        let mut jobs = jobs(&mut seed, 12);
+        for sharer in &mut jobs.sharers {
+            (sharer.width, sharer.shape) = (2, 0);
+        }
+        let groups = group(&jobs.sharers, 24, jobs.terms());
         assert!(groups.iter().all(|group| group.members.len() == 1) && groups.len() == 12);
+    }
+
+    #[test]
+    fn whoever_nothing_is_known_of_runs_alone() {
+        let mut seed = 11;
+        let mut jobs = jobs(&mut seed, 40);
+        for sharer in jobs.sharers.iter_mut().step_by(2) {
+            sharer.kind = 0;
+        }
+        let groups = group(&jobs.sharers, 8, jobs.terms());
+        let knows = |group: &Group| group.members.iter().all(|at| jobs.sharers[*at].kind > 0);
+        assert!(groups.iter().all(|group| group.members.len() == 1 || knows(group)));
+        assert!(groups.iter().any(|group| group.members.len() > 1));
     }
 }

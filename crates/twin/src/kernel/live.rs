@@ -1,9 +1,12 @@
 //! Jobs that are in the hall, with what only the world knows of them: how much work there is, and how much is done.
 
+use std::collections::BTreeMap;
+
 use dh_core::SimTime;
 use dh_core::time::Span;
 use dh_hall::scheduler::{DatasetId, RunId, Submission};
 use dh_policy::fleet::Holding;
+use dh_policy::sharing::Iteration;
 use serde::{Deserialize, Serialize};
 
 use super::observer::JobFacts;
@@ -43,6 +46,12 @@ pub struct Profile {
     pub speeds: Vec<u32>,
     /// What stops and starts cost.
     pub costs: Costs,
+    /// What one iteration is like, if that is known: such jobs may share accelerators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iteration: Option<Iteration>,
+    /// Speeds beside a job of another profile on each class of accelerators, as measured: millionths of the speed alone there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<u16, Vec<u32>>,
 }
 
 /// What stops and starts cost a job.

@@ -7,6 +7,7 @@
 //! in the hall, not those that were. Cost: a few queue operations for each event.
 
 mod contention;
+mod interleave;
 mod live;
 mod moves;
 mod observer;

@@ -40,6 +40,17 @@ pub enum Happening<'a> {
         /// Runs before this one.
         stops: u32,
     },
+    /// Somebody came to a gang's accelerators, or left them: it has another share, and another speed.
+    Shares {
+        /// The job.
+        job: &'a JobFacts,
+        /// What each rank holds.
+        ranks: &'a [Holding],
+        /// Its share of the time of these accelerators from now on, in millionths; all of it if it is alone.
+        share: u64,
+        /// Its speed from now on, in millionths of that alone.
+        speed: u64,
+    },
     /// A gang stopped and will be back.
     Stopped {
         /// The job.

@@ -9,6 +9,7 @@ use dh_hall::scheduler::{Action, Cause, Event, RunId, Scheduler, Submission};
 use dh_policy::fleet::{Holding, Service};
 
 use super::contention::{Contention, Sharing};
+use super::interleave::Interleaving;
 use super::live::{Costs, Leaving, Live, Profile, Running, Work};
 use super::moves::{self, Idle, Moved, Moves};
 use super::observer::{Happening, Observer};
@@ -76,13 +77,17 @@ pub struct Kernel<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> {
     pub(super) moves: Option<Moves>,
     /// What nodes have in their drives, if that is played.
     warm: Option<Warm>,
+    /// Who is beside whom on the same accelerators, where that is done.
+    interleaving: Option<Interleaving>,
 }
 
 impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     /// A run of `arrivals` and `faults` under `scheduler`. A work's profile is its place in `profiles`; what is not there
     /// counts as the default.
     pub fn new(scheduler: Scheduler, arrivals: A, faults: F, profiles: Vec<Profile>) -> Self {
+        let interleaving = scheduler.settings().interleave.map(|contention| Interleaving::new(&profiles, contention));
         Self {
+            interleaving,
             scheduler,
             arrivals: arrivals.peekable(),
             faults: faults.peekable(),
@@ -269,7 +274,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
 
     fn end(&mut self, job: JobId, observer: &mut impl Observer) {
         let Some(live) = self.live.remove(&job.0) else { return };
-        self.shares_no_more(job);
+        self.shares_no_more(job, observer);
         if let Some(run) = &live.run {
             let what = Happening::Ended {
                 job: &live.facts,
@@ -287,7 +292,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
 
     fn fault(&mut self, fault: Fault, observer: &mut impl Observer) {
         if fault.service == Service::Down {
-            self.freeze(fault.node);
+            self.freeze(fault.node, observer);
         }
         self.service(fault.node, fault.service, observer);
     }
@@ -298,14 +303,14 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     }
 
     /// Gangs on a node that fails stand still, and what they did since their last checkpoint is lost.
-    fn freeze(&mut self, node: NodeId) {
+    fn freeze(&mut self, node: NodeId, observer: &mut impl Observer) {
         for job in self.scheduler.jobs_on(node) {
             let every = self.costs(job).checkpoint_every;
             let now = self.now;
             let Some(live) = self.live.get_mut(&job.0) else { continue };
             live.freeze(now, every);
             live.generation += 1;
-            self.shares_no_more(job);
+            self.shares_no_more(job, observer);
         }
     }
 
@@ -343,7 +348,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
                 self.go_on(job, held, observer);
             }
             Action::Resize { job, ranks } => self.go_on(job, ranks, observer),
-            Action::Stop { job, cause } => self.stop(job, cause),
+            Action::Stop { job, cause } => self.stop(job, cause, observer),
             Action::Wake { node } => self.queue.push(self.now.after(self.wake), Due::Awake { node }),
             Action::Sleep { node } => self.queue.push(self.now, Due::Asleep { node }),
             Action::Quarantined { .. } => {}
@@ -390,7 +395,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         if let Some(at) = live.ends() {
             self.queue.push(at, Due::End { job, generation: live.generation });
         }
-        self.shares(job);
+        self.shares(job, observer);
     }
 
     /// A gang goes on with `ranks`, from its last checkpoint.
@@ -424,10 +429,10 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         if let Some(at) = live.ends() {
             self.queue.push(at, Due::End { job, generation: live.generation });
         }
-        self.shares(job);
+        self.shares(job, observer);
     }
 
-    fn stop(&mut self, job: JobId, cause: Cause) {
+    fn stop(&mut self, job: JobId, cause: Cause, observer: &mut impl Observer) {
         let now = self.now;
         let costs = self.costs(job);
         let Some(live) = self.live.get_mut(&job.0) else { return };
@@ -455,30 +460,54 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         });
         let generation = live.generation;
         self.queue.push(gone, Due::Gone { job, generation });
-        self.shares_no_more(job);
+        self.shares_no_more(job, observer);
     }
 
     /// A gang that runs shares from now on.
-    fn shares(&mut self, job: JobId) {
-        let (Some(contention), Some(live)) = (&mut self.contention, self.live.get(&job.0)) else { return };
+    fn shares(&mut self, job: JobId, observer: &mut impl Observer) {
+        let Some(live) = self.live.get(&job.0) else { return };
         let Some(run) = &live.run else { return };
-        let changed = contention.enter(job, live.profile, &run.ranks, self.scheduler.fleet().tree());
+        let fleet = self.scheduler.fleet();
+        let mut changed = BTreeSet::new();
+        if let Some(interleaving) = &mut self.interleaving {
+            let class = run.ranks.first().map_or(0, |held| fleet.class(held.node));
+            changed = interleaving.enter(job, live.profile, &run.ranks, class);
+        }
+        self.tell_shares(&changed, observer);
+        if let (Some(contention), Some(live)) = (&mut self.contention, self.live.get(&job.0))
+            && let Some(run) = &live.run
+        {
+            changed.extend(contention.enter(job, live.profile, &run.ranks, self.scheduler.fleet().tree()));
+        }
         self.turn(&changed);
     }
 
-    fn shares_no_more(&mut self, job: JobId) {
-        let Some(contention) = &mut self.contention else { return };
-        let changed = contention.leave(job);
+    fn shares_no_more(&mut self, job: JobId, observer: &mut impl Observer) {
+        let mut changed = self.interleaving.as_mut().map(|shared| shared.leave(job)).unwrap_or_default();
+        self.tell_shares(&changed, observer);
+        changed.extend(self.contention.as_mut().map(|contention| contention.leave(job)).unwrap_or_default());
         self.turn(&changed);
+    }
+
+    /// Tells who has another share of its accelerators.
+    fn tell_shares(&self, jobs: &BTreeSet<u64>, observer: &mut impl Observer) {
+        let Some(interleaving) = &self.interleaving else { return };
+        for live in jobs.iter().filter_map(|job| self.live.get(job)) {
+            let Some(run) = &live.run else { continue };
+            let fare = interleaving.fare(live.facts.job);
+            let what = Happening::Shares { job: &live.facts, ranks: &run.ranks, share: fare.share, speed: fare.speed };
+            observer.happened(self.now, what, &self.scheduler);
+        }
     }
 
     /// Jobs whose share is another get on at another speed, and end at another time.
     fn turn(&mut self, jobs: &BTreeSet<u64>) {
-        let Some(contention) = &self.contention else { return };
         for job in jobs.iter().copied().map(JobId) {
+            let wire = self.contention.as_ref().map_or(1_000_000, |contention| contention.factor(job));
+            let beside = self.interleaving.as_ref().map_or(1_000_000, |shared| shared.fare(job).speed);
             let Some(live) = self.live.get_mut(&job.0) else { continue };
             let Some(run) = live.run.as_ref().filter(|run| run.base > 0) else { continue };
-            let wanted = u128::from(run.base) * u128::from(contention.factor(job)) / 1_000_000;
+            let wanted = u128::from(run.base) * u128::from(wire) / 1_000_000 * u128::from(beside) / 1_000_000;
             let speed = u64::try_from(wanted).unwrap_or(run.base).max(1);
             if speed == run.speed {
                 continue;

@@ -155,6 +155,13 @@ impl<'a> Measures<'a> {
         }
     }
 
+    /// Thousandths of accelerators that running gangs hold together become more or fewer: some came to share what others have.
+    pub fn reshared(&mut self, now: SimTime, before: u64, after: u64) {
+        self.advance(now);
+        self.levels.raise(Level::Held, after);
+        self.levels.lower(Level::Held, before);
+    }
+
     /// A gang ceases to hold its accelerators. The caller stops every gang, at the latest at the end of the run.
     pub fn stopped(&mut self, now: SimTime, job: &JobFacts, stop: Stop) {
         self.advance(now);

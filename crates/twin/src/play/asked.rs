@@ -147,7 +147,11 @@ impl Observer for Replicas {
             Happening::Stopped { job, .. } | Happening::Ended { job, .. } | Happening::Unfinished { job, .. } => {
                 self.gone(now, job.job);
             }
-            Happening::Started { .. } | Happening::Submitted(_) | Happening::Refused(..) | Happening::Node { .. } => {}
+            Happening::Started { .. }
+            | Happening::Shares { .. }
+            | Happening::Submitted(_)
+            | Happening::Refused(..)
+            | Happening::Node { .. } => {}
         }
     }
 }

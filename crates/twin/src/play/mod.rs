@@ -8,6 +8,7 @@ mod data;
 mod locality;
 mod rules;
 mod scene;
+mod shared;
 mod sleep;
 mod slices;
 mod watch;
@@ -115,7 +116,7 @@ fn play_with<'a>(
     let beside = &mut (&mut replicas, beside);
     kernel.open(&scene.opening, &mut (&mut watch, &mut *beside));
     if asks == Speed::Asked {
-        kernel.open(&scene.speeds(), &mut (&mut watch, &mut *beside));
+        kernel.open(&scene.known_of_jobs(), &mut (&mut watch, &mut *beside));
     }
     let stopped = kernel.run(wanted.until.unwrap_or(SimTime(u64::MAX)), &mut (&mut watch, &mut *beside));
     kernel.close(&mut (&mut watch, beside));

@@ -6,6 +6,7 @@ use dh_core::time::Span;
 use dh_core::{HasKind, Kind};
 use dh_hall::scheduler::{Backfill, GoodFor, Learn, Predict, Settings, Sharing};
 use dh_policy::order::Displaces;
+use dh_policy::sharing::Contention;
 use dh_policy::{order, placement, prediction};
 
 /// What the scheduler is told of how long jobs run.
@@ -41,6 +42,7 @@ pub struct Rules {
     rounds: Option<Span>,
     /// How often the scheduler is asked for plans of moves, if these rules say so.
     pub(super) moves: Option<Span>,
+    interleave: Option<Contention>,
     /// What the scheduler is told of lengths.
     pub lengths: Lengths,
 }
@@ -89,6 +91,8 @@ const ROUND: Span = Span::from_secs(60);
 
 /// Plans of moves are asked for as often where nothing else is said.
 const MOVES: Span = Span::from_secs(600);
+/// Jobs whose stages interleave share accelerators, in rounds.
+const INTERLEAVE: &str = "interleave";
 
 /// Orders by how long jobs run.
 const BY_LENGTH: [&str; 4] = ["shortest-remaining", "shortest-remaining-service", "gittins", "expected-service"];
@@ -107,6 +111,7 @@ impl Rules {
             sharing: None,
             rounds: None,
             moves: None,
+            interleave: None,
             lengths,
         };
         let parts = || text.split('+').map(str::trim);
@@ -131,6 +136,9 @@ impl Rules {
                 rules.rounds = Some(ROUND);
             } else if part == "moves" {
                 rules.moves = Some(MOVES);
+            } else if part == INTERLEAVE {
+                rules.interleave = Some(Contention::PUBLISHED);
+                rules.rounds = Some(ROUND);
             } else if part != "best" && part != OWN {
                 return Err(UnknownPolicy { name: part.to_owned() });
             }
@@ -145,6 +153,12 @@ impl Rules {
 
     /// What a user should know before these rules decide with `told` of the jobs' lengths.
     pub fn caution(&self, told: Told) -> Option<String> {
+        let rounds = |order: &dyn order::Order| order.displaces() == Displaces::Later;
+        if self.interleave.is_some() && !self.order.and_then(order::by_name).is_some_and(rounds) {
+            return Some(format!(
+                "`{INTERLEAVE}` is done in rounds, which only orders hold that let later jobs be displaced, such as `shortest-remaining-service`: under another no jobs share"
+            ));
+        }
         let order = self.order.filter(|order| told == Told::Nothing && BY_LENGTH.contains(order))?;
         Some(format!(
             "`{order}` orders by how long jobs run, and nobody tells: it is learned from jobs that ended; `--lengths exact` plays it with the truth"
@@ -165,7 +179,7 @@ impl Rules {
         let placements: Vec<&str> = placement::POLICIES.iter().map(|policy| policy.name()).collect();
         let names = |of: &mut dyn Iterator<Item = &'static str>| of.collect::<Vec<_>>().join(", ");
         format!(
-            "{OWN} (what it says itself); best; the orders {}; the placements {}; the backfills {}; the sharings {}; rounds; moves; several are joined by `+`",
+            "{OWN} (what it says itself); best; the orders {}; the placements {}; the backfills {}; the sharings {}; rounds; {INTERLEAVE} (jobs whose stages interleave share accelerators, in rounds); moves; several are joined by `+`",
             orders.join(", "),
             placements.join(", "),
             names(&mut BACKFILLS.iter().map(|(name, _)| *name)),
@@ -188,6 +202,7 @@ impl Rules {
             (Some(sharing), _) => settings.sharing = sharing,
         }
         settings.rounds = self.rounds.or(settings.rounds);
+        settings.interleave = self.interleave.or(settings.interleave);
         let predicts = self.order.filter(|order| BY_LENGTH.contains(order) && self.lengths != Lengths::Exact);
         if let Some(order) = predicts {
             settings.predict = Some(Predict {

@@ -8,6 +8,7 @@ use dh_hall::scheduler::{self, Event, Gang, Grace, QueueRules, Settings, Submiss
 use dh_policy::fleet::{ACCELERATORS_MAX, CLASSES_MAX, NodeFacts, Service};
 use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{Need, Rails, Speed};
+use dh_policy::sharing::Iteration;
 
 use super::asked::Asked;
 use super::rules::{Lengths, Rules, Told};
@@ -189,7 +190,7 @@ impl Scene {
             jobs: Vec::new(),
             limits: Vec::new(),
             faults: Vec::new(),
-            profiles: vec![Profile { speeds: Vec::new(), costs }],
+            profiles: vec![Profile { costs, ..Profile::default() }],
             queues: site.queues.iter().map(|queue| queue.name.clone()).collect(),
             classes: site.classes.iter().map(|class| class.name.clone()).collect(),
             notes: site.notes.clone(),
@@ -222,7 +223,7 @@ impl Scene {
             jobs: Vec::new(),
             limits: Vec::new(),
             faults: Vec::new(),
-            profiles: vec![Profile { speeds: Vec::new(), costs }],
+            profiles: vec![Profile { costs, ..Profile::default() }],
             queues: trace.queues.list().to_vec(),
             classes: trace.cluster.classes.clone(),
             notes: trace.notes.clone(),
@@ -271,13 +272,18 @@ impl Scene {
         if trace.jobs.is_empty() {
             return Err(SceneError::NoJobs);
         }
-        let mut known: BTreeMap<Vec<u32>, u16> = BTreeMap::new();
+        let mut known = BTreeMap::new();
+        let rated = self.rated(trace, costs)?;
         let limits = trace.jobs.iter().any(|job| job.limit().is_some());
         let first = self.jobs.iter().map(|job| job.submission.job.0).max().unwrap_or(0) + 1;
         let queues = self.base.queues.len();
         for (number, job) in (first..).zip(&trace.jobs) {
             let length = job.length().ok_or(SceneError::NoLength(job.id))?;
-            let profile = self.profile(trace, job, length, costs, &mut known)?;
+            let typed = trace.extra(job).and_then(|extra| rated.get(&extra.rated?)).copied();
+            let profile = match typed {
+                Some(profile) => profile,
+                None => self.profile(trace, job, length, costs, &mut known)?,
+            };
             let gang = gang(trace, job);
             let submission = Submission {
                 job: JobId(number),
@@ -305,6 +311,21 @@ impl Scene {
         Ok(())
     }
 
+    /// The profile of each type that has rates.
+    fn rated(&mut self, trace: &Trace, costs: Costs) -> Result<BTreeMap<u16, u16>, SceneError> {
+        let first = self.profiles.len();
+        let numbers = (first..).zip(trace.rated.keys());
+        let of: Option<BTreeMap<u16, u16>> =
+            numbers.map(|(number, of)| Some((*of, u16::try_from(number).ok()?))).collect();
+        let of = of.ok_or(SceneError::Profiles)?;
+        for rated in trace.rated.values() {
+            let beside = rated.beside.iter().filter_map(|(other, speeds)| Some((*of.get(other)?, speeds.clone())));
+            let beside = beside.collect();
+            self.profiles.push(Profile { speeds: rated.speeds.clone(), costs, beside, iteration: None });
+        }
+        Ok(of)
+    }
+
     /// The profile of a job that runs at other speeds on other accelerators.
     fn profile(
         &mut self,
@@ -312,25 +333,27 @@ impl Scene {
         job: &TraceJob,
         length: Span,
         costs: Costs,
-        known: &mut BTreeMap<Vec<u32>, u16>,
+        known: &mut BTreeMap<(Vec<u32>, Option<Iteration>), u16>,
     ) -> Result<u16, SceneError> {
         let on = trace.extra(job).map(|extra| extra.on_classes.as_slice()).unwrap_or_default();
-        if on.is_empty() {
+        let iteration = trace.extra(job).and_then(|extra| extra.stages).map(|stages| stages.iteration());
+        if on.is_empty() && iteration.is_none() {
             return Ok(0);
         }
-        let mut speeds = vec![1_000_000; trace.cluster.classes.len()];
+        let mut speeds = if on.is_empty() { Vec::new() } else { vec![1_000_000; trace.cluster.classes.len()] };
         for one in on {
             let speed = u128::from(length.0) * 1_000_000 / u128::from(one.length.0.max(1));
             if let Some(place) = speeds.get_mut(usize::from(one.class)) {
                 *place = u32::try_from(speed).unwrap_or(u32::MAX);
             }
         }
-        if let Some(profile) = known.get(&speeds) {
+        let key = (speeds.clone(), iteration);
+        if let Some(profile) = known.get(&key) {
             return Ok(*profile);
         }
         let profile = u16::try_from(self.profiles.len()).map_err(|_| SceneError::Profiles)?;
-        self.profiles.push(Profile { speeds: speeds.clone(), costs });
-        known.insert(speeds, profile);
+        self.profiles.push(Profile { speeds, costs, iteration, ..Profile::default() });
+        known.insert(key, profile);
         Ok(profile)
     }
 
@@ -342,9 +365,22 @@ impl Scene {
     }
 
     /// How fast jobs of each profile run on each class: a gang names the number of its profile, and one.
-    pub(super) fn speeds(&self) -> Vec<Event> {
+    fn speeds(&self) -> Vec<Event> {
         let told = (1..).zip(&self.profiles).filter(|(_, profile)| !profile.speeds.is_empty());
         told.map(|(id, profile)| Event::Speeds { id, speeds: profile.speeds.clone() }).collect()
+    }
+
+    /// The same, and what they are like to others on the same accelerators.
+    pub(super) fn known_of_jobs(&self) -> Vec<Event> {
+        let mut events = self.speeds();
+        for (id, profile) in (1..).zip(&self.profiles) {
+            if profile.iteration.is_some() {
+                events.push(Event::Iteration { id, iteration: profile.iteration });
+            }
+            let pairs = profile.beside.iter().map(|(other, speeds)| (other.saturating_add(1), speeds.clone()));
+            events.extend(pairs.map(|(other, speeds)| Event::Beside { id, other, speeds }));
+        }
+        events
     }
 
     /// The jobs as they come, with what the scheduler is told of their lengths, and of their speeds if it asks.

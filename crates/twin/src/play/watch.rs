@@ -12,6 +12,7 @@ use dh_policy::fleet::{Domain, Fleet, Holding, Service, View};
 use dh_policy::packing::WHOLE;
 
 use super::locality::Judge;
+use super::shared::Shared;
 use super::sleep::Sleeping;
 use super::{Scene, Wanted};
 use crate::kernel::{Fate, Happening, JobFacts, Observer};
@@ -62,6 +63,8 @@ struct Seen {
     waits: SimTime,
     started: SimTime,
     attempt: u32,
+    /// Of its present run, if it shares or did.
+    shared: Option<Shared>,
 }
 
 impl<'a> Watch<'a> {
@@ -132,7 +135,8 @@ impl<'a> Watch<'a> {
     fn submitted(&mut self, now: SimTime, job: &JobFacts) {
         self.advance(now);
         self.demand += job.milli;
-        self.jobs.insert(job.job.0, Seen { crowding: self.crowding, waits: now, started: now, attempt: 0 });
+        self.jobs
+            .insert(job.job.0, Seen { crowding: self.crowding, waits: now, started: now, attempt: 0, shared: None });
         self.waiting.jobs += 1;
         self.waiting.milli += job.milli;
         self.measures.submitted(now, &facts(job));
@@ -144,12 +148,26 @@ impl<'a> Watch<'a> {
         let Some(seen) = self.jobs.get_mut(&job.job.0) else { return };
         seen.attempt += 1;
         seen.started = now;
+        seen.shared = None;
         let start = Start { attempt: seen.attempt, waited: now.since(seen.waits) };
         self.waiting.jobs -= 1;
         self.waiting.milli -= job.milli;
         self.running += 1;
         self.held += milli;
         self.measures.started(now, &measure::JobFacts { milli, ..facts(job) }, start);
+    }
+
+    /// A gang has another share of its accelerators.
+    fn shares(&mut self, now: SimTime, job: &JobFacts, ranks: &[Holding], next: Shared) {
+        let milli = held(ranks);
+        let Some(seen) = self.jobs.get_mut(&job.job.0) else { return };
+        let mut shared = seen.shared.unwrap_or_else(|| Shared::alone(seen.started));
+        let before = shared.of(milli);
+        shared.advance(now);
+        shared.turn(next);
+        seen.shared = Some(shared);
+        self.measures.reshared(now, before, shared.of(milli));
+        self.held = self.held + shared.of(milli) - before;
     }
 
     /// What tells the users of a node apart.
@@ -161,9 +179,19 @@ impl<'a> Watch<'a> {
     }
 
     fn stopped(&mut self, now: SimTime, job: &JobFacts, ranks: &[Holding], stop: Stop) {
-        let milli = held(ranks);
+        let (milli, since) = (held(ranks), stop.since);
         self.judge.stopped(job.job.0);
         self.running -= 1;
+        let shared = self.jobs.get_mut(&job.job.0).and_then(|seen| seen.shared.take());
+        let (stop, part) = match shared {
+            None => (stop, milli),
+            Some(mut shared) => {
+                self.measures.reshared(now, shared.of(milli), milli);
+                self.held = self.held + milli - shared.of(milli);
+                shared.advance(now);
+                shared.counted(now, stop, milli)
+            }
+        };
         self.held -= milli;
         self.measures.stopped(now, &measure::JobFacts { milli, ..facts(job) }, stop);
         let key = self.key(job);
@@ -172,8 +200,8 @@ impl<'a> Watch<'a> {
                 timeline.stayed(Stay {
                     node: held.node.0,
                     what: What::Work(key),
-                    milli: u64::from(held.milli) * u64::from(held.mask.count_ones()),
-                    from: stop.since,
+                    milli: u64::from(held.milli) * u64::from(held.mask.count_ones()) * part / milli.max(1),
+                    from: since,
                     to: now,
                 });
             }
@@ -278,6 +306,9 @@ impl Observer for Watch<'_> {
             Happening::Started { job, ranks, .. } => {
                 self.sleeping.started(now, ranks, scheduler.fleet());
                 self.started(now, job, ranks);
+            }
+            Happening::Shares { job, ranks, share, speed } => {
+                self.shares(now, job, ranks, Shared::new(now, share, speed));
             }
             Happening::Stopped { job, cause, held, kept, lost, ranks } => {
                 let cause = match cause {

@@ -174,6 +174,8 @@ pub struct Drawn<'a> {
     saved: Vec<u64>,
     /// Thousandths of busy power that a job draws, where that is not all of it, by job.
     loads: BTreeMap<u64, u32>,
+    /// Millionths of the accelerators' time, of those that share them.
+    shares: BTreeMap<u64, u64>,
 }
 
 impl<'a> Drawn<'a> {
@@ -186,7 +188,14 @@ impl<'a> Drawn<'a> {
                 *at += kind.idle;
             }
         }
-        Self { model, now, services: vec![Service::Up; model.of.len()], saved: vec![0; model.buildings.len()], loads }
+        Self {
+            model,
+            now,
+            services: vec![Service::Up; model.of.len()],
+            saved: vec![0; model.buildings.len()],
+            loads,
+            shares: BTreeMap::new(),
+        }
     }
 
     /// Something happened.
@@ -195,6 +204,13 @@ impl<'a> Drawn<'a> {
             Happening::Started { job, ranks, .. } => self.ranks(job.job.0, ranks, |now, by| *now += by),
             Happening::Stopped { job, ranks, .. } | Happening::Ended { job, ranks, .. } => {
                 self.ranks(job.job.0, ranks, |now, by| *now = now.saturating_sub(by));
+                self.shares.remove(&job.job.0);
+            }
+            // Accelerators that several jobs keep busy draw what one draws that does.
+            Happening::Shares { job, ranks, share, .. } => {
+                self.ranks(job.job.0, ranks, |now, by| *now = now.saturating_sub(by));
+                self.shares.insert(job.job.0, *share);
+                self.ranks(job.job.0, ranks, |now, by| *now += by);
             }
             Happening::Node { node, service } => {
                 let Ok(node) = usize::try_from(node.0) else { return };
@@ -213,12 +229,13 @@ impl<'a> Drawn<'a> {
 
     fn ranks(&mut self, job: u64, ranks: &[Holding], change: impl Fn(&mut u64, u64)) {
         let load = u64::from(self.loads.get(&job).copied().unwrap_or(1000));
+        let share = self.shares.get(&job).copied().unwrap_or(1_000_000);
         for held in ranks {
             let kind = usize::try_from(held.node.0).ok().and_then(|node| self.model.kind(node));
             let Some(kind) = kind else { continue };
             let milli = u64::from(held.mask.count_ones()) * u64::from(held.milli);
             if let Some(now) = self.now.get_mut(kind.building) {
-                change(now, kind.on_top(milli) * load / 1000);
+                change(now, kind.on_top(milli) * load / 1000 * share / 1_000_000);
             }
         }
     }

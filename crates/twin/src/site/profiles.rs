@@ -50,7 +50,7 @@ impl Profiles {
         let (list, costs) = (&mut self.list, self.costs);
         let place = self.places.get(&speeds).copied().or_else(|| {
             let next = next?;
-            list.push(Profile { speeds: speeds.clone(), costs });
+            list.push(Profile { speeds: speeds.clone(), costs, ..Profile::default() });
             self.places.insert(speeds, next);
             Some(next)
         });

@@ -88,7 +88,7 @@ struct Room(BTreeMap<usize, u64>);
 impl Site {
     /// The blueprint's own work; services stay for `horizon`.
     pub fn own(&self, settings: &Settings, plan: &Plan, horizon: Span) -> Own {
-        let general = Profile { speeds: self.speeds(&[]), costs: COSTS };
+        let general = Profile { speeds: self.speeds(&[]), costs: COSTS, ..Profile::default() };
         let mut own =
             Own { profiles: vec![general, Profile::default()], demands: vec![Vec::new(); 2], ..Own::default() };
         if self.classes.len() < 2 {
@@ -222,6 +222,7 @@ impl Site {
                     span(every * (1.0 + pause))
                 }),
             },
+            ..Profile::default()
         });
         own.demands.push(self.demands(settings, plan, run, pause));
         let dataset = own.dataset(run.pretrain);

@@ -4,6 +4,7 @@
 //! times on several accelerators, stages, elastic ranges) is in [`Extra`] and costs only the jobs that have it.
 
 use dh_core::time::{SimTime, Span};
+use dh_policy::sharing::{self, Iteration};
 
 use super::names::Name;
 
@@ -85,6 +86,16 @@ pub struct Stages {
     pub parts: [Span; 3],
 }
 
+impl Stages {
+    /// One iteration as sharing knows it. Traces call the parts accelerator, storage and other; in Muri's the language models,
+    /// which compute most, have their time in the second, and the third is nothing on one accelerator: so they are input,
+    /// compute and network. What a job keeps of memory is not known.
+    pub fn iteration(&self) -> Iteration {
+        let [input, compute, network] = self.parts;
+        Iteration { stages: sharing::Stages { input, compute, network }, alone: self.iteration, memory_milli: 0 }
+    }
+}
+
 /// Accelerators with which a job can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elastic {
@@ -116,6 +127,8 @@ pub struct Extra {
     pub elastic: Option<Elastic>,
     /// Samples of one step over all ranks, where the trace has it.
     pub batch: Option<u32>,
+    /// Its type in a table of throughputs ([`super::Trace::rate`]).
+    pub rated: Option<u16>,
     /// Tasks of the same application on one node, at most.
     pub per_node_max: Option<u32>,
 }

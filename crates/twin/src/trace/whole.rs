@@ -2,12 +2,15 @@
 //!
 //! Invariant: after [`Trace::settle`] jobs are sorted by the moment of submission, equal moments in the file's order.
 
+use std::collections::BTreeMap;
+
 use dh_core::time::{SimTime, Span};
 
 use super::cluster::Cluster;
 use super::error::Fault;
 use super::job::{Entry, Extra, TraceJob};
 use super::names::{Name, Names};
+use super::rated::Rated;
 
 /// A trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Trace {
     pub epoch: Option<SimTime>,
     /// What was assumed or left out, in sentences.
     pub notes: Vec<String>,
+    /// How jobs of each type get on, by [`Extra::rated`].
+    pub rated: BTreeMap<u16, Rated>,
     extras: Vec<Extra>,
     /// Names of jobs whose trace has no numbers: the end of each in `labels`.
     label_ends: Vec<usize>,
@@ -46,6 +51,7 @@ impl Trace {
             cluster: Cluster::default(),
             epoch: None,
             notes: Vec::new(),
+            rated: BTreeMap::new(),
             extras: Vec::new(),
             label_ends: Vec::new(),
             labels: String::new(),
@@ -75,6 +81,21 @@ impl Trace {
             self.label_ends.push(self.labels.len());
         }
         self.jobs.push(job);
+    }
+
+    /// A job is of a type that has rates, and runs on these classes only; 0 is any.
+    pub(super) fn set_rated(&mut self, at: usize, rated: u16, classes: u32) {
+        let Some(job) = self.jobs.get_mut(at) else { return };
+        if classes != 0 {
+            let before = job.gang.classes;
+            job.gang.classes = if before == 0 || before & classes == 0 { classes } else { before & classes };
+        }
+        if let Some(extra) = job.extra().and_then(|place| self.extras.get_mut(place)) {
+            extra.rated = Some(rated);
+        } else {
+            job.set_extra(self.extras.len());
+            self.extras.push(Extra { rated: Some(rated), ..Extra::default() });
+        }
     }
 
     /// The only queue of a trace that has none.

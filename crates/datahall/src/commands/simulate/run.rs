@@ -96,12 +96,13 @@ fn policies() -> String {
     ];
     let besides = [
         ("blueprint", "what the blueprint's [policy] says itself"),
-        ("rounds", "all jobs are arranged anew, once in a minute at most"),
+        ("rounds", "all jobs are arranged anew, at most once in a minute, by orders that let later jobs be displaced"),
+        ("interleave", "in rounds jobs whose stages interleave share accelerators, as far as their stages are known"),
         ("moves", "running jobs move if that pays: asked every 10 minutes, or with --consolidate"),
     ];
     let plain = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, about)| line(name, about)).collect::<String>();
     format!(
-        "Policies by name, joined by `+`, in place of those of the blueprint's [policy]; `best` is the recommended one of each.\n\nOrders:{}\nPlacements:{}\nBackfills:{}\nSharings:{}\nBesides:{}",
+        "Policies by name, joined by `+`, in place of those of the blueprint's `[policy]`; `best` is the recommended one of each.\n\nOrders:{}\nPlacements:{}\nBackfills:{}\nSharings:{}\nBesides:{}",
         orders.collect::<String>(),
         placements.collect::<String>(),
         plain(&backfills),

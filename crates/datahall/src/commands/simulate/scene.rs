@@ -33,6 +33,9 @@ pub(super) struct World {
     /// The trace's nodes, for formats that have a second file
     #[arg(long, value_name = "FILE", requires = "trace")]
     nodes: Option<PathBuf>,
+    /// Gavel's table of throughputs: how fast each job of the trace runs on each class of accelerators, and beside another
+    #[arg(long, value_name = "FILE", requires = "trace", conflicts_with = "blueprint")]
+    throughputs: Option<PathBuf>,
     /// The workload, for traces that hold several
     #[arg(long, value_name = "NUMBER", requires = "trace")]
     workload: Option<u32>,
@@ -140,7 +143,12 @@ impl World {
         };
         let nodes = self.nodes.as_deref().map(trace_file::read).transpose()?;
         let options = Options { file: &shown, nodes: nodes.as_deref(), workload: self.workload, ..Options::default() };
-        Ok(trace::read(format, &text, options)?)
+        let mut read = trace::read(format, &text, options)?;
+        if let Some(table) = &self.throughputs {
+            let shown = table.display().to_string();
+            read.rate(&trace::Throughputs::read(&trace_file::read(table)?, &shown)?);
+        }
+        Ok(read)
     }
 
     /// The faults of one seed on a scene's nodes, as long as its jobs could take.
