@@ -5,13 +5,17 @@
 //! `DH_EVENTS=100000000` plays that many events, `DH_SEED=0x2a` one seed, with as many events as `DH_EVENTS` says; `DH_LOG=1`
 //! tells them.
 #![expect(
+    clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     reason = "tests fail by panicking"
 )]
 
+mod prove;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
@@ -614,40 +618,29 @@ fn storm(seed: u64, events: u64) -> (u64, u64, u64) {
 
 #[test]
 fn storms_break_no_invariant_and_lose_no_job() {
-    if let Some(seed) = std::env::var("DH_SEED").ok().and_then(|text| {
-        text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |hex| u64::from_str_radix(hex, 16).ok())
-    }) {
-        let events = std::env::var("DH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(EVENTS / SEEDS);
-        storm(seed, events);
+    let wanted = prove::asked("DH_EVENTS").unwrap_or(EVENTS);
+    if let Some(seed) = prove::asked("DH_SEED") {
+        storm(seed, prove::asked("DH_EVENTS").unwrap_or(EVENTS / SEEDS));
         return;
     }
-    let wanted: u64 = std::env::var("DH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(EVENTS);
     let seeds = SEEDS.max(wanted / 20_000);
-    let each = wanted / seeds;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-    let parts: Vec<(u64, u64)> = std::thread::scope(|scope| {
-        let work = |core: u64| {
-            move || {
-                let (mut events, mut preemptions) = (0, 0);
-                for seed in (0..seeds).filter(|seed| seed % cores == core) {
-                    if wanted > EVENTS && seed % 100 == 0 {
-                        eprintln!("seed {seed} of {seeds}");
-                    }
-                    let played = std::panic::catch_unwind(|| storm(seed, each));
-                    let played = played.unwrap_or_else(|panic| {
-                        eprintln!("repeat with: DH_SEED={seed:#x} DH_EVENTS={each} cargo test -p dh-hall --test scheduler_storm");
-                        std::panic::resume_unwind(panic)
-                    });
-                    events += played.0;
-                    preemptions += played.1;
-                }
-                (events, preemptions)
-            }
-        };
-        let threads: Vec<_> = (0..cores).map(|core| scope.spawn(work(core))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    let events: u64 = parts.iter().map(|(events, _)| events).sum();
+    let each = wanted / seeds + 1;
+    let (progress, preemptions) = (prove::Progress::new("seeds", wanted), AtomicU64::new(0));
+    prove::play(
+        |seed| seed < seeds,
+        |seed| {
+            let played = std::panic::catch_unwind(|| storm(seed, each)).unwrap_or_else(|panic| {
+                eprintln!(
+                    "repeat with: DH_SEED={seed:#x} DH_EVENTS={each} cargo test --release -p dh-hall --test scheduler_storm no_invariant_and"
+                );
+                std::panic::resume_unwind(panic)
+            });
+            progress.over(played.0);
+            preemptions.fetch_add(played.1, Ordering::Relaxed);
+        },
+    );
+    let (events, preemptions) = (progress.done(), preemptions.into_inner());
+    eprintln!("{seeds} seeds, {events} events, {preemptions} preemptions");
     assert!(events >= wanted, "{events} events");
 }
 
