@@ -245,6 +245,7 @@ impl Play<'_> {
             | Action::Wake { .. }
             | Action::Sleep { .. }
             | Action::Quarantined { .. }
+            | Action::NotApplied { .. }
             | Action::Refused { .. } => None,
         };
         for (at, action) in actions.iter().enumerate() {
@@ -311,7 +312,7 @@ impl Play<'_> {
                 assert!(!Self::fits(state, &submission.gang, &empty), "{job} is refused and fits an empty hall");
                 state.stages[at] = Stage::Over;
             }
-            Action::Wake { .. } | Action::Sleep { .. } | Action::Quarantined { .. } => {}
+            Action::Wake { .. } | Action::Sleep { .. } | Action::Quarantined { .. } | Action::NotApplied { .. } => {}
         }
     }
 
