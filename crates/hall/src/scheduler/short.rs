@@ -47,6 +47,13 @@ impl Scheduler {
     /// all: those are looked at that are in time at each pace, and the group is looked through again when anything comes free.
     fn short_that_fits(&mut self, group: GroupId, gang: &Gang, first: SimTime, paces: &[u32]) -> Option<(Key, JobId)> {
         let left = Span(first.0.checked_sub(self.state.now.0)?);
+        // The head too may be in time on the fast ones.
+        if let Some(head) = self.state.lines.top(group)
+            && self.find_in_time(head, gang).is_ok()
+        {
+            self.state.lines.retry(group);
+            return None;
+        }
         for pace in paces {
             let most = super::speeds::work(left, *pace);
             let short = self.state.lines.first_short(&mut self.state.jobs, group, most);

@@ -158,7 +158,7 @@ fn whatever_could_start_without_delaying_a_promise_starts() {
         for (id, speeds) in (1..).zip(&speeds) {
             told(&mut hall, id, speeds);
         }
-        let shapes: Vec<Gang> = (0..1 + dice.below(3))
+        let shapes: Vec<Gang> = (0..=dice.below(3))
             .map(|_| {
                 let mut shape =
                     gang(1 + u32::try_from(dice.below(3)).unwrap(), 1 + u8::try_from(dice.below(3)).unwrap());

@@ -1,4 +1,5 @@
 //! Plans of moves: what they say, what they cost, and that nothing moves by itself; against brute force on small halls.
+#![expect(clippy::cast_possible_truncation, reason = "the numbers of small halls are small")]
 
 use std::collections::BTreeMap;
 
