@@ -18,7 +18,8 @@ usage: cargo xtask COMMAND
   clients  only installs the real clients that the tests use, into target/clients
   accuracy writes docs/accuracy.md and its pictures from data/published; --held-out also fits again without each source
   prove    the long suites: storms of events and small halls against the deciding core, its digests without optimisation,
-           many more crashes of the server under load, every model fitted again without each source; --events N storms longer
+           many more crashes of the server under load, every model fitted again without each source; --events N (1e8, 10M) plays so
+           many events in storms and in small halls, --only hall nothing else
 ";
 
 fn main() -> ExitCode {

@@ -5,33 +5,67 @@ use anyhow::{Context, Result, bail};
 use crate::accuracy::document;
 use crate::gate::{cargo, step};
 
-/// Events of the storms against the deciding core, unless told otherwise.
+/// Events of the storms against the deciding core, and as many in small halls, unless told otherwise.
 const EVENTS: u64 = 20_000_000;
-
-/// Small halls that are played, and states of each.
-const WORLDS: &str = "20000";
-const STATES: &str = "1000000";
 
 /// Disks after a power cut that the store opens, unless told otherwise.
 const IMAGES: u64 = 1_000_000;
 
-/// `arguments` may be `--events N`, or `store` and perhaps `--images N` for the store alone.
+/// `arguments` may be `--events N` (`1e8`, `10M`, `1_000_000`), `--images N` of the store, and `--only hall` or `--only store`
+/// (or `store` alone).
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    if let [part, rest @ ..] = arguments
-        && part == "store"
-    {
-        let images = match rest {
-            [] => IMAGES,
-            [name, number] if name == "--images" => parse(number)?,
-            _ => bail!("prove store takes `--images N` and nothing else"),
-        };
-        return store(images);
+    let (mut events, mut images, mut only) = (EVENTS, IMAGES, None);
+    let mut given = arguments.iter().map(String::as_str);
+    while let Some(name) = given.next() {
+        match name {
+            "store" => only = Some("store"),
+            "--only" => match given.next() {
+                Some(part @ ("hall" | "store")) => only = Some(part),
+                _ => bail!("--only takes `hall` or `store`"),
+            },
+            "--events" | "--images" => {
+                let text = given.next().unwrap_or_default();
+                let wanted =
+                    number(text).with_context(|| format!("`{text}` is no number for {name}, such as 1e7 or 10M"))?;
+                *if name == "--events" { &mut events } else { &mut images } = wanted;
+            }
+            _ => bail!("prove takes `--events N`, `--images N`, and `--only hall` or `--only store`, and not `{name}`"),
+        }
     }
-    let events = match arguments {
-        [] => EVENTS,
-        [name, number] if name == "--events" => parse(number)?,
-        _ => bail!("prove takes `--events N`, or `store`, and nothing else"),
+    match only {
+        Some("store") => store(images),
+        Some(_) => hall(events),
+        None => {
+            hall(events)?;
+            beside(images)
+        }
+    }
+}
+
+/// A whole number as people write it: `1000000`, `1_000_000`, `1e6`, `1.5e6`, `10k`, `10M`, `2G`.
+fn number(text: &str) -> Option<u64> {
+    let plain = text.trim().replace(['_', ','], "");
+    let (mantissa, power) = match plain.split_once(['e', 'E']) {
+        Some((mantissa, power)) => (mantissa, power.trim_start_matches('+').parse::<usize>().ok()?),
+        None => match plain.char_indices().last()? {
+            (at, 'k' | 'K') => (plain.get(..at)?, 3),
+            (at, 'M') => (plain.get(..at)?, 6),
+            (at, 'G') => (plain.get(..at)?, 9),
+            _ => (plain.as_str(), 0),
+        },
     };
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let zeros = power.checked_sub(part.len()).filter(|zeros| *zeros < 20)?;
+    let digits = [whole, part].concat();
+    let all_digits = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if !all_digits {
+        return None;
+    }
+    format!("{digits}{}", "0".repeat(zeros)).parse().ok().filter(|events| *events > 0)
+}
+
+/// The deciding core: storms of `events` events, and small halls with as many.
+fn hall(events: u64) -> Result<()> {
     let events = events.to_string();
     step("the same digests without optimisation", || {
         let digests = ["--test", "scheduler_storm", "digest", "--", "--nocapture"];
@@ -43,9 +77,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     })?;
     step("small halls", || {
         let halls = ["--test", "scheduler_small", "--", "--nocapture"];
-        let bounds = [("DH_WORLDS", WORLDS), ("DH_STATES", STATES)];
-        cargo(&[&["test", "--release", "--locked", "-p", "dh-hall"], &halls[..]].concat(), &bounds)
-    })?;
+        cargo(&[&["test", "--release", "--locked", "-p", "dh-hall"], &halls[..]].concat(), &[("DH_EVENTS", &events)])
+    })
+}
+
+/// What is proved beside the deciding core.
+fn beside(images: u64) -> Result<()> {
     step("storms", || {
         cargo(&["test", "--release", "--locked", "-p", "dh-hall", "--test", "storm"], &[("DATAHALL_PROVE", "1")])
     })?;
@@ -55,12 +92,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             &[("DATAHALL_PROVE", "1")],
         )
     })?;
-    store(IMAGES)?;
+    store(images)?;
     step("accuracy", accuracy)
-}
-
-fn parse(number: &str) -> Result<u64> {
-    number.replace('_', "").parse().with_context(|| format!("`{number}` is no number"))
 }
 
 /// The store after every crash of long lives.
@@ -84,4 +117,21 @@ fn accuracy() -> Result<()> {
         }
     }
     document("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_of_events_are_read_as_people_write_them() {
+        let same = ["10000000", "10_000_000", "10,000,000", "1e7", "1E7", "1e+7", "10M", "10000k", "0.01G", "1.0e7"];
+        for text in same {
+            assert_eq!(number(text), Some(10_000_000), "{text}");
+        }
+        assert_eq!(number("1.5e6"), Some(1_500_000));
+        for wrong in ["", "e7", "1e", "M", "1.5", "-1", "1e-3", "0", "ten", "1e30", "1.2.3e9", "1ee7"] {
+            assert_eq!(number(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -103,6 +103,7 @@ impl Hall {
                 scheduler::Action::Stop { job, cause } => {
                     let because = match cause {
                         Cause::Preempted { by } => format!("{by} goes first and needs its slots"),
+                        Cause::Shrunk { by } => format!("{by} goes first and needs some of its slots"),
                         Cause::Moved => "it goes on elsewhere, so that nodes come free".to_owned(),
                         Cause::Broken => "it lost a node, and no other was found in time".to_owned(),
                         Cause::Cancelled => "it was cancelled".to_owned(),
@@ -116,6 +117,7 @@ impl Hall {
                 scheduler::Action::Wake { .. }
                 | scheduler::Action::Sleep { .. }
                 | scheduler::Action::Quarantined { .. }
+                | scheduler::Action::NotApplied { .. }
                 | scheduler::Action::Refused { .. } => {}
             }
         }

@@ -174,6 +174,7 @@ fn play(settings: Settings, jobs: &[Job], speeds: &[Vec<u32>]) -> Ran {
                     | Action::Repair { .. }
                     | Action::Resize { .. }
                     | Action::Quarantined { .. }
+                    | Action::NotApplied { .. }
                     | Action::Refused { .. } => unreachable!("nobody is displaced, and no node fails"),
                 }
             }

@@ -2,19 +2,23 @@
 //! and ticks can come. In each state that can be reached all invariants hold, nobody waits who must not, and nothing starves:
 //! if the faults stop and what runs ends, every job ends.
 //!
-//! There are more such worlds than the gate has time for: it plays every so many of them.
-//! `DH_WORLDS=20000` plays that many, `DH_WORLD=17` that one, and `DH_STATES=1000000` goes that far in each: the gate cuts
-//! the largest short.
+//! There are more such worlds than the gate has time for: it plays every so many of them, and cuts the largest short.
+//! `DH_EVENTS=100000000` plays worlds until so many events were told, and goes further in each; `DH_WORLDS=20000` plays that
+//! many, `DH_WORLD=17` that one, `DH_STATES=1000000` goes that far in each.
 #![expect(
+    clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     reason = "tests fail by panicking"
 )]
 
+mod prove;
+
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
@@ -28,8 +32,9 @@ use dh_policy::placement::{Need, Rails};
 
 /// Worlds that the gate plays.
 const WORLDS: u64 = 200;
-/// States of one world, at most.
+/// States of one world, at most: those of the gate; and of a long run, one for so many of its events.
 const STATES: usize = 5_000;
+const EVENTS_FOR_EACH_STATE: u64 = 100;
 /// Failures of nodes, and moments that pass, in one history.
 const FAULTS: u8 = 1;
 const TICKS: u8 = 2;
@@ -240,6 +245,7 @@ impl Play<'_> {
             | Action::Wake { .. }
             | Action::Sleep { .. }
             | Action::Quarantined { .. }
+            | Action::NotApplied { .. }
             | Action::Refused { .. } => None,
         };
         for (at, action) in actions.iter().enumerate() {
@@ -306,7 +312,7 @@ impl Play<'_> {
                 assert!(!Self::fits(state, &submission.gang, &empty), "{job} is refused and fits an empty hall");
                 state.stages[at] = Stage::Over;
             }
-            Action::Wake { .. } | Action::Sleep { .. } | Action::Quarantined { .. } => {}
+            Action::Wake { .. } | Action::Sleep { .. } | Action::Quarantined { .. } | Action::NotApplied { .. } => {}
         }
     }
 
@@ -386,7 +392,7 @@ impl Play<'_> {
     }
 
     /// Everything that may happen next.
-    fn next(&self, state: &Reached) -> Vec<Reached> {
+    fn next(&mut self, state: &Reached) -> Vec<Reached> {
         let mut all = Vec::new();
         let mut branch = |event: Event, change: &dyn Fn(&mut Reached)| {
             let mut next = state.clone();
@@ -434,10 +440,9 @@ impl Play<'_> {
                 next.now = at;
             });
         }
-        let mut play = Play { world: self.world, order: self.order, steps: 0 };
         all.into_iter()
             .map(|(mut next, event)| {
-                play.tell(&mut next, event);
+                self.tell(&mut next, event);
                 next
             })
             .collect()
@@ -483,7 +488,7 @@ impl Play<'_> {
     }
 }
 
-/// Plays a world; gives the states it has.
+/// Plays a world; gives the states it has, and the events that were told.
 fn explore(number: u64, world: &World, most: usize) -> (usize, u64) {
     let order = order::by_name(&world.settings.order).unwrap();
     let mut play = Play { world, order, steps: 0 };
@@ -506,7 +511,9 @@ fn explore(number: u64, world: &World, most: usize) -> (usize, u64) {
             play.next(&state)
         }));
         let next = judged.unwrap_or_else(|panic| {
-            eprintln!("repeat with: DH_WORLD={number} cargo test -p dh-hall --test scheduler_small");
+            eprintln!(
+                "repeat with: DH_WORLD={number} DH_STATES={most} cargo test --release -p dh-hall --test scheduler_small no_order"
+            );
             eprintln!("{:?} {:?}\n{:#?}", world.settings.backfill, world.settings.order, world.jobs);
             state.path.iter().for_each(|step| eprintln!("{step:?}"));
             std::panic::resume_unwind(panic)
@@ -523,38 +530,34 @@ fn explore(number: u64, world: &World, most: usize) -> (usize, u64) {
 #[test]
 fn no_order_of_events_breaks_a_small_hall() {
     let choices = choices();
-    let number_of = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let most = number_of("DH_STATES").map_or(STATES, |most| most as usize);
-    if let Some(number) = number_of("DH_WORLD") {
+    let events = prove::asked("DH_EVENTS");
+    let far = events.map_or(STATES, |events| STATES.max((events / EVENTS_FOR_EACH_STATE) as usize));
+    let most = prove::asked("DH_STATES").map_or(far, |most| most as usize);
+    if let Some(number) = prove::asked("DH_WORLD") {
         explore(number, &World::number(number, &choices), most);
         return;
     }
-    let wanted = number_of("DH_WORLDS").unwrap_or(WORLDS);
     let all = (HALLS.len() * BACKFILLS.len() * 2 * order::POLICIES.len() * 4 * choices.len()) as u64;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let wanted = prove::asked("DH_WORLDS").unwrap_or(if events.is_some() { all } else { WORLDS }).min(all);
     // A prime that divides no number of worlds: all of them come up, in an order that mixes everything.
     let number = |at: u64| at * 1_000_003 % all;
-    let parts: Vec<(usize, u64, usize)> = std::thread::scope(|scope| {
-        let choices = &choices;
-        let work = |core: u64| {
-            move || {
-                let (mut states, mut steps, mut cut) = (0, 0, 0);
-                for world in (0..wanted.min(all)).filter(|at| at % cores == core).map(number) {
-                    let (found, played) = explore(world, &World::number(world, choices), most);
-                    states += found;
-                    steps += played;
-                    cut += usize::from(found >= most);
-                }
-                (states, steps, cut)
-            }
-        };
-        let threads: Vec<_> = (0..cores).map(|core| scope.spawn(work(core))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    let sum = |of: fn(&(usize, u64, usize)) -> u64| parts.iter().map(of).sum::<u64>();
-    let (states, steps, cut) = (sum(|part| part.0 as u64), sum(|part| part.1), sum(|part| part.2 as u64));
-    eprintln!("{wanted} of {all} worlds, {states} states, {steps} steps on the way home, {cut} worlds cut short");
-    assert!(states > 20 * wanted, "{states} states");
+    let progress = prove::Progress::new("worlds", events.unwrap_or(u64::MAX));
+    let [worlds, states, cut] = [const { AtomicU64::new(0) }; 3];
+    prove::play(
+        |at| at < wanted && events.is_none_or(|events| progress.done() < events),
+        |at| {
+            let world = number(at);
+            let (found, told) = explore(world, &World::number(world, &choices), most);
+            progress.over(told);
+            worlds.fetch_add(1, Ordering::Relaxed);
+            states.fetch_add(found as u64, Ordering::Relaxed);
+            cut.fetch_add((found >= most).into(), Ordering::Relaxed);
+        },
+    );
+    let [worlds, states, cut] = [worlds, states, cut].map(AtomicU64::into_inner);
+    let told = progress.done();
+    eprintln!("{worlds} of {all} worlds, {states} states, {told} events, {cut} worlds cut short");
+    assert!(states > 20 * worlds, "{states} states");
 }
 
 /// Worlds that failed once, with the states that were played then. In the last two a head waited beside room for it and was not

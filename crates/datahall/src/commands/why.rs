@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use dh_core::time::Span;
 use dh_core::{JobId, Kind, SimTime};
-use dh_hall::scheduler::{Action, Event, Goal, Plan, Scheduler};
+use dh_hall::scheduler::{Action, Event, Goal, Plan, Scheduler, Stale};
 use dh_twin::record::{Log, is_log};
 
 use super::{Globals, Verb};
@@ -79,6 +79,7 @@ fn logged(job: JobId, path: &Path, at: Option<Span>, globals: &Globals) -> Resul
         output::versioned(&serde_json::json!({
             "job": job, "at": scheduler.now(), "why": why, "moves": plan,
             "submitted": course.submitted, "started": course.started, "stopped": course.stopped, "ended": course.ended,
+            "refused_plans": course.refused,
         }))?;
         return Ok(0);
     }
@@ -104,6 +105,10 @@ fn logged(job: JobId, path: &Path, at: Option<Span>, globals: &Globals) -> Resul
     }
     if let Some(plan) = &plan {
         moves(plan);
+    }
+    for refused in &course.refused {
+        let RefusedPlan { at, plan, because } = refused;
+        output::line(format!("plan {plan:016x} of moves for it was not carried out at {}: {because}", since(*at)));
     }
     if let Some(started) = course.started {
         output::line(format!("it first started at {}, after {}", since(started), started.since(submitted)));
@@ -148,6 +153,15 @@ struct Course {
     started: Option<SimTime>,
     stopped: u32,
     ended: Option<SimTime>,
+    refused: Vec<RefusedPlan>,
+}
+
+/// A plan of moves that was not carried out.
+#[derive(Debug, serde::Serialize)]
+struct RefusedPlan {
+    at: SimTime,
+    plan: u64,
+    because: Stale,
 }
 
 impl Course {
@@ -164,6 +178,9 @@ impl Course {
                     self.started.get_or_insert(now);
                 }
                 Action::Stop { job: stopped, .. } if *stopped == job => self.stopped += 1,
+                Action::NotApplied { goal, plan, because } if *goal == (Goal::Start { job }) => {
+                    self.refused.push(RefusedPlan { at: now, plan: *plan, because: *because });
+                }
                 Action::Start { .. }
                 | Action::Stop { .. }
                 | Action::Repair { .. }
@@ -171,6 +188,7 @@ impl Course {
                 | Action::Wake { .. }
                 | Action::Sleep { .. }
                 | Action::Quarantined { .. }
+                | Action::NotApplied { .. }
                 | Action::Refused { .. } => {}
             }
         }

@@ -82,6 +82,9 @@ impl Scheduler {
         self.check_displacing();
         self.check_moving();
         self.check_interleaved();
+        self.check_shrinking();
+        self.check_short();
+        self.check_ends();
         self.check_kept();
         assert!(
             self.wakeup().is_none_or(|at| at > self.state.now),

@@ -34,7 +34,10 @@ impl Scheduler {
         let Some(id) = self.state.jobs.get(slot).map(|job| job.id) else { return };
         for victim in &plan.victims {
             let Some(other) = self.state.jobs.slot(*victim) else { continue };
-            self.stop(other, Cause::Preempted { by: id }, actions);
+            match plan.keeps.iter().find(|(job, _)| job == victim) {
+                Some((_, kept)) => self.shrink_for(other, id, kept, actions),
+                None => self.stop(other, Cause::Preempted { by: id }, actions),
+            }
             self.state.displacing.serving.insert(*victim, slot);
         }
         let missing = nodes_of(&plan.ranks);
@@ -191,10 +194,12 @@ impl Scheduler {
     fn claim_again(&mut self, slot: Slot, actions: &mut Vec<Action>) {
         let Some(job) = self.state.jobs.get(slot) else { return };
         let Phase::Claiming(claim) = &job.phase else { return };
-        let coming =
-            claim.victims.iter().filter_map(|victim| self.state.jobs.get(self.state.jobs.slot(*victim)?)?.run());
+        let victims = claim.victims.iter().filter_map(|victim| self.state.jobs.slot(*victim));
         // What is lost with a node is not coming.
-        let there = coming.filter(|run| run.lost.is_none()).flat_map(|run| run.ranks.iter().copied());
+        let coming = victims.filter(|slot| {
+            self.state.jobs.get(*slot).and_then(super::job::Job::run).is_some_and(|run| run.lost.is_none())
+        });
+        let there = coming.flat_map(|slot| self.gives_back(slot));
         let freed: Vec<Holding> = claim.held.iter().copied().chain(there).collect();
         let Some(gang) = self.gang(slot).copied() else { return };
         let view = self.view(slot);

@@ -1,7 +1,7 @@
 //! Consolidation: which jobs would have to move for a waiting gang to start, or for nodes to come free, and at what price.
 //!
 //! A plan is an answer, not an act: nothing moves until somebody says [`super::Event::Apply`] with the plan's number, and a plan that
-//! the scheduler would not make at that moment is stale and changes nothing. The number follows from who goes where, so a log
+//! the scheduler would not make at that moment is stale, which is said, and changes nothing. The number follows from who goes where, so a log
 //! of events replays it.
 //!
 //! Invariants: each job that moves has its new place before it is told to stop, on what is free and not kept for others: it is
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Scheduler;
 use super::displace;
-use super::event::{Action, Cause, Gang, Grace};
+use super::event::{Action, Cause, Gang, Grace, Stale};
 use super::job::{Job, Mix, Phase, Run, Slot};
 use super::run::smallest;
 
@@ -133,7 +133,14 @@ impl Scheduler {
 
     /// Carries a plan out, unless it is stale.
     pub(super) fn apply_plan(&mut self, goal: Goal, id: u64, actions: &mut Vec<Action>) {
-        let Some(plan) = self.consolidate(goal).filter(|plan| plan.id == id) else { return };
+        let plan = match self.consolidate(goal) {
+            Some(plan) if plan.id == id => plan,
+            present => {
+                let because = self.stale(goal, present.map(|plan| plan.id));
+                actions.push(Action::NotApplied { goal, plan: id, because });
+                return;
+            }
+        };
         let victims: Vec<JobId> = plan.moves.iter().map(|each| each.job).collect();
         for each in plan.moves {
             let Some(slot) = self.state.jobs.slot(each.job) else { continue };
@@ -153,8 +160,25 @@ impl Scheduler {
             let group = *group;
             self.state.displacing.take_hope(group);
             self.state.lines.pop(&mut self.state.jobs, group);
-            self.claim(slot, displace::Plan { ranks, victims }, actions);
+            self.claim(slot, displace::Plan { ranks, victims, keeps: Vec::new() }, actions);
             self.new_head(group);
+        }
+    }
+
+    /// Why a plan is not carried out, where `present` would be made now.
+    fn stale(&self, goal: Goal, present: Option<u64>) -> Stale {
+        if let Some(by) = present {
+            return Stale::Replaced { by };
+        }
+        let Goal::Start { job } = goal else { return Stale::NoPlan };
+        let slot = self.state.jobs.slot(job);
+        let waits =
+            |slot: &Slot| self.state.jobs.get(*slot).is_some_and(|job| matches!(job.phase, Phase::Waiting { .. }));
+        let Some(slot) = slot.filter(waits) else { return Stale::NotWaiting };
+        let kept = self.state.reservations.nodes_of_others(job);
+        match self.gang(slot).map(|gang| self.find_off(gang, View::All, &kept)) {
+            Some(Ok(_)) => Stale::Fits,
+            Some(Err(_)) | None => Stale::NoPlan,
         }
     }
 

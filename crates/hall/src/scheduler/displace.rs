@@ -14,6 +14,8 @@
 //!
 //! A job that is due for having been set back too far ([`super::stretch`]) is displaced by nobody.
 //!
+//! A victim that is elastic goes only in part where that is enough ([`super::shrink`]).
+//!
 //! Cost: a comparison where nobody can be displaced; a search of the victims that may go, where somebody can.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,6 +132,8 @@ enum Count {
 pub(super) struct Plan {
     pub(super) ranks: Vec<Holding>,
     pub(super) victims: Vec<JobId>,
+    /// Victims that shrink, and the ranks that they keep.
+    pub(super) keeps: Vec<(JobId, Vec<u32>)>,
 }
 
 impl Displacing {
@@ -265,7 +269,7 @@ impl Scheduler {
 
     fn plan_beside(&mut self, gang: &Gang, right: &Right, view: View, full: bool) -> Option<Plan> {
         if !full && let Some(ranks) = self.ranks_of(gang, view) {
-            return Some(Plan { ranks, victims: Vec::new() });
+            return Some(Plan { ranks, victims: Vec::new(), keeps: Vec::new() });
         }
         let least = gang.least_ranks.clamp(1, gang.need.ranks.max(1));
         let sizes = [Some(gang.need.ranks), (least < gang.need.ranks).then_some(least)];
@@ -292,7 +296,7 @@ impl Scheduler {
         if wide != view
             && let Some(ranks) = self.ranks_of(gang, wide)
         {
-            return Some(Plan { ranks, victims: Vec::new() });
+            return Some(Plan { ranks, victims: Vec::new(), keeps: Vec::new() });
         }
         let victims = self.victims(&gang.need, right, ground, wide)?;
         let slots: Vec<Slot> = victims.iter().filter_map(|job| self.state.jobs.slot(*job)).collect();
@@ -308,7 +312,9 @@ impl Scheduler {
         for held in &held {
             self.state.fleet.occupy(held);
         }
-        Some(Plan { ranks: ranks?, victims })
+        let ranks = ranks?;
+        let keeps = self.keeps(&ranks, &victims);
+        Some(Plan { ranks, victims, keeps })
     }
 
     /// Who goes for a gang. Each may go by himself; whether all may together is asked of those who are chosen, and only if they
@@ -377,7 +383,14 @@ impl Scheduler {
             let milli = demand(&run.ranks);
             let ready = self.ready(run, &mut young);
             let may = (ready || ground != Ground::PartlyLent) && offer(&mut books, count, job.queue, milli);
-            may.then(|| Victim { job: id, price: cost.saturating_mul(milli.max(1000)), held: &run.ranks })
+            // Who can spare what is wanted does not go: it loses what is not safe and starts again, no more.
+            let spare = self
+                .gang(slot)
+                .map_or(0, |gang| milli.saturating_sub(u64::from(gang.least_ranks.max(1)) * gang.need.rank.demand()));
+            let wants = u64::from(need.ranks) * need.rank.demand();
+            let stop = self.since(run.safe).as_secs().saturating_add(RESTART);
+            let price = if spare >= wants { stop.min(cost) } else { cost };
+            may.then(|| Victim { job: id, price: price.saturating_mul(milli.max(1000)), held: &run.ranks })
         });
         (search(&self.state.fleet, need, view, victims), young.filter(|_| ground == Ground::PartlyLent))
     }

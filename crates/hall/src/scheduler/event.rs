@@ -1,6 +1,8 @@
 //! What the scheduler is told, and what it decides. Both are plain values in whole numbers, so that a log of events is all
 //! that a replay needs.
 
+use std::fmt;
+
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
 use dh_policy::fleet::{Holding, Service};
@@ -166,8 +168,8 @@ pub enum Event {
         /// The limit.
         watts: Option<u64>,
     },
-    /// A plan of [`super::Scheduler::consolidate`] is carried out, if it is still the one that would be made; else nothing
-    /// happens.
+    /// A plan of [`super::Scheduler::consolidate`] is carried out, if it is still the one that would be made; else the answer is
+    /// [`Action::NotApplied`].
     Apply {
         /// What the plan is for.
         goal: Goal,
@@ -235,6 +237,11 @@ pub enum Cause {
         /// That job.
         by: JobId,
     },
+    /// For a job that goes first and needs a part of what it holds: it goes on at once with the other ranks.
+    Shrunk {
+        /// That job.
+        by: JobId,
+    },
     /// It goes on elsewhere, so that nodes come free: its new place is kept for it.
     Moved,
     /// It lost ranks with a node, and no place was found for them in time.
@@ -294,6 +301,15 @@ pub enum Action {
         /// When it is tried again.
         until: SimTime,
     },
+    /// A plan of moves is not carried out; nothing has changed.
+    NotApplied {
+        /// What it was for.
+        goal: Goal,
+        /// Its number.
+        plan: u64,
+        /// Why.
+        because: Stale,
+    },
     /// A job can never run here; it is forgotten.
     Refused {
         /// The job.
@@ -301,6 +317,34 @@ pub enum Action {
         /// Why.
         because: Refusal,
     },
+}
+
+/// Why a plan of moves is not carried out: what it was made on has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "stale")]
+pub enum Stale {
+    /// Another plan would be made now.
+    Replaced {
+        /// Its number.
+        by: u64,
+    },
+    /// The job for which there was to be room does not wait any more.
+    NotWaiting,
+    /// The job fits, and nothing has to move.
+    Fits,
+    /// No moves reach the goal any more.
+    NoPlan,
+}
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replaced { by } => write!(f, "the hall has changed since, and plan {by:016x} would be made now"),
+            Self::NotWaiting => f.write_str("the job does not wait any more"),
+            Self::Fits => f.write_str("the job fits by now, and nothing has to move"),
+            Self::NoPlan => f.write_str("the hall has changed since, and no moves reach the goal any more"),
+        }
+    }
 }
 
 /// Why a job is not taken.

@@ -97,16 +97,17 @@ impl Scheduler {
 
     /// When a running job is expected to end; nothing is expected of those that share.
     pub(super) fn expected_end(&self, slot: Slot) -> Option<SimTime> {
-        let job = self.state.jobs.get(slot)?;
-        let (remaining, run) = (job.remaining()?, job.run()?);
+        let run = self.state.jobs.get(slot)?.run()?;
+        let alone = self.ends_on(slot, run.started, &run.ranks)?;
         if self.shares(slot) {
             return None;
         }
         let now = self.state.now;
         if self.state.interleaved.paces.contains_key(&slot) {
-            return Some(now.after(Span(remaining.0.saturating_sub(self.ran_for(slot).0))));
+            let takes = alone.since(run.started);
+            return Some(now.after(Span(takes.0.saturating_sub(self.ran_for(slot).0))));
         }
-        Some(run.started.after(remaining).max(now))
+        Some(alone.max(now))
     }
 
     /// What is known of a job that may share; 0 if it may not.

@@ -4,12 +4,17 @@
 //! When a head does not fit, its whole class is closed, and opens when a node that could matter gives something back. So a
 //! million jobs of a thousand kinds cost what some tens of classes cost.
 //!
+//! A head that must not use what is kept for others waits for open room. Behind it in its group there may be a job that is
+//! over before what is kept is needed: the first such is the group's short job, and stands in the group's class as a head does.
+//!
 //! Invariant: a group with jobs is in one class or parked, and its head is its job of least key; a class is in its line's
 //! live ones if it is open and has a group, among the closed ones if it is not open.
 
+mod behind;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use dh_core::JobId;
+use dh_core::{JobId, SimTime};
 use dh_policy::fleet::{Level, View};
 use dh_policy::order::Key;
 use dh_policy::pages::Pages;
@@ -17,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::QueueId;
 use super::job::{Jobs, Phase, Slot};
-use super::members::Members;
+use super::members::{Members, Tracks};
 
 /// The number of a group.
 pub(super) type GroupId = u32;
@@ -73,6 +78,8 @@ struct Class {
     /// Heads, by line.
     heads: BTreeSet<(u16, Head)>,
     open: bool,
+    /// Of a class that waits for open room: every group in it was looked through for jobs that are over by this moment.
+    looked: SimTime,
 }
 
 impl Class {
@@ -107,6 +114,8 @@ pub(super) struct Group {
     members: Members,
     /// Its head, if it has jobs.
     head: Option<(Key, JobId)>,
+    /// A job behind the head that may go before it.
+    short: Option<(Key, JobId)>,
 }
 
 impl Group {
@@ -144,12 +153,16 @@ pub(super) struct Lines {
     waiting: usize,
     /// Lines in which something changed, if there are several.
     turned: Vec<u16>,
+    /// Whether somebody asks for short jobs.
+    tracks: Tracks,
+    /// Groups whose short job lacks something other than accelerators.
+    resting: BTreeSet<GroupId>,
 }
 
 impl Lines {
-    pub(super) fn new(lines: usize) -> Self {
+    pub(super) fn new(lines: usize, tracks: Tracks) -> Self {
         let lines = lines.max(1);
-        Self { count: u16::try_from(lines).unwrap_or(u16::MAX), standing: vec![0; lines], ..Self::default() }
+        Self { count: u16::try_from(lines).unwrap_or(u16::MAX), standing: vec![0; lines], tracks, ..Self::default() }
     }
 
     /// Jobs that wait.
@@ -198,8 +211,10 @@ impl Lines {
         if let Some(job) = jobs.get_mut(slot) {
             job.key = key;
         }
+        self.set_short(group, None);
+        let tracks = self.tracks;
         let Some(rising) = self.group_mut(group) else { return };
-        rising.members.fell(jobs, slot);
+        rising.members.fell(tracks, jobs, slot);
         if rising.members.top() == Some(slot) {
             self.show(jobs, group);
         }
@@ -291,7 +306,8 @@ impl Lines {
         let home = ClassKey { kind, ranks, line: if self.count > 1 { queue } else { 0 } };
         let home_class = self.class_of(home);
         let stand = Stand::Class(home_class);
-        self.groups.push(Group { queue, shape, home, home_class, stand, members: Members::default(), head: None });
+        let members = Members::default();
+        self.groups.push(Group { queue, shape, home, home_class, stand, members, head: None, short: None });
         while self.index.len() <= at {
             self.index.push(Vec::new());
         }
@@ -307,7 +323,7 @@ impl Lines {
             return *class;
         }
         let id = u32::try_from(self.classes.len()).unwrap_or(u32::MAX);
-        self.classes.push(Class { key, heads: BTreeSet::new(), open: true });
+        self.classes.push(Class { key, heads: BTreeSet::new(), open: true, looked: SimTime(0) });
         self.class_index.insert(key, id);
         id
     }
@@ -315,8 +331,9 @@ impl Lines {
     /// Adds a job whose phase names `group`.
     pub(super) fn push(&mut self, jobs: &Jobs, group: GroupId, slot: Slot) {
         self.waiting += 1;
+        let tracks = self.tracks;
         let Some(entered) = self.group_mut(group) else { return };
-        entered.members.push(jobs, slot);
+        entered.members.push(tracks, jobs, slot);
         if entered.members.top() == Some(slot) {
             self.show(jobs, group);
         }
@@ -373,6 +390,7 @@ impl Lines {
         let new = shown.members.top().and_then(|slot| jobs.get(slot)).map(|job| (job.key, job.id));
         if old != new {
             let stand = Stand::Class(shown.home_class);
+            self.set_short(group, None);
             self.leave(group);
             if let Some(shown) = self.group_mut(group) {
                 shown.head = new;
@@ -441,7 +459,12 @@ impl Lines {
 
     /// There is no room for the head of `group`, nor for any of its class, until some is given back.
     pub(super) fn close(&mut self, group: GroupId) {
-        let Some(Stand::Class(id)) = self.group(group).map(|group| group.stand) else { return };
+        if let Some(Stand::Class(id)) = self.group(group).map(|group| group.stand) {
+            self.close_class(id);
+        }
+    }
+
+    fn close_class(&mut self, id: ClassId) {
         let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at)) else { return };
         if !class.open {
             return;
@@ -557,9 +580,11 @@ impl Lines {
 
     /// Sorts a group again after keys have changed.
     pub(super) fn sort(&mut self, jobs: &mut Jobs, group: GroupId) {
+        self.set_short(group, None);
+        let tracks = self.tracks;
         let Some(sorted) = self.group_mut(group) else { return };
         // A buried job must not come out on top.
-        sorted.members.sort(jobs, |jobs, slot| {
+        sorted.members.sort(tracks, jobs, |jobs, slot| {
             let there = jobs.get(slot).is_some_and(|job| job.phase != Phase::Gone);
             if !there {
                 jobs.reuse(slot);

@@ -1,42 +1,186 @@
-//! The jobs of a group, least key first: a sorted run, and a heap for those that come out of turn.
+//! The jobs of a group, least key first: in tracks by length, each a sorted run, and a heap for those that come out of turn.
 //!
-//! Most jobs come in the order in which they will go: they are added to the run's end and taken from its front, without a look
-//! at any other job's record, which among a million would have to be fetched from memory.
+//! Most jobs come in the order in which they will go: they are added to a run's end and taken from its front, without a look
+//! at any other job's record, which among a million would have to be fetched from memory. A track has jobs of which none is
+//! twice as long as another, so that the first job that is short enough is found without a look at those that are not.
 //!
-//! Invariant: the run ascends by key and id, and no key in it is above `last`; `top` is the least of both parts. Forgotten jobs
-//! are members until they are on top. Cost: nothing but the end of a list for a job in order; the levels of a heap for another.
+//! Invariant: a run ascends by key and id, and no key in it is above `last`; a track's `top` is the least of both parts, the
+//! group's the least of all tracks. Forgotten jobs are members until they are on top. Cost: a look at the tops of the tracks,
+//! some tens at most; nothing but the end of a list for a job in order; the levels of a heap for another. The one track whose
+//! jobs may be short enough or not is gone through, and not again before a shorter one comes or more time is given.
 
 use dh_core::JobId;
+use dh_core::time::Span;
 use dh_policy::order::Key;
 use dh_policy::pages::Pages;
 use serde::{Deserialize, Serialize};
 
-use super::job::{Jobs, Slot};
+use super::job::{Job, Jobs, Phase, Slot};
 
 /// Where a job stands in its group.
 type Place = (Key, JobId);
 
-type List = Pages<Slot, 256>;
+type List = Pages<Slot, 32>;
+
+/// Whether a group's jobs are told apart by length.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Tracks {
+    /// Nobody asks for short ones.
+    #[default]
+    One,
+    /// A track for each power of two.
+    ByLength,
+}
+
+/// The track of jobs whose length is not known.
+const UNKNOWN: u8 = u8::MAX;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Members {
+    /// By length.
+    tracks: Vec<Track>,
+    top: Option<(Place, Slot)>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Track {
+    /// Bits of what its jobs have left to run, nanoseconds.
+    bits: u8,
     run: List,
     /// Where the run begins; what is before is gone.
     from: usize,
     last: Option<Place>,
     /// A binary heap.
     heap: List,
-    top: Option<Slot>,
+    top: Option<(Place, Slot)>,
+    /// No job here has less left to run.
+    least: u64,
 }
 
 impl Members {
     /// The job of least key.
-    pub(super) const fn top(&self) -> Option<Slot> {
-        self.top
+    pub(super) fn top(&self) -> Option<Slot> {
+        self.top.map(|(_, slot)| slot)
     }
 
     /// All slots, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
+        self.tracks.iter().flat_map(Track::iter)
+    }
+
+    pub(super) fn push(&mut self, tracks: Tracks, jobs: &Jobs, slot: Slot) {
+        let place = place(jobs, slot);
+        if let Some(track) = self.track_of(tracks, jobs, slot) {
+            track.push(jobs, slot);
+        }
+        if self.top.is_none_or(|(top, _)| place < top) {
+            self.top = Some((place, slot));
+        }
+    }
+
+    /// Takes the job of least key out.
+    pub(super) fn pop(&mut self, jobs: &Jobs) -> Option<Slot> {
+        let top = self.top?;
+        let track = self.tracks.iter_mut().find(|track| track.top == Some(top))?;
+        track.pop(jobs);
+        self.look();
+        Some(top.1)
+    }
+
+    /// Takes any job out.
+    pub(super) fn take(&mut self, tracks: Tracks, jobs: &Jobs, slot: Slot) {
+        if let Some(track) = self.track_of(tracks, jobs, slot) {
+            track.take(jobs, slot);
+        }
+        self.look();
+    }
+
+    /// A member's key has fallen to what its record says.
+    pub(super) fn fell(&mut self, tracks: Tracks, jobs: &Jobs, slot: Slot) {
+        if let Some(track) = self.track_of(tracks, jobs, slot)
+            && track.take(jobs, slot)
+        {
+            track.add(jobs, slot);
+            track.least = track.least.min(left(jobs, slot));
+            track.look(jobs);
+        }
+        self.look();
+    }
+
+    /// The first job that has no more than `most` left to run, if the very first has more. Buried jobs that are in the way are
+    /// taken out and `buried` is told.
+    pub(super) fn short(
+        &mut self,
+        jobs: &mut Jobs,
+        most: Span,
+        mut buried: impl FnMut(&mut Jobs, Slot),
+    ) -> Option<Slot> {
+        let short = |job: &Job| job.remaining().is_some_and(|remaining| remaining <= most);
+        if jobs.get(self.top()?).is_none_or(short) {
+            return None;
+        }
+        let mut first: Option<(Place, Slot)> = None;
+        for track in &mut self.tracks {
+            if track.least > most.0 || track.bits == UNKNOWN {
+                continue;
+            }
+            while let Some((_, top)) = track.top
+                && jobs.get(top).is_none_or(|job| job.phase == Phase::Gone)
+            {
+                track.pop(jobs);
+                buried(jobs, top);
+            }
+            let all_are = track.bits == 0 || most.0.checked_shr(track.bits.into()).unwrap_or(0) > 0;
+            let found = if all_are { track.top } else { track.first_within(jobs, most) };
+            first = first.into_iter().chain(found).min();
+        }
+        self.look();
+        first.map(|(_, slot)| slot)
+    }
+
+    /// Keys have changed: all are sorted again, without those that are not to `stay`.
+    pub(super) fn sort(&mut self, tracks: Tracks, jobs: &mut Jobs, mut stay: impl FnMut(&mut Jobs, Slot) -> bool) {
+        let mut all: Vec<Slot> = self.iter().collect();
+        all.retain(|slot| stay(jobs, *slot));
+        all.sort_by_cached_key(|slot| place(jobs, *slot));
+        *self = Self::default();
+        for slot in all {
+            if let Some(track) = self.track_of(tracks, jobs, slot) {
+                track.push(jobs, slot);
+            }
+        }
+        self.look();
+    }
+
+    fn track_of(&mut self, tracks: Tracks, jobs: &Jobs, slot: Slot) -> Option<&mut Track> {
+        let bits = match tracks {
+            Tracks::One => UNKNOWN,
+            Tracks::ByLength => jobs.get(slot).and_then(Job::remaining).map_or(UNKNOWN, bits),
+        };
+        let at = self.tracks.partition_point(|track| track.bits < bits);
+        if self.tracks.get(at).is_none_or(|track| track.bits != bits) {
+            self.tracks.insert(at, Track { bits, least: u64::MAX, ..Track::default() });
+        }
+        self.tracks.get_mut(at)
+    }
+
+    fn look(&mut self) {
+        self.top = self.tracks.iter().filter_map(|track| track.top).min();
+    }
+}
+
+/// What a job has left to run, nanoseconds.
+fn left(jobs: &Jobs, slot: Slot) -> u64 {
+    jobs.get(slot).and_then(Job::remaining).map_or(u64::MAX, |left| left.0)
+}
+
+/// Bits of a length, nanoseconds: those of `b` bits are below 2 to the `b`.
+fn bits(length: Span) -> u8 {
+    u8::try_from(u64::BITS - length.0.leading_zeros()).unwrap_or(UNKNOWN)
+}
+
+impl Track {
+    fn iter(&self) -> impl Iterator<Item = Slot> {
         self.run.iter().skip(self.from).chain(self.heap.iter()).copied()
     }
 
@@ -44,64 +188,73 @@ impl Members {
         self.run.get(self.from).copied()
     }
 
-    pub(super) fn push(&mut self, jobs: &Jobs, slot: Slot) {
+    fn push(&mut self, jobs: &Jobs, slot: Slot) {
         let place = place(jobs, slot);
+        self.least = self.least.min(left(jobs, slot));
         let first = self.front().is_none();
         if first || Some(place) >= self.last {
             self.run.push(slot);
             self.last = Some(place);
-            if first {
-                self.look(jobs);
-            }
-            return;
+        } else {
+            self.add(jobs, slot);
         }
-        self.add(jobs, slot);
-        if self.heap.get(0) == Some(&slot) {
-            self.look(jobs);
+        if self.top.is_none_or(|(top, _)| place < top) {
+            self.top = Some((place, slot));
         }
     }
 
-    /// Takes the job of least key out.
-    pub(super) fn pop(&mut self, jobs: &Jobs) -> Option<Slot> {
-        let top = self.top?;
+    fn pop(&mut self, jobs: &Jobs) {
+        let Some((_, top)) = self.top else { return };
         if self.front() == Some(top) {
             self.skip();
         } else {
-            take_top(&mut self.heap, jobs);
+            take_at(&mut self.heap, jobs, 0);
         }
         self.look(jobs);
-        Some(top)
     }
 
-    /// A member's key has fallen to what its record says.
-    pub(super) fn fell(&mut self, jobs: &Jobs, slot: Slot) {
+    /// Takes a job out; whether it was there.
+    fn take(&mut self, jobs: &Jobs, slot: Slot) -> bool {
+        if self.front() == Some(slot) {
+            self.skip();
+            self.look(jobs);
+            return true;
+        }
         let at = self.heap.iter().position(|other| *other == slot);
         if let Some(at) = at {
-            up(&mut self.heap, jobs, at);
-        } else if self.front() != Some(slot) {
+            take_at(&mut self.heap, jobs, at);
+        } else {
             let rest: List = self.run.iter().skip(self.from).copied().filter(|other| *other != slot).collect();
             if rest.len() + self.from == self.run.len() {
-                return;
+                return false;
             }
             (self.run, self.from) = (rest, 0);
-            self.add(jobs, slot);
         }
         self.look(jobs);
+        true
+    }
+
+    /// The first of those that have no more than `most` left to run.
+    fn first_within(&mut self, jobs: &Jobs, most: Span) -> Option<(Place, Slot)> {
+        let mut least = u64::MAX;
+        let mut fits = |slot: &Slot| {
+            let left = jobs.get(*slot).filter(|job| job.phase != Phase::Gone).and_then(Job::remaining);
+            least = left.map_or(least, |left| least.min(left.0));
+            left.is_some_and(|left| left <= most)
+        };
+        let of_run = self.run.iter().skip(self.from).copied().find(|slot| fits(slot));
+        let of_heap = self.heap.iter().copied().filter(|slot| fits(slot)).map(|slot| (place(jobs, slot), slot)).min();
+        let first = of_run.map(|slot| (place(jobs, slot), slot)).into_iter().chain(of_heap).min();
+        if first.is_none() {
+            self.least = least;
+        }
+        first
     }
 
     fn add(&mut self, jobs: &Jobs, slot: Slot) {
         let end = self.heap.len();
         self.heap.push(slot);
         up(&mut self.heap, jobs, end);
-    }
-
-    /// Keys have changed: all are sorted again, without those that are not to `stay`.
-    pub(super) fn sort(&mut self, jobs: &mut Jobs, mut stay: impl FnMut(&mut Jobs, Slot) -> bool) {
-        let mut all: Vec<Slot> = self.iter().collect();
-        all.retain(|slot| stay(jobs, *slot));
-        all.sort_by_cached_key(|slot| place(jobs, *slot));
-        let last = all.last().map(|slot| place(jobs, *slot));
-        *self = Self { top: all.first().copied(), run: all.into_iter().collect(), last, ..Self::default() };
     }
 
     fn skip(&mut self) {
@@ -112,12 +265,11 @@ impl Members {
     }
 
     fn look(&mut self, jobs: &Jobs) {
-        let top = match (self.front(), self.heap.get(0).copied()) {
-            (Some(front), Some(first)) if place(jobs, first) < place(jobs, front) => Some(first),
-            (Some(front), _) => Some(front),
-            (None, first) => first,
-        };
-        self.top = top;
+        let both = self.front().into_iter().chain(self.heap.get(0).copied());
+        self.top = both.map(|slot| (place(jobs, slot), slot)).min();
+        if self.top.is_none() {
+            self.least = u64::MAX;
+        }
     }
 }
 
@@ -138,11 +290,12 @@ fn up(heap: &mut List, jobs: &Jobs, from: usize) {
     }
 }
 
-fn take_top(heap: &mut List, jobs: &Jobs) {
+fn take_at(heap: &mut List, jobs: &Jobs, from: usize) {
     let Some(end) = heap.len().checked_sub(1) else { return };
-    heap.swap(0, end);
+    heap.swap(from, end);
     heap.pop();
-    let mut at = 0;
+    up(heap, jobs, from.min(end.saturating_sub(1)));
+    let mut at = from;
     loop {
         let least = (2 * at + 1..=2 * at + 2)
             .filter_map(|child| Some((child, *heap.get(child)?)))

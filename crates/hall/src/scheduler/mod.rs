@@ -34,6 +34,8 @@ mod run;
 mod settings;
 mod shapes;
 mod share;
+mod short;
+mod shrink;
 mod snapshot;
 mod speeds;
 mod stretch;
@@ -54,7 +56,8 @@ use serde::{Deserialize, Serialize};
 pub use boxes::NearBox;
 pub use consolidate::{Gain, Goal, Move, Plan};
 pub use event::{
-    Action, Cause, DatasetId, Event, Gang, Grace, Presence, QueueId, QueueRules, Refusal, RunId, SpeedsId, Submission,
+    Action, Cause, DatasetId, Event, Gang, Grace, Presence, QueueId, QueueRules, Refusal, RunId, SpeedsId, Stale,
+    Submission,
 };
 pub use settings::{Backfill, Error, GoodFor, Learn, Predict, Settings, Sharing};
 pub use snapshot::{Listed, Snapshot, Standing};
@@ -124,6 +127,9 @@ struct State {
     small: BTreeSet<Slot>,
     /// What jobs that were told to move will hold; taken already.
     moving: consolidate::Moving,
+    /// Ranks with which jobs go on that were told to stop.
+    #[serde(default)]
+    shrinking: shrink::Shrinking,
     running: usize,
 }
 
@@ -155,6 +161,10 @@ impl Scheduler {
             Sharing::OneLine => 1,
             Sharing::Fair { .. } => settings.queues.len(),
         };
+        let tracks = match (settings.backfill, settings.patience) {
+            (Backfill::Easy | Backfill::Conservative { .. }, _) | (Backfill::Any, Some(_)) => members::Tracks::ByLength,
+            (Backfill::None, _) | (Backfill::Any, None) => members::Tracks::One,
+        };
         let capacity = share::Capacity::new(&settings.nodes);
         let shares = share::Shares::new(&settings, capacity.amounts())?;
         let state = State {
@@ -167,7 +177,7 @@ impl Scheduler {
             digest: 0,
             jobs: Jobs::default(),
             shapes: Shapes::default(),
-            lines: Lines::new(lines),
+            lines: Lines::new(lines, tracks),
             queues: settings.queues.iter().map(|rules| Queue { rules: *rules, ..Queue::default() }).collect(),
             owners: (0..fleet.len()).map(|_| Vec::new()).collect(),
             ends: BTreeSet::new(),
@@ -178,11 +188,12 @@ impl Scheduler {
             displacing: displace::Displacing::default(),
             reservations: reserve::Reservations::default(),
             warm: BTreeMap::new(),
-            speeds: speeds::Speeds::default(),
+            speeds: speeds::Speeds::new(&settings.nodes),
             power: power::Power::default(),
             faults: repair::Faults::default(),
             small: BTreeSet::new(),
             moving: consolidate::Moving::new(),
+            shrinking: shrink::Shrinking::new(),
             running: 0,
             starts: 0,
             fleet,
@@ -268,7 +279,7 @@ impl Scheduler {
             }
             Event::Queue { queue, rules } => self.queue_rules(*queue, *rules),
             Event::Warm { dataset, node, held } => self.dataset(*dataset, *node, *held),
-            Event::Speeds { id, speeds } => self.state.speeds.tell(*id, speeds),
+            Event::Speeds { id, speeds } => self.speeds_told(*id, speeds),
             Event::PowerCap { watts } => self.power_cap(*watts),
             Event::Apply { goal, plan } => self.apply_plan(*goal, *plan, actions),
             Event::Tick => {}

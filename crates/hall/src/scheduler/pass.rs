@@ -65,6 +65,9 @@ impl Scheduler {
         let (_, _, group) = head;
         let Some(slot) = self.state.lines.top(group) else { return Tried::Blocked };
         let Some(gang) = self.gang(slot).copied() else { return Tried::Blocked };
+        if self.state.jobs.get(slot).is_none_or(|job| job.id != head.1) {
+            return if self.consider_short(head, &gang, actions) { Tried::Gone } else { Tried::Blocked };
+        }
         if let Err(lacks) = self.admits(slot, &gang) {
             self.unreserve(head.1);
             self.state.lines.park(group, lacks);
@@ -169,10 +172,11 @@ impl Scheduler {
         } else {
             self.state.lines.wait_for_all(group);
         }
+        self.look_behind(group);
     }
 
     /// Whether some domain in which the gang may stand has accelerators for it, by counting.
-    fn room_by_count(&self, gang: &Gang, view: View) -> bool {
+    pub(super) fn room_by_count(&self, gang: &Gang, view: View) -> bool {
         let level = gang.need.within;
         let rank = rank_of(&room_kind(gang));
         let least = gang.least_ranks.min(gang.need.ranks);

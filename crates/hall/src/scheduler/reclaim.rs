@@ -238,7 +238,7 @@ impl Scheduler {
     /// A job is told to stop, or is gone that was.
     pub(super) fn move_leaving(&mut self, slot: Slot, with: impl Fn(u64, u64) -> u64) {
         let Some(job) = self.state.jobs.get(slot) else { return };
-        let (mut next, ranks) = (Some(job.queue), job.run().map_or(0, |run| run.ranks.len()));
+        let (mut next, ranks) = (Some(job.queue), self.going(slot));
         let demand = self.gang(slot).map_or(0, |gang| gang.need.rank.demand());
         let milli = u64::try_from(ranks).unwrap_or(0) * demand;
         while let Some(queue) = next.and_then(|id| self.state.queues.get_mut(usize::from(id))) {
@@ -251,11 +251,11 @@ impl Scheduler {
     pub(super) fn check_guarantees(&self) {
         let mut leaving = vec![0_u64; self.state.queues.len()];
         for (slot, job) in self.state.jobs.iter() {
-            let Some(run) = job.run().filter(|run| run.stopping) else { continue };
+            let Some(_) = job.run().filter(|run| run.stopping) else { continue };
             let demand = self.gang(slot).map_or(0, |gang| gang.need.rank.demand());
             for (id, _) in way_up(&self.state.queues, job.queue) {
                 if let Some(leaving) = leaving.get_mut(usize::from(id)) {
-                    *leaving += u64::try_from(run.ranks.len()).unwrap_or(0) * demand;
+                    *leaving += u64::try_from(self.going(slot)).unwrap_or(0) * demand;
                 }
             }
         }

@@ -199,6 +199,7 @@ impl Scheduler {
         else {
             return false;
         };
+        let pace = self.pace_of(slot);
         let mut spares = Vec::new();
         let survivor = (0_u32..).zip(&ranks).find(|(rank, _)| lost.binary_search(rank).is_err());
         let survivor = survivor.map(|(_, held)| held.node);
@@ -246,6 +247,7 @@ impl Scheduler {
             self.keep(held.node);
         }
         if whole {
+            self.pace_changed(slot, pace);
             self.stands_anew(slot);
         }
         // A spare that is used takes other work with what is left of it.
@@ -279,7 +281,7 @@ impl Scheduler {
     /// An elastic gang goes on without its lost ranks, if it has enough others.
     fn shrink(&mut self, slot: Slot, actions: &mut Vec<Action>) -> bool {
         let Some(gang) = self.gang(slot).copied() else { return false };
-        let now = self.state.now;
+        let (now, pace) = (self.state.now, self.pace_of(slot));
         let Some(job) = self.state.jobs.get_mut(slot) else { return false };
         let id = job.id;
         let Some(run) = job.run_mut() else { return false };
@@ -297,6 +299,7 @@ impl Scheduler {
         actions.push(Action::Resize { job: id, ranks: run.ranks.clone() });
         self.refund(slot, lost.len() - found.len());
         self.state.small.insert(slot);
+        self.pace_changed(slot, pace);
         self.doubt();
         true
     }
@@ -332,7 +335,7 @@ impl Scheduler {
                 self.own(held.node, slot);
                 self.settle(held.node);
             }
-            let now = self.state.now;
+            let (now, pace) = (self.state.now, self.pace_of(slot));
             let Some(job) = self.state.jobs.get_mut(slot) else { continue };
             let id = job.id;
             let Some(run) = job.run_mut() else { continue };
@@ -343,6 +346,7 @@ impl Scheduler {
             if grown {
                 self.state.small.remove(&slot);
             }
+            self.pace_changed(slot, pace);
             for share in &shares {
                 self.keep(share.node);
             }

@@ -2,8 +2,8 @@
 //!
 //! A job that does not fit gets its reservation when somebody behind it is about to overtake, not before: a plan costs more
 //! than a look. The reservations go to the first heads that lack room, by line (the one that has used least of its share
-//! first) and key. Who is behind and surely ends before the first reserved moment may use everything; whoever else only what
-//! is left beside all reservations (`View::Open`). Reservations never share a node.
+//! first) and key. Who is behind and surely ends before the first reserved moment may use everything, be it first of
+//! its group or behind a longer one ([`super::short`]); whoever else only what is left beside all reservations (`View::Open`). Reservations never share a node.
 //!
 //! Invariant: if lengths are upper bounds, a promised moment never moves to a later one because of jobs behind it: a new plan
 //! is made on a fleet on which the old one still holds. A plan is made again when its moment has come, when a node changes,
@@ -20,7 +20,7 @@ use dh_policy::backfill::{self, Promise, Release};
 use dh_policy::fleet::{Domain, View};
 use dh_policy::order::Key;
 use dh_policy::packing::WHOLE;
-use dh_policy::placement::{Context, Misfit, Rails, Share, Speeds, Wake};
+use dh_policy::placement::{Context, Misfit, Rails, Share, Wake};
 use serde::{Deserialize, Serialize};
 
 use super::Scheduler;
@@ -30,6 +30,7 @@ use super::job::{Job, Jobs, Slot};
 use super::line::{GroupId, Head, RoomKind};
 use super::run::rank_of;
 use super::settings::Backfill;
+use super::speeds::{InTime, time};
 
 /// The least time until a plan that did not come true is made again.
 const AGAIN: Span = Span::from_secs(1);
@@ -83,7 +84,7 @@ impl Reservations {
     }
 
     /// Until when a job may run anywhere.
-    fn first(&self) -> Option<SimTime> {
+    pub(super) fn first(&self) -> Option<SimTime> {
         let drains = self.list.iter().any(|reservation| reservation.at.is_none() && !reservation.shares.is_empty());
         let first = self.list.iter().filter_map(|reservation| reservation.at).min();
         if drains { Some(SimTime(0)) } else { first }
@@ -92,7 +93,7 @@ impl Reservations {
 
 impl Scheduler {
     /// Jobs that may have a reservation at once.
-    fn most_reservations(&self) -> usize {
+    pub(super) fn most_reservations(&self) -> usize {
         match self.state.settings.backfill {
             Backfill::None => 0,
             Backfill::Any => usize::from(self.state.settings.patience.is_some()),
@@ -173,16 +174,20 @@ impl Scheduler {
             return Relaxed::Perhaps;
         }
         self.state.reservations.moved = false;
-        let (fleet, jobs, now) = (&self.state.fleet, &self.state.jobs, self.state.now);
-        let first = self.state.reservations.first();
+        let super::State { fleet, jobs, shapes, speeds, now, lines, reservations, .. } = &mut self.state;
+        let first = reservations.first();
         let room = |kind: &RoomKind| fleet.room(Domain::HALL, &rank_of(kind), View::All);
         let in_time = |slot: Slot| {
             first.is_none_or(|first| {
-                let remaining = jobs.get(slot).and_then(Job::remaining);
-                remaining.is_some_and(|remaining| now.after(remaining) <= first)
+                let job = jobs.get(slot);
+                let gang = job.and_then(|job| shapes.get(job.shape));
+                let fastest = gang.map(|gang| speeds.paces(gang).fastest);
+                let ends = job.and_then(Job::remaining).zip(fastest).map(|(work, pace)| now.after(time(work, pace)));
+                ends.is_some_and(|ends| ends <= first)
             })
         };
-        self.state.lines.go_home(room, in_time);
+        lines.go_home(room, in_time);
+        self.look_behind_all();
         Relaxed::Perhaps
     }
 
@@ -275,7 +280,8 @@ impl Scheduler {
         let never = self.state.reservations.nodes_of_others(job);
         let state = &mut self.state;
         let warm = gang.dataset.and_then(|dataset| state.warm.get(&dataset)).map_or(&[][..], Vec::as_slice);
-        let context = Context { view: View::All, warm, never: &never, wake: Wake::Freely, speeds: Speeds::UNKNOWN };
+        let speeds = state.speeds.of(gang);
+        let context = Context { view: View::All, warm, never: &never, wake: Wake::Freely, speeds };
         let need = super::run::smallest(gang);
         let placement = self.placement;
         let releases = releases(&state.jobs, &state.interleaved, &state.ends, state.now, unknown);
@@ -288,8 +294,8 @@ impl Scheduler {
         let need = super::run::smallest(gang);
         let job = state.jobs.get(slot)?.id;
         let never = state.reservations.nodes_of_others(job);
-        let context =
-            Context { view: View::All, warm: &[], never: &never, wake: Wake::Freely, speeds: Speeds::UNKNOWN };
+        let speeds = state.speeds.of(gang);
+        let context = Context { view: View::All, warm: &[], never: &never, wake: Wake::Freely, speeds };
         let mut fleet = state.fleet.clone();
         let placement = self.placement;
         let releases = releases(&state.jobs, &state.interleaved, &state.ends, state.now, Unknown::Never);
@@ -373,7 +379,11 @@ impl Scheduler {
         if let Some(at) = self.state.reservations.list.iter().position(|reservation| reservation.group == group) {
             self.hand_over(at, job);
             let never = self.state.reservations.nodes_of_others(job);
-            return (View::All, self.find_off(gang, View::All, &never));
+            let mut found = self.find_off(gang, View::All, &never);
+            if found.is_err() && !never.is_empty() && self.in_time(slot, gang) != InTime::Nowhere {
+                found = self.find_in_time(slot, gang);
+            }
+            return (View::All, found);
         }
         if self.state.reservations.list.len() < most {
             let found = self.find(gang, View::All);
@@ -386,11 +396,17 @@ impl Scheduler {
         if view == View::All {
             return (view, self.find(gang, view));
         }
-        if self.plain(gang) {
-            return (view, self.find(gang, view));
+        let found = if self.plain(gang) {
+            self.find(gang, view)
+        } else {
+            let never = self.state.reservations.nodes_of_others(job);
+            self.find_off(gang, view, &never)
+        };
+        // It may be fast enough on some accelerators.
+        if found.is_err() && matches!(self.in_time(slot, gang), InTime::On(_)) {
+            return (view, self.find_in_time(slot, gang).or(found));
         }
-        let never = self.state.reservations.nodes_of_others(job);
-        (view, self.find_off(gang, view, &never))
+        (view, found)
     }
 
     /// Whether a view says all that a gang must leave on the nodes that are kept. Cores, memory and parts of accelerators are
@@ -419,11 +435,10 @@ impl Scheduler {
         if !self.state.reservations.list.iter().any(behind) {
             return View::All;
         }
-        let ends = job.remaining().map(|remaining| self.state.now.after(remaining));
-        match (ends, self.state.reservations.first()) {
-            (_, None) => View::All,
-            (Some(ends), Some(first)) if ends <= first => View::All,
-            (Some(_) | None, Some(_)) => View::Open,
+        let Some(gang) = self.gang(slot) else { return View::Open };
+        match self.in_time(slot, gang) {
+            InTime::Everywhere => View::All,
+            InTime::On(_) | InTime::Nowhere => View::Open,
         }
     }
 
@@ -491,4 +506,4 @@ fn releases<'a>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

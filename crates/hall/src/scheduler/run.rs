@@ -111,6 +111,7 @@ impl Scheduler {
         }
         self.state.lines.push(&self.state.jobs, group, slot);
         self.came_to_wait(group, slot);
+        self.came_behind(group, slot);
     }
 
     /// Where a job stands in the line at this moment.
@@ -155,6 +156,7 @@ impl Scheduler {
                 self.state.jobs.bury(slot);
                 self.state.lines.forget(&mut self.state.jobs, group);
                 self.new_head(group);
+                self.look_behind(group);
             }
             Phase::Claiming(_) => {
                 self.state.displacing.forgive(id);
@@ -213,8 +215,8 @@ impl Scheduler {
                 }
             }
         }
+        let ends = self.ends_on(slot, now, &ranks);
         let Some(job) = self.state.jobs.get_mut(slot) else { return };
-        let ends = job.remaining().map(|remaining| now.after(remaining));
         self.state.starts += 1;
         let run = self.state.starts;
         actions.push(Action::Start { job: job.id, run, ranks: ranks.clone() });
@@ -290,8 +292,9 @@ impl Scheduler {
         let Some(slot) = self.in_run(id, run) else { return };
         self.learn(slot);
         let to = self.state.moving.remove(&slot);
-        if self.leave(slot).is_some() {
-            if let Some(to) = to {
+        if let Some(kept) = self.leave(slot) {
+            let to: Vec<Holding> = to.into_iter().flatten().chain(kept).collect();
+            if !to.is_empty() {
                 self.give_back(slot, &to);
             }
             self.is_gone(slot);
@@ -302,27 +305,33 @@ impl Scheduler {
     pub(super) fn stopped(&mut self, id: JobId, run: RunId, attained: Span, actions: &mut Vec<Action>) {
         let Some(slot) = self.in_run(id, run) else { return };
         let to = self.state.moving.remove(&slot);
-        let Some(()) = self.leave(slot) else { return };
-        let Some(job) = self.state.jobs.get_mut(slot) else { return };
-        if job.cancelled {
-            if let Some(to) = to {
+        let shrinks = self.state.shrinking.contains_key(&slot);
+        let Some(kept) = self.leave(slot) else { return };
+        if self.state.jobs.get(slot).is_some_and(|job| job.cancelled) {
+            let to: Vec<Holding> = to.into_iter().flatten().chain(kept).collect();
+            if !to.is_empty() {
                 self.give_back(slot, &to);
             }
             self.is_gone(slot);
             self.state.jobs.reuse(slot);
             return;
         }
-        job.attained = attained;
-        if to.is_none_or(|to| self.arrive(slot, to, actions) == Arrived::Nowhere) {
+        if let Some(job) = self.state.jobs.get_mut(slot) {
+            job.attained = attained;
+        }
+        if shrinks {
+            self.go_on_with(slot, kept, actions);
+        } else if to.is_none_or(|to| self.arrive(slot, to, actions) == Arrived::Nowhere) {
             self.wait(slot);
         }
     }
 
-    /// Takes a running gang off its nodes.
-    fn leave(&mut self, slot: Slot) -> Option<()> {
+    /// Takes a running gang off its nodes, but for ranks that it keeps and that were not lost: they stay taken.
+    fn leave(&mut self, slot: Slot) -> Option<Vec<Holding>> {
         if self.state.jobs.get(slot).and_then(Job::run)?.stopping {
             self.move_leaving(slot, |leaving, milli| leaving - milli);
         }
+        let keeps = self.state.shrinking.remove(&slot).unwrap_or_default();
         let job = self.state.jobs.get_mut(slot)?;
         let Phase::Running(run) = &mut job.phase else { return None };
         let ranks = std::mem::take(&mut run.ranks);
@@ -335,19 +344,19 @@ impl Scheduler {
             self.state.broken.remove(&(lost.until, slot));
         }
         self.left(slot);
-        let held: Vec<Holding> = match lost {
-            None => ranks,
-            Some(lost) => {
-                let alive = (0_u32..).zip(ranks).filter(|(rank, _)| lost.ranks.binary_search(rank).is_err());
-                alive.chain(lost.found).map(|(_, held)| held).collect()
-            }
-        };
+        let (mut held, mut kept): (Vec<Holding>, Vec<Holding>) = (Vec::with_capacity(all), Vec::new());
+        let gone = lost.as_ref().map_or(&[][..], |lost| lost.ranks.as_slice());
+        for (rank, holding) in (0_u32..).zip(ranks).filter(|(rank, _)| gone.binary_search(rank).is_err()) {
+            let keeps = keeps.binary_search(&rank).is_ok();
+            if keeps { &mut kept } else { &mut held }.push(holding);
+        }
+        held.extend(lost.into_iter().flat_map(|lost| lost.found).map(|(_, found)| found));
         self.state.running -= 1;
         self.state.small.remove(&slot);
         self.refund(slot, all);
         let held = self.part(slot, held);
         self.give_back(slot, &held);
-        Some(())
+        Some(kept)
     }
 
     /// Gives what a job held back: to those who claim it first, and then to whoever waits.
@@ -392,6 +401,7 @@ impl Scheduler {
             }
             self.hope();
         }
+        self.look_behind_all();
     }
 
     pub(super) fn predicted(&mut self, id: JobId, length: Option<Span>) {
@@ -429,6 +439,7 @@ impl Scheduler {
                     job.key = key;
                 }
                 self.state.lines.sort(&mut self.state.jobs, group);
+                self.look_behind(group);
             }
             Phase::Claiming(_) | Phase::Gone => {}
         }
@@ -451,6 +462,7 @@ impl Scheduler {
                 }
             }
             self.state.lines.sort(&mut self.state.jobs, group);
+            self.look_behind(group);
         }
         self.quotas_changed(id);
         self.track();

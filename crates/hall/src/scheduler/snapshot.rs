@@ -81,6 +81,7 @@ impl Scheduler {
             faults: super::repair::Faults::default(),
             small: BTreeSet::new(),
             moving: self.state.moving.clone(),
+            shrinking: self.state.shrinking.clone(),
             speeds: self.state.speeds.clone(),
             rounds: self.state.rounds.clone(),
             interleaved: self.state.interleaved.clone(),

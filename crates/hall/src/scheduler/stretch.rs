@@ -192,6 +192,7 @@ impl Scheduler {
                     let group = *group;
                     self.state.lines.rise(&mut self.state.jobs, group, slot, key);
                     self.new_head(group);
+                    self.look_behind(group);
                 }
                 // A place is being cleared for it already.
                 Some((Phase::Claiming(_) | Phase::Running(_) | Phase::Gone, of_job)) => *of_job = key,

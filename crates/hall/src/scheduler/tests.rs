@@ -7,6 +7,7 @@ use dh_policy::placement::{Need, Rails};
 use super::*;
 
 mod complaints;
+mod consolidate;
 mod interleave;
 mod pinned;
 mod predict;
@@ -94,6 +95,7 @@ pub(super) fn started(actions: &[Action]) -> Vec<u64> {
         | Action::Wake { .. }
         | Action::Sleep { .. }
         | Action::Quarantined { .. }
+        | Action::NotApplied { .. }
         | Action::Refused { .. } => None,
     });
     started.collect()
@@ -110,6 +112,7 @@ pub(super) fn stopped(actions: &[Action]) -> Vec<(u64, u64)> {
         | Action::Wake { .. }
         | Action::Sleep { .. }
         | Action::Quarantined { .. }
+        | Action::NotApplied { .. }
         | Action::Refused { .. } => None,
     });
     stops.collect()

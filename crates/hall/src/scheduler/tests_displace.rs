@@ -342,6 +342,7 @@ impl Body {
                 | Action::Wake { .. }
                 | Action::Sleep { .. }
                 | Action::Quarantined { .. }
+                | Action::NotApplied { .. }
                 | Action::Refused { .. } => {}
             }
         }
@@ -439,4 +440,87 @@ fn in_storms_nobody_stops_for_a_job_that_does_not_start_next_there() {
         stops += storm(3000 + seed, Some(&Least), 24_000).0;
     }
     assert!(stops > 200, "{stops}");
+}
+
+fn elastic(ranks: u32, least_ranks: u32, accelerators: u8) -> Gang {
+    Gang { least_ranks, ..gang(ranks, accelerators) }
+}
+
+/// Who is told to give up ranks.
+fn shrunk(actions: &[Action]) -> Vec<(u64, u64)> {
+    let mut shrinks = Vec::new();
+    for action in actions {
+        if let Action::Stop { job, cause: Cause::Shrunk { by } } = action {
+            shrinks.push((job.0, by.0));
+        }
+    }
+    shrinks
+}
+
+#[test]
+fn an_elastic_victim_gives_up_what_is_wanted_and_goes_on_with_the_rest() {
+    let mut hall = Scheduler::new(preempting(1, 4)).unwrap();
+    step(&mut hall, 0, &Event::Submitted(submission(1, elastic(4, 2, 8))));
+    let actions = step(&mut hall, 100, &Event::Submitted(urgent(2, gang(1, 8), 5)));
+    assert_eq!((shrunk(&actions), stopped(&actions)), (vec![(1, 2)], vec![]));
+    // Both start in the step in which the victim answers: it never waits.
+    let event = Event::Stopped { job: JobId(1), run: PRESENT, attained: Span::from_secs(100) };
+    let actions = step(&mut hall, 101, &event);
+    assert_eq!(started(&actions).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([1, 2]));
+    assert_eq!((hall.ranks(JobId(1)).unwrap().len(), hall.ranks(JobId(2)).unwrap().len()), (3, 1));
+    assert_eq!((hall.waiting(), hall.running()), (0, 2));
+    // Another takes the next; then it has no rank to spare, and goes whole.
+    let actions = step(&mut hall, 200, &Event::Submitted(urgent(3, gang(1, 8), 5)));
+    assert_eq!(shrunk(&actions), [(1, 3)]);
+    step(&mut hall, 201, &Event::Stopped { job: JobId(1), run: PRESENT, attained: Span::from_secs(100) });
+    let actions = step(&mut hall, 300, &Event::Submitted(urgent(4, gang(1, 8), 5)));
+    assert_eq!((shrunk(&actions), stopped(&actions)), (vec![], vec![(1, 4)]));
+}
+
+#[test]
+fn a_rigid_victim_goes_whole_and_so_does_one_that_keeps_too_little() {
+    for (least, wanted) in [(4, 1), (3, 2)] {
+        let mut hall = Scheduler::new(preempting(1, 4)).unwrap();
+        step(&mut hall, 0, &Event::Submitted(submission(1, elastic(4, least, 8))));
+        let actions = step(&mut hall, 100, &Event::Submitted(urgent(2, gang(wanted, 8), 5)));
+        assert_eq!((shrunk(&actions), stopped(&actions)), (vec![], vec![(1, 2)]), "{least} {wanted}");
+    }
+}
+
+#[test]
+fn of_two_victims_that_cost_the_same_the_elastic_one_gives_up_ranks() {
+    let mut hall = Scheduler::new(preempting(1, 4)).unwrap();
+    step(&mut hall, 0, &Event::Submitted(submission(1, gang(1, 8))));
+    step(&mut hall, 0, &Event::Submitted(submission(2, elastic(3, 1, 8))));
+    // Work that is not safe counts for either: a checkpoint just now makes the rigid one cheaper.
+    let mut other = hall.clone();
+    let actions = step(&mut hall, 10, &Event::Submitted(urgent(3, gang(2, 8), 1)));
+    assert_eq!((shrunk(&actions), stopped(&actions)), (vec![(2, 3)], vec![]));
+    step(&mut other, 90_000, &Event::Checkpointed { job: JobId(1), run: PRESENT });
+    let actions = step(&mut other, 90_000, &Event::Submitted(urgent(3, gang(1, 8), 1)));
+    assert_eq!((shrunk(&actions), stopped(&actions)), (vec![], vec![(1, 3)]));
+}
+
+#[test]
+fn a_shrinking_victim_that_is_cancelled_or_loses_a_node_leaves_nothing_behind() {
+    for lost in [false, true] {
+        let mut hall = Scheduler::new(preempting(1, 4)).unwrap();
+        step(&mut hall, 0, &Event::Submitted(submission(1, elastic(4, 3, 8))));
+        let actions = step(&mut hall, 100, &Event::Submitted(urgent(2, gang(1, 8), 5)));
+        assert_eq!(shrunk(&actions), [(1, 2)]);
+        let saved = serde_json::to_string(&hall).unwrap();
+        assert_eq!(serde_json::from_str::<Scheduler>(&saved).unwrap(), hall);
+        if lost {
+            // It keeps two of the three that it needs.
+            let kept = hall.state.shrinking.values().next().unwrap()[0];
+            let node = hall.ranks(JobId(1)).unwrap()[usize::try_from(kept).unwrap()].node;
+            step(&mut hall, 101, &Event::Node { node, service: Service::Down });
+        } else {
+            step(&mut hall, 101, &Event::Cancelled { job: JobId(1) });
+        }
+        let event = Event::Stopped { job: JobId(1), run: PRESENT, attained: Span(0) };
+        assert_eq!(started(&step(&mut hall, 102, &event)), [2]);
+        assert_eq!((hall.waiting(), hall.running()), (usize::from(lost), 1));
+        assert!(hall.state.shrinking.is_empty());
+    }
 }

@@ -351,7 +351,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
             Action::Stop { job, cause } => self.stop(job, cause, observer),
             Action::Wake { node } => self.queue.push(self.now.after(self.wake), Due::Awake { node }),
             Action::Sleep { node } => self.queue.push(self.now, Due::Asleep { node }),
-            Action::Quarantined { .. } => {}
+            Action::Quarantined { .. } | Action::NotApplied { .. } => {}
             Action::Refused { job, because } => {
                 if let Some(live) = self.live.remove(&job.0) {
                     observer.happened(self.now, Happening::Refused(&live.facts, because), &self.scheduler);
@@ -440,7 +440,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         let before = live.kept;
         // A gang that is told to stop saves its work; one that a fault broke has only its last checkpoint.
         let kept = match cause {
-            Cause::Preempted { .. } | Cause::Moved | Cause::Cancelled => done,
+            Cause::Preempted { .. } | Cause::Shrunk { .. } | Cause::Moved | Cause::Cancelled => done,
             Cause::Broken => live.safe(now, costs.checkpoint_every),
         };
         let Some(run) = live.run.take() else { return };
@@ -448,7 +448,7 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
         live.stops += 1;
         live.generation += 1;
         let gone = match cause {
-            Cause::Preempted { .. } | Cause::Moved => now.after(costs.save),
+            Cause::Preempted { .. } | Cause::Shrunk { .. } | Cause::Moved => now.after(costs.save),
             Cause::Cancelled | Cause::Broken => now,
         };
         live.leaving = Some(Leaving {

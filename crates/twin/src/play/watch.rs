@@ -312,7 +312,7 @@ impl Observer for Watch<'_> {
             }
             Happening::Stopped { job, cause, held, kept, lost, ranks } => {
                 let cause = match cause {
-                    Cause::Preempted { .. } | Cause::Moved => measure::Cause::Preempted,
+                    Cause::Preempted { .. } | Cause::Shrunk { .. } | Cause::Moved => measure::Cause::Preempted,
                     Cause::Broken | Cause::Cancelled => measure::Cause::Evicted,
                 };
                 if let (Some(timeline), measure::Cause::Preempted) = (&mut self.timeline, cause) {

@@ -6,10 +6,10 @@ use super::super::tests::{PRESENT, gang, settings, step, submission};
 use super::super::*;
 
 /// A stream of whole numbers from a seed.
-struct Dice(u64);
+pub(in crate::scheduler) struct Dice(pub(in crate::scheduler) u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(in crate::scheduler) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

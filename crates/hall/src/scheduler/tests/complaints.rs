@@ -30,6 +30,7 @@ fn replaced(actions: &[Action]) -> usize {
         | Action::Wake { .. }
         | Action::Sleep { .. }
         | Action::Quarantined { .. }
+        | Action::NotApplied { .. }
         | Action::Refused { .. } => 0,
     });
     repairs.sum()

@@ -21,6 +21,7 @@ fn repaired(actions: &[Action]) -> Vec<(u64, Vec<(u32, u32)>)> {
         | Action::Wake { .. }
         | Action::Sleep { .. }
         | Action::Quarantined { .. }
+        | Action::NotApplied { .. }
         | Action::Refused { .. } => None,
     });
     repairs.collect()

@@ -1,30 +1,20 @@
 //! Plans of moves: what they say, what they cost, and that nothing moves by itself; against brute force on small halls.
-#![expect(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::panic, reason = "tests fail by panicking")]
+#![expect(clippy::cast_possible_truncation, reason = "the numbers of small halls are small")]
 
 use std::collections::BTreeMap;
 
 use dh_core::time::Span;
 use dh_core::{JobId, NodeId, SimTime};
-use dh_hall::scheduler::{
-    Action, Backfill, Cause, Event, Gain, Gang, Goal, Grace, Plan, RunId, Scheduler, Settings, Submission,
-};
 use dh_policy::fleet::{Holding, NodeFacts, Service, View};
 use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{Need, Rails};
 
+use super::super::{
+    Action, Backfill, Cause, Event, Gain, Gang, Goal, Grace, Plan, Scheduler, Settings, Stale, Submission,
+};
+use super::{PRESENT, named};
+
 const SECOND: u64 = 1_000_000_000;
-
-/// In the events below: the run that the job is in.
-const PRESENT: RunId = 0;
-
-/// An event of which the run is named.
-fn named(hall: &Scheduler, event: &Event) -> Event {
-    let mut event = event.clone();
-    if let Event::Ended { job, run } | Event::Stopped { job, run, .. } = &mut event {
-        *run = hall.run_of(*job).unwrap_or(PRESENT);
-    }
-    event
-}
 
 struct World {
     hall: Scheduler,
@@ -143,9 +133,22 @@ fn nothing_moves_by_itself_and_a_stale_plan_changes_nothing() {
     // The place is taken by another in the meantime.
     assert!(matches!(world.submit(6, 1)[..], [Action::Start { .. }]));
     let before = world.free();
-    assert_eq!(world.tell(&Event::Apply { goal: plan.goal, plan: plan.id }), []);
+    let refused = |because| vec![Action::NotApplied { goal: plan.goal, plan: plan.id, because }];
+    assert_eq!(world.tell(&Event::Apply { goal: plan.goal, plan: plan.id }), refused(Stale::NoPlan));
     assert_eq!(world.free(), before);
     assert_eq!(world.hall.consolidate(plan.goal), None);
+    // With its job gone, it says that.
+    let Gain::Starts { job, .. } = plan.gain else { panic!("{plan:?}") };
+    world.tell(&Event::Cancelled { job });
+    assert_eq!(world.tell(&Event::Apply { goal: plan.goal, plan: plan.id }), refused(Stale::NotWaiting));
+    // A plan with another number is not the one that would be made.
+    let world = &mut broken();
+    let plan = self::plan(world);
+    let because = Stale::Replaced { by: plan.id };
+    let wrong = plan.id ^ 1;
+    let refused = vec![Action::NotApplied { goal: plan.goal, plan: wrong, because }];
+    assert_eq!(world.tell(&Event::Apply { goal: plan.goal, plan: wrong }), refused);
+    assert!(because.to_string().ends_with("would be made now"), "{because}");
 }
 
 #[test]
