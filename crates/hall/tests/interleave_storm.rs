@@ -163,6 +163,7 @@ impl World {
             Action::Refused { job, .. } => {
                 self.jobs.remove(&job);
             }
+            Action::NotApplied { .. } => panic!("nothing was to be applied"),
             Action::Resize { .. } | Action::Wake { .. } | Action::Sleep { .. } | Action::Quarantined { .. } => {}
         }
     }
