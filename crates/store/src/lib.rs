@@ -40,6 +40,7 @@ mod index;
 mod listing;
 mod multipart;
 mod mutation;
+pub mod operate;
 mod put;
 mod read;
 mod reaper;

@@ -54,7 +54,8 @@ pub async fn serve_with(
     let accounts = Accounts::open(&store).await?;
     let inner = Arc::clone(&store.0);
     let ring = off_runtime(move || KeyRing::open(inner.disk.as_ref(), &inner.config.dir)).await?;
-    let front = Arc::new(Front { store, accounts, auth, options, ring: Arc::new(ring) });
+    let front =
+        Arc::new(Front { store, accounts, auth, options, ring: Arc::new(ring), started: std::time::Instant::now() });
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(false);
     let expiry = tokio::spawn(super::expiry::run(Arc::clone(&front), stopping.clone()));
