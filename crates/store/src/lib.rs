@@ -47,6 +47,7 @@ mod lifecycle;
 mod listing;
 mod multipart;
 mod mutation;
+pub mod operate;
 mod put;
 mod read;
 mod reaper;

@@ -125,3 +125,13 @@ fn polars_scans_parquet() {
 fn webdataset_reads_shards_by_presigned_urls() {
     journey("webdataset");
 }
+
+#[test]
+fn rclone_syncs_checks_moves_and_purges() {
+    journey("rclone");
+}
+
+#[test]
+fn s3fs_writes_in_blocks_and_reads_ranges() {
+    journey("s3fs");
+}

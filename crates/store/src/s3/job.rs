@@ -24,6 +24,8 @@ pub(super) struct Front {
     pub(super) auth: Arc<dyn Authenticate>,
     pub(super) options: S3Options,
     pub(super) ring: Arc<KeyRing>,
+    /// When the front began to serve.
+    pub(super) started: std::time::Instant,
 }
 
 /// A request that was let in.

@@ -7,6 +7,7 @@
 //! arrives is believed before its own digests are.
 
 mod acl;
+mod admin;
 mod attributes;
 mod bucket;
 mod bucket_ops;
@@ -44,6 +45,16 @@ mod xml;
 
 pub use server::{serve, serve_with};
 
+/// Who may read the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Metrics {
+    /// Root users.
+    #[default]
+    Root,
+    /// Whoever can reach the listener: for scrapers that cannot sign.
+    Everybody,
+}
+
 /// How the front behaves.
 #[derive(Debug, Clone)]
 pub struct S3Options {
@@ -57,6 +68,8 @@ pub struct S3Options {
     pub kms_keys: Vec<String>,
     /// Where events go; see [`webhook`](crate::s3::webhook_to).
     pub events: Option<tokio::sync::mpsc::Sender<String>>,
+    /// Who may read `/-/metrics`.
+    pub metrics: Metrics,
 }
 
 impl Default for S3Options {
@@ -67,6 +80,7 @@ impl Default for S3Options {
             day_seconds: None,
             kms_keys: vec!["aws/s3".to_owned()],
             events: None,
+            metrics: Metrics::Root,
         }
     }
 }

@@ -18,8 +18,8 @@ use super::route::{Op, Scope, route};
 use super::sign::{Carrier, Claim, claim};
 use super::visitor::{Asked, verify};
 use super::{
-    acl, attributes, bucket_ops, copy, cors, delete, documents, events, form, get, list, multipart, object_docs, put,
-    query,
+    acl, admin, attributes, bucket_ops, copy, cors, delete, documents, events, form, get, list, multipart, object_docs,
+    put, query,
 };
 use crate::store::now_ms;
 
@@ -122,6 +122,9 @@ struct Framed {
 async fn serve(front: Arc<Front>, call: Call, body: Incoming) -> Answer {
     if call.method == Method::OPTIONS {
         return cors::preflight(&front.store, &call).await;
+    }
+    if admin::is_admin(&call) {
+        return admin::serve(front, call).await;
     }
     if query::is_query(&call) {
         return query::serve(front, call, body).await;

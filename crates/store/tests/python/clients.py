@@ -186,8 +186,49 @@ def webdataset():
     return webdataset.__version__
 
 
+def rclone():
+    command = [BIN / "rclone", "--config=/dev/null", "--retries=1", "--low-level-retries=1"]
+    remote = f":s3,provider=Other,env_auth,endpoint='{ENDPOINT}',region=us-east-1:rclone"
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as back:
+        for name in range(20):
+            a_file(folder, f"f{name:02}", 10_000)
+        # Above the cut-off it goes in parts.
+        a_file(folder, "big", 18_000_000)
+        run(*command, "mkdir", remote)
+        run(*command, "sync", "--s3-upload-cutoff=10Mi", "--s3-chunk-size=5Mi", folder, f"{remote}/in")
+        run(*command, "check", "--download", folder, f"{remote}/in")
+        run(*command, "copy", f"{remote}/in", back)
+        assert filecmp.cmp(f"{folder}/big", f"{back}/big", shallow=False)
+        run(*command, "moveto", f"{remote}/in/f07", f"{remote}/out/f 07+é")
+        assert len(run(*command, "lsf", "--recursive", "--files-only", remote).splitlines()) == 21
+        run(*command, "purge", remote)
+    return run(*command, "version").splitlines()[0]
+
+
+def s3fs():
+    # It wants other versions of the libraries below boto3 than boto3 itself.
+    sys.path.insert(0, str(BIN.parent / "fsspec"))
+    import s3fs
+
+    files = s3fs.S3FileSystem(key=KEY, secret=SECRET, endpoint_url=ENDPOINT)
+    files.mkdir("s3fs-bucket")
+    data = os.urandom(12_000_000)
+    with files.open("s3fs-bucket/a/b.bin", "wb", block_size=5 << 20) as out:
+        out.write(data)
+    with files.open("s3fs-bucket/a/b.bin", "rb") as back:
+        back.seek(5_000_000)
+        assert back.read(1_000) == data[5_000_000:5_001_000]
+    files.pipe({f"s3fs-bucket/many/{number}": str(number).encode() for number in range(30)})
+    assert len(files.ls("s3fs-bucket/many")) == 30 and files.cat("s3fs-bucket/many/7") == b"7"
+    files.mv("s3fs-bucket/many/7", "s3fs-bucket/many/seven")
+    assert files.info("s3fs-bucket/a/b.bin")["size"] == len(data)
+    files.rm("s3fs-bucket", recursive=True)
+    assert not files.exists("s3fs-bucket")
+    return s3fs.__version__
+
+
 CLIENTS = {
-    client.__name__: client for client in (boto, awscli, s3cmd, s5cmd, pyarrow, polars, webdataset)
+    client.__name__: client for client in (boto, awscli, s3cmd, s5cmd, pyarrow, polars, webdataset, rclone, s3fs)
 }
 for name in sys.argv[1:]:
     print(f"{name}: {CLIENTS[name]()}", flush=True)

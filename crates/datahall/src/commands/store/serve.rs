@@ -1,4 +1,4 @@
-//! `datahall store`: the object store alone, without a hall: `up` serves it, `keys` makes and lists its accounts.
+//! `datahall store up` serves a store, `datahall store keys` makes and lists its accounts.
 //!
 //! Accounts live in the store's own table, so `keys` needs the store to be stopped.
 
@@ -6,31 +6,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use dh_core::{Authenticate, Kind, Principal, Secret};
 use dh_store::{Accounts, Code, DriveConfig, NewAccount, S3Options, Store as ObjectStore, StoreConfig};
 use serde::Serialize;
 
-use super::{Globals, Verb};
+use crate::commands::Globals;
 use crate::failure::{Failure, OrFail};
 use crate::output;
 
 /// The largest file of accounts.
 const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
-
-#[derive(Debug, Args)]
-pub(crate) struct Store {
-    #[command(subcommand)]
-    verb: StoreVerb,
-}
-
-#[derive(Debug, Subcommand)]
-enum StoreVerb {
-    /// Serve S3 from a directory until Ctrl-C
-    Up(StoreUp),
-    /// Make an account and its key, take accounts from a file, or list them
-    Keys(Keys),
-}
 
 /// Where a store lies.
 #[derive(Debug, Args)]
@@ -64,7 +50,7 @@ impl Whereabouts {
 }
 
 #[derive(Debug, Args)]
-struct StoreUp {
+pub(super) struct StoreUp {
     #[command(flatten)]
     place: Whereabouts,
     /// Where to listen
@@ -85,10 +71,13 @@ struct StoreUp {
     /// Post what happens to objects to this URL
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
+    /// Let everybody who reaches the listener read the counters at /-/metrics
+    #[arg(long)]
+    open_metrics: bool,
 }
 
 #[derive(Debug, Args)]
-struct Keys {
+pub(super) struct Keys {
     #[command(flatten)]
     place: Whereabouts,
     /// Make an account of this name, or give the account `--id` another key
@@ -141,30 +130,17 @@ struct Made {
     secret_key: String,
 }
 
-impl Verb for Store {
-    const NAME: &'static str = "store";
-    const ABOUT: &'static str = "Run the object store alone, and make its keys";
-    const AFTER: &'static str = "Examples:\n  datahall store keys ./objects --add ann\n  datahall store up ./objects --listen 127.0.0.1:9000\n  \
-         datahall store up ./objects --drive /mnt/a --drive /mnt/b --drive /mnt/c --parity 1";
-
-    fn run(self, globals: &Globals) -> Result<u8, Failure> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().enable_all().build().or_fail("start the async runtime")?;
-        match self.verb {
-            StoreVerb::Up(up) => runtime.block_on(serve(up, globals)),
-            StoreVerb::Keys(keys) => runtime.block_on(accounts(keys, globals)),
-        }
-    }
-}
-
 async fn open(place: Whereabouts) -> Result<ObjectStore, Failure> {
     Ok(ObjectStore::open(place.config()?).await?)
 }
 
-async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure> {
-    super::up::logging();
+pub(super) async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure> {
+    crate::commands::up::logging();
     let mut options =
         S3Options { region: up.region, domains: up.domain, day_seconds: up.day_seconds, ..S3Options::default() };
+    if up.open_metrics {
+        options.metrics = dh_store::s3::Metrics::Everybody;
+    }
     options.kms_keys.extend(up.kms_key);
     if let Some(url) = up.webhook {
         let url = url.parse().map_err(|error| Failure::new(Kind::Invalid, format!("`{url}` is no URL: {error}")))?;
@@ -185,7 +161,7 @@ async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure> {
     Ok(0)
 }
 
-async fn accounts(keys: Keys, globals: &Globals) -> Result<u8, Failure> {
+pub(super) async fn accounts(keys: Keys, globals: &Globals) -> Result<u8, Failure> {
     let store = open(keys.place).await?;
     let book = Accounts::open(&store).await?;
     let mut made = None;
