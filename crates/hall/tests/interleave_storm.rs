@@ -163,8 +163,11 @@ impl World {
             Action::Refused { job, .. } => {
                 self.jobs.remove(&job);
             }
-            Action::NotApplied { .. } => panic!("nothing was to be applied"),
-            Action::Resize { .. } | Action::Wake { .. } | Action::Sleep { .. } | Action::Quarantined { .. } => {}
+            Action::NotApplied { .. }
+            | Action::Resize { .. }
+            | Action::Wake { .. }
+            | Action::Sleep { .. }
+            | Action::Quarantined { .. } => {}
         }
     }
 

@@ -96,7 +96,7 @@ async fn every_way_to_sign_and_to_vouch_is_understood() {
                 assert_eq!(wrong.code(), Some("PreconditionFailed"));
                 let listed = client.list("own", &Query { prefix: key.clone(), ..Query::default() }).await.unwrap();
                 assert_eq!(listed.objects[0].key, key);
-                assert_eq!(client.delete_many("own", &[key.clone()]).await.unwrap(), []);
+                assert_eq!(client.delete_many("own", std::slice::from_ref(&key)).await.unwrap(), []);
                 assert_eq!(client.head("own", &key).await.unwrap_err().code(), Some("NotFound"));
             }
         }
@@ -197,7 +197,7 @@ async fn a_run_of_every_kind_ends_verifies_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_tells_root_users_how_it_is_and_others_only_that_it_lives() {
-    with_store(|endpoint, dir, store| async move {
+    with_store(|endpoint, dir, _store| async move {
         let client = Client::new(settings(&endpoint)).unwrap();
         client.create_bucket("own").await.unwrap();
         for key in ["a", "b", "c"] {
