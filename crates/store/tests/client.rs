@@ -197,7 +197,7 @@ async fn a_run_of_every_kind_ends_verifies_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_tells_root_users_how_it_is_and_others_only_that_it_lives() {
-    with_store(|endpoint, dir, store| async move {
+    with_store(|endpoint, dir, _store| async move {
         let client = Client::new(settings(&endpoint)).unwrap();
         client.create_bucket("own").await.unwrap();
         for key in ["a", "b", "c"] {
