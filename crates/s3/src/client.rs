@@ -324,6 +324,10 @@ impl Client {
                 }
             }
         };
+        if body.is_empty() && [Method::PUT, Method::POST].contains(&request.method) {
+            // Without a body hyper would not say so, and stores want to know.
+            headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(0));
+        }
         let now = OffsetDateTime::from(SystemTime::now());
         let signed = Signed {
             method: &request.method,
