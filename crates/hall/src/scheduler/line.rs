@@ -11,11 +11,12 @@
 //! live ones if it is open and has a group, among the closed ones if it is not open.
 
 mod behind;
+mod lacks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dh_core::{JobId, SimTime};
-use dh_policy::fleet::{Level, View};
+use dh_policy::fleet::View;
 use dh_policy::order::Key;
 use dh_policy::pages::Pages;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::event::QueueId;
 use super::job::{Jobs, Phase, Slot};
 use super::members::{Members, Tracks};
+pub(super) use lacks::{ClassKey, Lacks, RoomKind};
 
 /// The number of a group.
 pub(super) type GroupId = u32;
@@ -32,45 +34,6 @@ pub(super) type ClassId = u32;
 
 /// A head: key, job, group.
 pub(super) type Head = (Key, JobId, GroupId);
-
-/// What a parked group waits for; no room would help it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum Lacks {
-    /// The quota of its queue or of one above; of [`super::share::HALL`] if others do not lend what it would have to borrow.
-    Quota { queue: QueueId },
-    /// Power.
-    Power,
-    /// Nodes whose cores, memory or rails are free as well as their accelerators.
-    Nodes,
-    /// A box of accelerators that are free already, but not together.
-    Box,
-}
-
-/// Room of one kind in domains of one level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct RoomKind {
-    pub(super) level: Level,
-    pub(super) models: u32,
-    pub(super) accelerators: u8,
-    pub(super) milli: u16,
-    pub(super) view: View,
-}
-
-/// Groups that need the same room. Where they fit does not depend on their line: a class has none, a group's home does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct ClassKey {
-    pub(super) kind: RoomKind,
-    pub(super) ranks: u32,
-    pub(super) line: u16,
-}
-
-impl Default for ClassKey {
-    /// Room for nobody.
-    fn default() -> Self {
-        let kind = RoomKind { level: 0, models: 0, accelerators: 0, milli: 0, view: View::All };
-        Self { kind, ranks: 0, line: 0 }
-    }
-}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Class {
