@@ -162,7 +162,11 @@ impl Server {
         let gateway_stop = until(stopped.clone());
         tasks.spawn(async move { Ok(gateway.serve(gateway_listener, gateway_stop).await?) });
         let served_store = store.clone();
-        tasks.spawn(async move { Ok(dh_store::serve(served_store, store_listener, auth, until(stopped)).await?) });
+        // No route of a hall is open, and neither are the health of the store and lists of no buckets.
+        let options = dh_store::S3Options { strangers: dh_store::Strangers::Refused, ..Default::default() };
+        tasks.spawn(async move {
+            Ok(dh_store::serve_with(served_store, store_listener, auth, options, until(stopped)).await?)
+        });
 
         let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
         let endpoint = Endpoint { name: settings.name.clone(), pid, pid_started: started(pid).unwrap_or(0), listeners };

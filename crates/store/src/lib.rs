@@ -78,7 +78,7 @@ pub use put::{BodyWriter, SealedBody};
 pub use read::{ObjectReader, RangeRequest};
 pub use recover::Recovery;
 pub use retention::{Governance, LegalHold, ObjectLock, Retention, RetentionMode};
-pub use s3::{S3Options, serve, serve_with};
+pub use s3::{S3Options, Strangers, serve, serve_with};
 pub use stats::{BucketUsage, Stats};
 pub use store::{DeleteRequest, Store};
 pub use upkeep::{Reclaimed, ScrubCursor, ScrubOptions, ScrubReport};

@@ -33,7 +33,7 @@ fn two_with_other_bottlenecks_are_faster_together_and_no_time_is_counted_twice()
     // All accelerators are held all the time, whoever shares them, and all of it ran work.
     let hours = shared.accelerator_hours;
     assert!((hours.held - shared.makespan_s / 3600.0 * 64.0).abs() < 0.1, "{hours:?}");
-    assert!(shared.utilisation.unwrap() <= 1.0 && shared.utilisation.unwrap() > 0.99, "{:?}", shared.utilisation);
+    assert!(shared.utilisation.unwrap() <= 1.0 && shared.utilisation.unwrap() > 0.99, "{shared:?}");
     assert!((hours.useful + hours.lost + hours.starting - hours.held).abs() < 0.1, "{hours:?}");
 }
 

@@ -328,7 +328,7 @@ fn pretrain(section: &Section<'_>, facts: &Facts<'_>) -> Option<Pretrain> {
     let data = section.text("dataset").filter(|found| dataset(section, found));
     let size = section.bound("dataset_size", Bytes(0));
     if let (Some(size), false) = (&size, section.has("dataset")) {
-        let message = "`dataset_size` is of no data set".to_owned();
+        let message = "`dataset_size` is of no data set: `dataset` is missing".to_owned();
         section.problems.add(Code::ELSEWHERE, &size.at, message, Some("name it with `dataset`".to_owned()));
     }
     let accelerators = section.integer("accelerators", 1..=1 << 30);

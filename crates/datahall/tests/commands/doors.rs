@@ -40,6 +40,9 @@ const GATEWAY: &[(&str, &str)] = &[
 const STORE: &[(&str, &str)] = &[
     ("GET", "/"),
     ("GET", "/healthz"),
+    ("GET", "/-/health"),
+    ("GET", "/-/status"),
+    ("POST", "/-/scrub"),
     ("GET", "/datasets"),
     ("GET", "/datasets?list-type=2"),
     ("GET", "/datasets?location"),

@@ -1,21 +1,22 @@
 //! `/-/`: what is asked of the server and not of S3. No bucket can have that name.
 //!
-//! `GET /-/health` is open to everybody and says only that the server answers. All else is for the root users of accounts
-//! and the hall's own keys, signed like any request: `GET /-/status`, `GET /-/drives`, `GET /-/metrics` (open to everybody
-//! if the options say so), `POST /-/scrub?bytes-max=&bytes-per-second=&cursor=`, `POST /-/heal?drive=`.
+//! `GET /-/health` is open to everybody, unless strangers are refused altogether, and says only that the server answers.
+//! All else is for the root users of accounts and the hall's own keys, signed like any request: `GET /-/status`,
+//! `GET /-/drives`, `GET /-/metrics` (open to everybody if the options say so),
+//! `POST /-/scrub?bytes-max=&bytes-per-second=&cursor=`, `POST /-/heal?drive=`.
 
 use std::sync::Arc;
 
 use dh_policy::access::{Caller, Rank};
 use http::{Method, Response};
 
-use super::Metrics;
 use super::call::Call;
 use super::fault::Fault;
 use super::job::Front;
 use super::reply::{Answer, Body, Reply, full};
 use super::sign::{claim, sha256_hex};
 use super::visitor::{Asked, verify};
+use super::{Metrics, Strangers};
 use crate::operate::ScrubStep;
 
 /// The bytes of a step if nothing else is asked, and at most.
@@ -54,13 +55,15 @@ fn admit(front: &Front, call: &Call) -> Result<(), Fault> {
 
 pub(super) async fn serve(front: Arc<Front>, call: Call) -> Answer {
     let what = call.key.clone().unwrap_or_default();
-    if (&call.method, what.as_str()) == (&Method::GET, "health") {
+    let health = (&call.method, what.as_str()) == (&Method::GET, "health");
+    if health && front.options.strangers == Strangers::ByPolicy {
         return Ok(text("ok\n"));
     }
     if !(what == "metrics" && front.options.metrics == Metrics::Everybody) {
         admit(&front, &call)?;
     }
     match (&call.method, what.as_str()) {
+        (&Method::GET, "health") => Ok(text("ok\n")),
         (&Method::GET, "status") => json(&front.store.status(front.started.elapsed().as_secs())),
         (&Method::GET, "drives") => json(&front.store.drive_reports()),
         (&Method::GET, "metrics") => Ok(text(front.store.metrics())),

@@ -24,7 +24,7 @@ use super::sign::{form_signature_v2, sign_v4, signing_key};
 use super::sse;
 use super::visitor::{Visitor, verify_form};
 use super::xml::Xml;
-use super::{acl, events, intake};
+use super::{Strangers, acl, events, intake};
 use crate::digest::unbase64;
 use crate::{ChecksumKind, Condition};
 
@@ -299,6 +299,8 @@ pub(super) async fn serve(front: Arc<Front>, mut call: Call, body: Incoming) -> 
         let visitor = signer(&front, &fields, call.now_ms)?;
         let decoded = unbase64(policy).ok_or_else(|| Fault::new("InvalidPolicyDocument", "the policy is no base64"))?;
         (visitor, check_policy(&decoded, &fields, &named, call.now_ms)?)
+    } else if front.options.strangers == Strangers::Refused {
+        return Err(Fault::denied());
     } else {
         (Visitor::anonymous(), Sizes { least: 0, most: u64::MAX })
     };

@@ -55,6 +55,16 @@ pub enum Metrics {
     Everybody,
 }
 
+/// What requests may do that nobody signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strangers {
+    /// What bucket policies and access lists let everybody do.
+    #[default]
+    ByPolicy,
+    /// Nothing at all: a hall has no open route.
+    Refused,
+}
+
 /// How the front behaves.
 #[derive(Debug, Clone)]
 pub struct S3Options {
@@ -70,6 +80,8 @@ pub struct S3Options {
     pub events: Option<tokio::sync::mpsc::Sender<String>>,
     /// Who may read `/-/metrics`.
     pub metrics: Metrics,
+    /// What requests may do that nobody signed.
+    pub strangers: Strangers,
 }
 
 impl Default for S3Options {
@@ -81,6 +93,7 @@ impl Default for S3Options {
             kms_keys: vec!["aws/s3".to_owned()],
             events: None,
             metrics: Metrics::Root,
+            strangers: Strangers::ByPolicy,
         }
     }
 }

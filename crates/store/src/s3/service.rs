@@ -18,8 +18,8 @@ use super::route::{Op, Scope, route};
 use super::sign::{Carrier, Claim, claim};
 use super::visitor::{Asked, verify};
 use super::{
-    acl, admin, attributes, bucket_ops, copy, cors, delete, documents, events, form, get, list, multipart, object_docs,
-    put, query,
+    Strangers, acl, admin, attributes, bucket_ops, copy, cors, delete, documents, events, form, get, list, multipart,
+    object_docs, put, query,
 };
 use crate::store::now_ms;
 
@@ -120,6 +120,11 @@ struct Framed {
 }
 
 async fn serve(front: Arc<Front>, call: Call, body: Incoming) -> Answer {
+    // A form is signed by its fields; all else says here who asks.
+    let stranger = !form::is_form(&call) && matches!(claim(&call), Ok(Claim::None));
+    if stranger && front.options.strangers == Strangers::Refused {
+        return Err(Fault::denied());
+    }
     if call.method == Method::OPTIONS {
         return cors::preflight(&front.store, &call).await;
     }

@@ -73,6 +73,13 @@ impl Queue {
         self.heap.first().map(|entry| entry.at)
     }
 
+    /// What is next is of no job.
+    pub(super) fn pass_over_jobs(&mut self) {
+        while matches!(self.heap.first().map(|entry| entry.due), Some(Due::End { .. } | Due::Gone { .. })) {
+            self.pop();
+        }
+    }
+
     pub(super) fn pop(&mut self) -> Option<(SimTime, Due)> {
         let last = self.heap.pop()?;
         let Some(first) = self.heap.first_mut() else { return Some((last.at, last.due)) };

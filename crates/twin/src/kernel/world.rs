@@ -162,9 +162,13 @@ impl<A: Iterator<Item = Arrival>, F: Iterator<Item = Fault>> Kernel<A, F> {
     pub fn run(&mut self, until: SimTime, observer: &mut impl Observer) -> Stopped {
         loop {
             let arrival = self.arrivals.peek().map(|arrival| arrival.at);
-            let due = self.queue.peek();
             // Faults alone keep nobody busy: once all work is done, they do not matter.
             let busy = arrival.is_some() || !self.live.is_empty();
+            if !busy {
+                // Ends that were set before a job became faster are no reason to let time pass.
+                self.queue.pass_over_jobs();
+            }
+            let due = self.queue.peek();
             let fault = if busy { self.faults.peek().map(|fault| fault.at) } else { None };
             let tick = if busy { self.scheduler.wakeup() } else { None };
             let Some(next) = [due, fault, arrival, tick].into_iter().flatten().min() else {
