@@ -1,7 +1,8 @@
 //! How many requests a second one replica serves within the targets, and how it does at a given rate.
 //!
-//! The load of a replica is its requests in flight, on a ladder of 64 rungs to the doubling; both times and the rate grow with
-//! it, so that rungs are found by halving. What counts: the time per token at the high end of its interval, the time to the
+//! The load of a replica is its requests in flight, on a ladder of 64 rungs to the doubling; both times grow with it, so that the
+//! highest rung within the targets is found by halving. The rate grows with it as a rule, but not where experts are dealt to
+//! replicas of attention; an engine admits no more at once than serves best, so a rate is the best of all rungs below. What counts: the time per token at the high end of its interval, the time to the
 //! first token with the wait of [`queue`], and memory for as many requests as there are at once for 99 % of the time.
 //! Invariant: what is allowed under some targets and some memory is allowed under looser ones and more.
 
@@ -121,14 +122,35 @@ impl<'c> Replica<'c> {
         Some(Point { concurrency, rate, ttft_99: quiet + wait, tpot_99: steady.tpot.high, steady })
     }
 
-    /// The highest rung within memory and targets, and its rate; none if even the lowest is not.
+    /// Within memory and targets the rung of the highest rate, and that rate; none if even the lowest is not within them.
     pub(super) fn most(&self, ttft: Option<Seconds>, tpot: Option<Seconds>) -> Option<(u64, f64)> {
         let keeps = |level: u64| {
             holds(self.case, self.degrees, self.formats, level)
                 && self.at(level).is_some_and(|point| keeps(&point, ttft, tpot) && point.rate > 0.0)
         };
-        let level = last(HIGHEST, keeps)?;
-        Some((level, self.at(level)?.rate))
+        self.best(last(HIGHEST, keeps)?)
+    }
+
+    /// The rung of the highest rate up to rung `most`, the lowest of equal ones, and that rate.
+    ///
+    /// Only layouts with replicas of attention serve less under more load, but for thousandths; theirs are looked through from
+    /// above, leaving out spans that cannot hold more: no request stays shorter where there are more.
+    fn best(&self, most: u64) -> Option<(u64, f64)> {
+        let mut best = (most, self.at(most)?.rate);
+        if self.degrees.attention_replicas > 1 {
+            let mut spans = vec![(0, most)];
+            while let Some((low, high)) = spans.pop() {
+                let rate = self.at(low)?.rate;
+                if rate > best.1 || (low < best.0 && rate >= best.1) {
+                    best = (low, rate);
+                }
+                if high - low > 1 && rate * in_flight(high - 1) / in_flight(low) >= best.1 {
+                    let middle = u64::midpoint(low, high);
+                    spans.extend([(low, middle), (middle, high)]);
+                }
+            }
+        }
+        Some(best)
     }
 
     /// So many replicas under the rate that is asked, or as full as targets allow.

@@ -280,3 +280,29 @@ proptest! {
         prop_assert!(roomier.needs() <= needs, "{} {}", roomier.needs(), needs);
     }
 }
+
+/// Experts dealt over replicas of attention serve less beyond some load: a looser target must not ask for that load.
+#[test]
+fn more_requests_in_flight_than_serve_best_are_not_chosen() {
+    let mut asked = setting("mixtral-8x7b");
+    asked.space.accelerators = 16;
+    asked.demand = Demand {
+        rate: Some(149.228_248_874_536_72),
+        input: 1_466.235_976_239_313,
+        ttft: Some(Seconds(2.858_668_060_563_826_6)),
+        tpot: Some(Seconds(0.127_578_561_918_236_83)),
+        ..CHAT
+    };
+    let looser = Demand { tpot: Some(Seconds(0.127_578_561_918_236_83 * 2.524_900_409_416_206_3)), ..asked.demand };
+    let looser = Setting { demand: looser, ..asked.clone() };
+    assert!(looser.needs() <= asked.needs(), "{} for {}", looser.needs(), asked.needs());
+    looser.with(|case| {
+        for degrees in space::layouts(case) {
+            let Some(replica) = Replica::new(case, degrees, BF16) else { continue };
+            let Some((level, most)) = replica.most(None, None) else { continue };
+            let above = (0..=HIGHEST).filter(|rung| holds(case, degrees, BF16, *rung));
+            let best = above.filter_map(|rung| replica.at(rung)).map(|point| point.rate).fold(0.0, f64::max);
+            assert!((best - most).abs() <= 1e-3 * best, "{degrees:?}: {most} at rung {level}, {best} can be had");
+        }
+    });
+}
