@@ -11,6 +11,7 @@
 //! ```
 
 mod compute;
+mod driver;
 mod efficiency;
 mod fact;
 mod item;

@@ -9,6 +9,7 @@ use dh_core::{AttemptId, NodeId, Rank, Secret};
 use dh_units::Bytes;
 
 use crate::Error;
+use crate::devices::Device;
 use crate::limits::{MEMORY_MIN, OPEN_FILES_MIN};
 
 /// A gang to start.
@@ -33,7 +34,7 @@ pub struct GangSpec {
 }
 
 /// One rank of a gang.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RankSpec {
     /// Its place in the gang.
     pub rank: Rank,
@@ -41,7 +42,9 @@ pub struct RankSpec {
     pub cores: Vec<u32>,
     /// The node it was placed on.
     pub node: NodeId,
-    /// The accelerators it was given, where it has a part of one.
+    /// The real accelerators it was given, in the order of its slots; empty where slots are no devices of this machine.
+    pub devices: Vec<Device>,
+    /// The accelerator it was given, where it has a part of one.
     pub part: Option<PartOf>,
 }
 
@@ -149,7 +152,7 @@ mod tests {
             command: vec!["true".to_owned()],
             env: BTreeMap::new(),
             secret_env: BTreeMap::new(),
-            ranks: vec![RankSpec { rank: Rank(0), cores: vec![], node: NodeId(0), part: None }],
+            ranks: vec![RankSpec { rank: Rank(0), cores: vec![], node: NodeId(0), devices: vec![], part: None }],
             limits: TaskLimits::default(),
             workdir: PathBuf::from("/"),
         }
@@ -171,7 +174,9 @@ mod tests {
         );
         check(|gang| gang.ranks.clear(), &expect!["the gang of job/7.2 cannot start: `ranks` is empty"]);
         check(
-            |gang| gang.ranks.push(RankSpec { rank: Rank(2), cores: vec![], node: NodeId(0), part: None }),
+            |gang| {
+                gang.ranks.push(RankSpec { rank: Rank(2), cores: vec![], node: NodeId(0), devices: vec![], part: None })
+            },
             &expect!["the gang of job/7.2 cannot start: `ranks` must count 0, 1, 2, ..; found 2 where 1 belongs"],
         );
         check(

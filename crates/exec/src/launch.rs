@@ -11,6 +11,7 @@
 //! | JAX | `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`, `JAX_PROCESS_ID`, `JAX_COORDINATOR_BIND_ADDRESS`, `JAX_LOCAL_DEVICE_IDS` | see below |
 //! | Open MPI's names | `OMPI_COMM_WORLD_RANK`, `_SIZE`, `_LOCAL_RANK`, `_LOCAL_SIZE`, `_NODE_RANK` | also read by `DeepSpeed` and Accelerate |
 //! | a part of an accelerator | `DH_DEVICE`, `DH_SHARE` (above 0, at most 1), `DH_SHARE_MEMORY` (bytes), `DH_SLICE`, `DH_SLICE_SLOTS`; `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES`, `CUDA_MPS_ACTIVE_THREAD_PERCENTAGE`, `CUDA_MPS_PINNED_DEVICE_MEM_LIMIT`, `XLA_PYTHON_CLIENT_MEM_FRACTION` | see below |
+//! | whole accelerators of this machine | `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES`, `TPU_VISIBLE_CHIPS`, `TPU_VISIBLE_DEVICES`, `JAX_LOCAL_DEVICE_IDS`, `DH_DEVICES` | see below |
 //! | threads | `OMP_NUM_THREADS`, `MKL_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, `NUMEXPR_NUM_THREADS`, `RAYON_NUM_THREADS` | the number of cores, if cores were given |
 //!
 //! JAX (read in 0.10): `initialize()` without arguments takes the address from `JAX_COORDINATOR_ADDRESS`, but number and
@@ -20,6 +21,10 @@
 //! rank, which is wrong where each rank sees only its own devices: if the user names devices (`CUDA_VISIBLE_DEVICES`,
 //! `ROCR_VISIBLE_DEVICES`), `JAX_LOCAL_DEVICE_IDS` says to take all of those. The coordinator listens on all
 //! interfaces unless told otherwise, so `JAX_COORDINATOR_BIND_ADDRESS` binds it to the master's address.
+//!
+//! A rank with whole accelerators sees those of all ranks of its gang on its node, in their order, and no other: scripts for
+//! `PyTorch` take the device of their local rank, JAX is told which are its own, and `DH_DEVICES` names them for any other
+//! program (`TensorFlow` takes all it sees: there, `CUDA_VISIBLE_DEVICES=$DH_DEVICES` before its start).
 //!
 //! A rank with a part of an accelerator sees that accelerator alone, by its number on its node, and is told how much of it is
 //! its own, in our words and in those of CUDA's MPS and of JAX. Only what MPS or the slice itself enforces is enforced: a
@@ -33,12 +38,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dh_core::{AttemptId, NodeId, limits};
 
-use crate::{GangSpec, PartOf, Ports};
+use crate::devices::{Device, visible};
+use crate::{GangSpec, PartOf, Ports, RankSpec};
 
 /// What makes a rank that rank; a user's value for these is ignored.
 pub const IDENTITY: &[&str] = &[
     "DH_ATTEMPT",
     "DH_DEVICE",
+    "DH_DEVICES",
     "DH_GANG_TOKEN",
     "DH_JOB",
     "DH_LOCAL_RANK",
@@ -103,8 +110,9 @@ impl<'a> Launch<'a> {
         let mut env = BTreeMap::new();
         if let (Some(place), Some(spec)) = (self.places.get(index), self.gang.ranks.get(index)) {
             self.ours(*place, spec.rank.0, spec.cores.len(), &mut env);
-            if let Some(part) = &spec.part {
-                of_part(part, &mut env);
+            match &spec.part {
+                Some(part) => of_part(part, spec.devices.first(), &mut env),
+                None => self.devices(spec, &mut env),
             }
         }
         for (name, value) in &self.gang.env {
@@ -118,6 +126,23 @@ impl<'a> Launch<'a> {
             }
         }
         env
+    }
+
+    /// Real accelerators: a rank sees those of all ranks of its gang on its node, in their order, so that a program which takes the
+    /// device of its local rank is right; JAX is told which of them are its own, and so is who asks for `DH_DEVICES`.
+    fn devices(&self, spec: &RankSpec, env: &mut BTreeMap<String, String>) {
+        if spec.devices.is_empty() {
+            return;
+        }
+        let here: Vec<&Device> =
+            self.gang.ranks.iter().filter(|other| other.node == spec.node).flat_map(|other| &other.devices).collect();
+        for (name, value) in visible(&here) {
+            env.insert(name.to_owned(), value);
+        }
+        let own = |ids: &mut dyn Iterator<Item = String>| ids.collect::<Vec<_>>().join(",");
+        let places = here.iter().enumerate().filter(|(_, device)| spec.devices.contains(device));
+        env.insert("JAX_LOCAL_DEVICE_IDS".to_owned(), own(&mut places.map(|(place, _)| place.to_string())));
+        env.insert("DH_DEVICES".to_owned(), own(&mut spec.devices.iter().map(|device| device.id.clone())));
     }
 
     fn ours(&self, place: Place, rank: u32, cores: usize, env: &mut BTreeMap<String, String>) {
@@ -201,16 +226,19 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// What a rank is told of its part of an accelerator.
-fn of_part(part: &PartOf, env: &mut BTreeMap<String, String>) {
+/// What a rank is told of its part of an accelerator, which is `device` where it is one of this machine.
+fn of_part(part: &PartOf, device: Option<&Device>, env: &mut BTreeMap<String, String>) {
     let mut set = |name: &str, value: String| {
         env.insert(name.to_owned(), value);
     };
     let share = f64::from(part.milli) / 1000.0;
     set("DH_DEVICE", part.device.to_string());
     set("DH_SHARE", share.to_string());
-    for name in ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"] {
-        set(name, part.device.to_string());
+    match device {
+        Some(device) => visible(&[device]).into_iter().for_each(|(name, value)| set(name, value)),
+        None => ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"]
+            .into_iter()
+            .for_each(|name| set(name, part.device.to_string())),
     }
     // The one device that is seen is the first.
     set("JAX_LOCAL_DEVICE_IDS", "0".to_owned());
@@ -281,7 +309,7 @@ pub(crate) fn inherited(from: impl Iterator<Item = (String, String)>) -> BTreeMa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{RankSpec, TaskLimits};
+    use crate::TaskLimits;
     use dh_core::{JobId, Rank};
     use expect_test::expect;
     use std::path::PathBuf;
@@ -295,7 +323,13 @@ mod tests {
             secret_env: BTreeMap::new(),
             ranks: (0_u32..)
                 .zip(nodes)
-                .map(|(rank, node)| RankSpec { rank: Rank(rank), cores: vec![4, 5], node: NodeId(*node), part: None })
+                .map(|(rank, node)| RankSpec {
+                    rank: Rank(rank),
+                    cores: vec![4, 5],
+                    node: NodeId(*node),
+                    devices: vec![],
+                    part: None,
+                })
                 .collect(),
             limits: TaskLimits::default(),
             workdir: PathBuf::from("/"),
@@ -377,6 +411,46 @@ mod tests {
         let (places, nodes) = places(&gang);
         let seen: Vec<_> = places.iter().map(|p| (p.node_rank, p.local_rank, p.local_ranks)).collect();
         assert_eq!((seen, nodes), (vec![(0, 0, 3), (1, 0, 2), (0, 1, 3), (0, 2, 3), (1, 1, 2)], 2));
+    }
+
+    fn gpu(index: u32) -> Device {
+        Device {
+            kind: "nvidia",
+            index,
+            id: format!("GPU-{index}"),
+            name: "NVIDIA H100 80GB HBM3".to_owned(),
+            memory: None,
+            limit: None,
+            sliced: false,
+        }
+    }
+
+    #[test]
+    fn ranks_see_the_devices_of_their_gang_on_their_node_and_know_their_own() {
+        let mut gang = gang(&[3, 9, 3]);
+        for (spec, devices) in gang.ranks.iter_mut().zip([[4, 5], [0, 1], [6, 2]]) {
+            spec.devices = devices.map(gpu).to_vec();
+        }
+        let ports = ports();
+        let of = |index: usize, name: &str| Launch::new(&gang, &ports, "h").environment(index).remove(name);
+        for index in [0, 2] {
+            assert_eq!(of(index, "CUDA_VISIBLE_DEVICES").as_deref(), Some("GPU-4,GPU-5,GPU-6,GPU-2"));
+        }
+        assert_eq!(of(1, "CUDA_VISIBLE_DEVICES").as_deref(), Some("GPU-0,GPU-1"));
+        assert_eq!((of(1, "ROCR_VISIBLE_DEVICES").as_deref(), of(1, "TPU_VISIBLE_CHIPS")), (Some(""), None));
+        assert_eq!(of(2, "DH_DEVICES").as_deref(), Some("GPU-6,GPU-2"));
+        let jax = [0, 1, 2].map(|index| of(index, "JAX_LOCAL_DEVICE_IDS").unwrap_or_default());
+        assert_eq!(jax, ["0,1", "0,1", "2,3"]);
+    }
+
+    #[test]
+    fn a_part_of_a_device_is_seen_by_the_devices_own_name() {
+        let mut gang = gang(&[3]);
+        gang.ranks[0].part = Some(PartOf { device: 6, milli: 500, memory: None, slice: None });
+        let seen = |gang: &GangSpec| Launch::new(gang, &ports(), "h").environment(0).remove("CUDA_VISIBLE_DEVICES");
+        assert_eq!(seen(&gang).as_deref(), Some("6"));
+        gang.ranks[0].devices = vec![gpu(6)];
+        assert_eq!(seen(&gang).as_deref(), Some("GPU-6"));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 )]
 
 mod cgroup;
+pub mod devices;
 mod error;
 mod executor;
 mod gang;

@@ -17,6 +17,7 @@ use dh_units::Bytes;
 
 use crate::Error;
 use crate::body::Handle;
+use crate::devices::Behind;
 use crate::services::Services;
 
 /// What the hands need.
@@ -27,6 +28,8 @@ pub(crate) struct Actuator {
     pub(crate) services: Arc<Services>,
     pub(crate) store_url: String,
     pub(crate) workdir: PathBuf,
+    /// The accelerators behind slots.
+    pub(crate) behind: Arc<Behind>,
     pub(crate) runtime: tokio::runtime::Handle,
     /// The key of each attempt that owns slots.
     pub(crate) issued: BTreeMap<AttemptId, AccessKey>,
@@ -99,7 +102,11 @@ impl Actuator {
             let (services, hall) = (Arc::clone(&self.services), self.hall.clone());
             self.runtime.spawn(async move { services.watch(task, port, hall).await });
         }
-        self.executor.start(gang(attempt, spec, placement, env, secret_env, self.workdir.clone()))?;
+        let mut gang = gang(attempt, spec, placement, env, secret_env, self.workdir.clone());
+        for (rank, placed) in gang.ranks.iter_mut().zip(placement) {
+            rank.devices = self.behind.of(placed.node, &placed.slots);
+        }
+        self.executor.start(gang)?;
         Ok(())
     }
 
@@ -130,8 +137,13 @@ fn gang(
         };
         Some(PartOf { device, milli: held.milli, memory, slice })
     };
-    let rank =
-        |placed: &Placed| RankSpec { rank: placed.rank, cores: Vec::new(), node: placed.node, part: part(placed) };
+    let rank = |placed: &Placed| RankSpec {
+        rank: placed.rank,
+        cores: Vec::new(),
+        node: placed.node,
+        devices: Vec::new(),
+        part: part(placed),
+    };
     let ranks = placement.iter().map(rank).collect();
     let limits = TaskLimits { memory: spec.memory_bytes.map(Bytes), ..TaskLimits::default() };
     GangSpec { attempt, name: spec.name, command, env, secret_env, ranks, limits, workdir }

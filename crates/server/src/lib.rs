@@ -16,6 +16,7 @@
 mod actuator;
 mod api;
 mod body;
+mod devices;
 mod endpoint;
 mod error;
 pub mod launch;

@@ -30,7 +30,7 @@ use crate::endpoint::{Endpoint, started};
 use crate::log::EventLog;
 use crate::services::Services;
 use crate::wire::{Listeners, ServiceRequest};
-use crate::{Error, launch};
+use crate::{Error, devices, launch};
 
 /// The file of keys in a data directory.
 pub const KEYS_FILE: &str = "keys.json";
@@ -127,7 +127,9 @@ impl Server {
         spawn_thread("hall", move || drop(ended.send(body.run())))?;
         let workdir = data.join("work");
         private_folder(&workdir)?;
+        let behind = Arc::new(devices::behind(&settings).await);
         let hands = Actuator {
+            behind: Arc::clone(&behind),
             hall: handle.clone(),
             executor: Arc::clone(&executor),
             keys: keys.clone(),
@@ -149,7 +151,7 @@ impl Server {
             auth: Arc::clone(&auth),
             listeners: listeners.clone(),
             started: Instant::now(),
-            not_enforced: not_enforced(&settings),
+            not_enforced: not_enforced(&settings).into_iter().chain(behind.notes()).collect(),
             stop: asked.clone(),
         });
         let mut tasks = tokio::task::JoinSet::new();
@@ -350,7 +352,6 @@ fn not_enforced(settings: &Settings) -> Vec<String> {
     if !declared.is_empty() {
         list.push(format!("declared, not enforced by a running hall: {}", declared.join(", ")));
     }
-    list.push("accelerator slots are CPU slots here: they bound how many ranks run, not what a rank uses".to_owned());
     list.push("traffic on loopback is not encrypted; every request is signed or carries a key".to_owned());
     list
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
+use dh_exec::devices::Devices;
 use serde::Serialize;
 
 use super::{Globals, Verb};
@@ -103,17 +104,33 @@ fn examine(globals: &Globals) -> Vec<Finding> {
         },
         tool("pip (models for `demo` and `serve`)", &["pip", "pip3"], "on Debian: apt-get install python3-pip"),
         tool("apt-get (data for `demo`)", &["apt-get"], "elsewhere the demo makes data of its own"),
-        Finding {
-            what: "NVIDIA driver",
-            good: Path::new("/proc/driver/nvidia/version").exists(),
-            needed: false,
-            found: std::fs::read_to_string("/proc/driver/nvidia/version")
-                .ok()
-                .and_then(|text| text.lines().next().map(|line| line.chars().take(60).collect()))
-                .unwrap_or_else(|| "none; slots are CPU slots".to_owned()),
-            hint: None,
-        },
+        accelerators(),
     ]
+}
+
+/// The accelerators whose drivers answer.
+fn accelerators() -> Finding {
+    let devices = Devices::discover();
+    let mut names: Vec<(&str, usize)> = Vec::new();
+    for device in devices.all() {
+        match names.iter_mut().find(|(name, _)| *name == device.name) {
+            Some((_, count)) => *count += 1,
+            None => names.push((&device.name, 1)),
+        }
+    }
+    let mut found: Vec<String> = names.iter().map(|(name, count)| format!("{count} x {name}")).collect();
+    found.extend(devices.notes().iter().cloned());
+    Finding {
+        what: "accelerators",
+        good: !devices.all().is_empty() && devices.notes().is_empty(),
+        needed: false,
+        found: if found.is_empty() { "none; slots are CPU slots".to_owned() } else { found.join("; ") },
+        hint: Some(if devices.all().is_empty() && devices.notes().is_empty() {
+            "with one, install its driver and try `datahall init --template here`"
+        } else {
+            "mend the driver that does not answer"
+        }),
+    }
 }
 
 fn memory_mib() -> u64 {

@@ -1,5 +1,8 @@
 //! `datahall init`: writes a blueprint to start from.
 
+mod here;
+
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -11,9 +14,12 @@ use crate::blueprint_file;
 use crate::failure::{Failure, OrFail};
 use crate::output;
 
+/// The template that looks at this machine.
+const HERE: &str = "here";
+
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Which one: `laptop` is a few lines, `first-hall` the demo, `lab` one rack, `su32` and `su127` scalable units, `pod16k`
+    /// Which one: `here` is this machine with its accelerators, `laptop` is a few lines, `first-hall` the demo, `lab` one rack, `su32` and `su127` scalable units, `pod16k`
     /// 16,384 accelerators, `tpu-pod` a torus, `edge` small sites, `reference` every key there is
     #[arg(long, default_value = "laptop")]
     template: String,
@@ -26,11 +32,7 @@ impl Verb for Init {
     const ABOUT: &'static str = "Write a blueprint to start from";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
-        let text = dh_blueprint::template(&self.template).ok_or_else(|| {
-            let names: Vec<&str> = dh_blueprint::TEMPLATES.iter().map(|(name, _)| *name).collect();
-            Failure::new(Kind::NotFound, format!("there is no template `{}`", self.template))
-                .hint(format!("there is {}", names.join(", ")))
-        })?;
+        let text = self.text()?;
         let path = blueprint_file::path(globals, self.file.as_deref());
         // `create_new` never overwrites, not even a file that appears between a look and the write.
         let mut file = std::fs::File::create_new(&path).map_err(|error| {
@@ -46,5 +48,21 @@ impl Verb for Init {
             output::note(format!("wrote {}; next: `datahall plan`, `datahall up`", path.display()));
         }
         Ok(0)
+    }
+}
+
+impl Init {
+    fn text(&self) -> Result<Cow<'static, str>, Failure> {
+        if self.template == HERE {
+            let devices = dh_exec::devices::Devices::discover();
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            return Ok(Cow::Owned(here::blueprint(devices.all(), devices.notes(), cores)));
+        }
+        dh_blueprint::template(&self.template).map(Cow::Borrowed).ok_or_else(|| {
+            let names = dh_blueprint::TEMPLATES.iter().map(|(name, _)| *name);
+            let names: Vec<&str> = std::iter::once(HERE).chain(names).collect();
+            Failure::new(Kind::NotFound, format!("there is no template `{}`", self.template))
+                .hint(format!("there is {}", names.join(", ")))
+        })
     }
 }
