@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::Error;
-use crate::config::Compression;
+use crate::config::{BLOCK_BYTES, Compression};
 use crate::crypto::Cipher;
 
 /// zstd's fastest regular level; levels 2 and 3 gain a few per cent for half of the speed.
@@ -57,7 +57,7 @@ pub(crate) fn bound_crc(place: &[u8], bytes: &[u8]) -> u64 {
     digest.finalize()
 }
 
-fn block_crc(address: Address, zstd: bool, logical: u32, stored: &[u8]) -> u64 {
+pub(crate) fn block_crc(address: Address, zstd: bool, logical: u32, stored: &[u8]) -> u64 {
     let mut place = [0_u8; 17];
     let fields = address
         .extent
@@ -146,6 +146,9 @@ pub(crate) fn open(
         Some(cipher) => cipher.open(address, stored).ok_or(BlockError::Decrypt)?,
     };
     let logical = usize::try_from(entry.logical).map_err(|_too_large| BlockError::Decompress)?;
+    if logical > BLOCK_BYTES {
+        return Err(BlockError::Decompress);
+    }
     let bytes = if entry.zstd {
         DECOMPRESSOR
             .with_borrow_mut(|slot| {

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -103,6 +104,8 @@ pub(crate) struct CommitParts {
 pub(crate) struct Committer {
     queue: Arc<Queue>,
     classes: Arc<Classes>,
+    /// Counts the batches that changed a bucket or a document of one.
+    buckets: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -113,6 +116,8 @@ impl Committer {
         let theirs = Arc::clone(&queue);
         let classes = Arc::new(Classes(Mutex::new(classes)));
         let changing = Arc::clone(&classes);
+        let buckets = Arc::new(AtomicU64::new(0));
+        let counting = Arc::clone(&buckets);
         let thread = std::thread::Builder::new()
             .name("store-commit".to_owned())
             .spawn(move || {
@@ -120,7 +125,7 @@ impl Committer {
                     if batch.is_empty() {
                         told("flushing", parts.meta.flush());
                     } else {
-                        commit(&parts, &changing, batch);
+                        commit(&parts, &changing, &counting, batch);
                     }
                     if parts.meta.wants_checkpoint(parts.checkpoint_bytes) {
                         told("a checkpoint", parts.meta.checkpoint());
@@ -128,7 +133,7 @@ impl Committer {
                 }
             })
             .map_err(|error| Error::io("start the committer", error))?;
-        Ok(Self { queue, classes, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, classes, buckets, thread: Mutex::new(Some(thread)) })
     }
 
     /// Makes `mutation` durable; `guard` is the new extent that it names.
@@ -160,6 +165,12 @@ impl Committer {
         }
         self.queue.arrived.notify_one();
         Ok(answer)
+    }
+
+    /// A number that differs once a change of a bucket or of a document of one is acknowledged: what was read after it was
+    /// asked for holds while it stays.
+    pub(crate) fn bucket_generation(&self) -> u64 {
+        self.buckets.load(Ordering::Acquire)
     }
 
     /// Whether no more changes are taken.
@@ -203,7 +214,7 @@ fn told(what: &str, result: Result<(), Error>) {
     }
 }
 
-fn commit(parts: &CommitParts, classes: &Classes, batch: Vec<Pending>) {
+fn commit(parts: &CommitParts, classes: &Classes, buckets: &AtomicU64, batch: Vec<Pending>) {
     let mut replies: Vec<Reply> = Vec::with_capacity(batch.len());
     let mut mutations = Vec::with_capacity(batch.len());
     let full = parts.reaper.meter().admit(0).err();
@@ -224,6 +235,7 @@ fn commit(parts: &CommitParts, classes: &Classes, batch: Vec<Pending>) {
     if mutations.is_empty() {
         return;
     }
+    let of_buckets = mutations.iter().any(|change| change.mutation.is_of_bucket());
     parts.counters.batch(mutations.len());
     let guards = || replies.iter().filter_map(|(_reply, guard)| guard.as_ref());
     let large: Vec<u64> = guards().filter_map(ExtentGuard::large).collect();
@@ -239,6 +251,10 @@ fn commit(parts: &CommitParts, classes: &Classes, batch: Vec<Pending>) {
             Err(Error::Meta("the metadata database panicked".to_owned()))
         })
     });
+    if of_buckets {
+        // Before anybody hears of the change, and also where nobody knows whether it happened.
+        buckets.fetch_add(1, Ordering::Release);
+    }
     match outcome {
         Ok((results, changed)) => {
             segments.learn(changed);

@@ -40,6 +40,8 @@ pub mod disk;
 mod drive;
 mod error;
 mod extent;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod identities;
 mod identity;
 mod index;

@@ -187,12 +187,15 @@ pub async fn run(
     if plan.afterwards == Afterwards::Removed {
         tell(Progress::Removing);
         let removed = remove(client, &plan.bucket, &prefix).await;
-        if made && removed.is_ok() {
-            client.remove_bucket(&plan.bucket).await?;
-        }
-        // What went wrong first is told.
-        let report = measured?;
-        return removed.map(|()| report);
+        let removed = match removed {
+            Ok(()) if made => client.remove_bucket(&plan.bucket).await,
+            other => other,
+        };
+        // What went wrong first is told. What was measured stays worth something where tidying up fails: some stores keep
+        // empty folders, so that the bucket is not empty.
+        let mut report = measured?;
+        report.left_behind = removed.err().map(|error| error.to_string());
+        return Ok(report);
     }
     measured
 }
@@ -300,6 +303,7 @@ async fn measure(
         load_average: (load_before, processes::load_average()),
         errors: tally.errors,
         ended_early,
+        left_behind: None,
     })
 }
 

@@ -100,6 +100,8 @@ pub struct Report {
     pub load_average: (Option<f64>, Option<f64>),
     /// Why it ended before its time, if it did.
     pub ended_early: Option<String>,
+    /// Why what was written could not be removed afterwards, if so.
+    pub left_behind: Option<String>,
 }
 
 fn rounded(value: f64) -> f64 {

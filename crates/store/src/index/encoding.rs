@@ -421,11 +421,11 @@ impl Row for BucketUsage {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::codec::{decode, encode};
     use super::*;
 
-    fn plain() -> ObjectInfo {
+    pub(crate) fn plain() -> ObjectInfo {
         ObjectInfo {
             version: VersionId::Null,
             size: 5,
@@ -441,7 +441,7 @@ mod tests {
         }
     }
 
-    fn full() -> ObjectInfo {
+    pub(crate) fn full() -> ObjectInfo {
         let some = |text: &str| Some(text.to_owned());
         let pairs = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), String::new())];
         let meta = ObjectMeta {

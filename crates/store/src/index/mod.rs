@@ -7,6 +7,8 @@
 pub(crate) mod codec;
 mod encoding;
 pub(crate) mod files;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub(crate) mod keys;
 pub(crate) mod meta;
 mod mirror;

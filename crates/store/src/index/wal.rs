@@ -9,6 +9,9 @@
 //! there is one, the torn one was acknowledged and is damage. A file is removed only when the database holds its records.
 //! Cost: one write and one `fdatasync` per batch and drive, at the same time on all drives.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
+
 use std::io;
 use std::path::{Path, PathBuf};
 

@@ -128,6 +128,17 @@ pub(crate) enum Mutation {
 }
 
 impl Mutation {
+    /// Whether it changes a bucket's row or one of its documents.
+    pub(crate) const fn is_of_bucket(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateBucket { .. }
+                | Self::ChangeBucket { .. }
+                | Self::DeleteBucket { .. }
+                | Self::PutDocument { .. }
+        )
+    }
+
     /// The bucket, if the change is one of its objects: then the bucket's durability holds for it.
     pub(crate) fn object_bucket(&self) -> Option<&str> {
         match self {

@@ -1,4 +1,10 @@
 //! A bucket as a request sees it: its row, and those of its documents that decide about access.
+//!
+//! Invariant: what is remembered of a bucket is what every change that was acknowledged before the request came has made
+//! of it; the store's count of such changes says whether it still is. Cost of a bucket that is known: one lock, no read.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dh_policy::access::{Acl, Kind, Policy, PublicAccessBlock};
 use serde::de::DeserializeOwned;
@@ -6,6 +12,9 @@ use serde::de::DeserializeOwned;
 use super::fault::Fault;
 use super::visitor::HOUSE;
 use crate::{BucketInfo, Documents, Store};
+
+/// Buckets that are remembered; beyond it, all are forgotten and read anew.
+const KNOWN_MAX: usize = 4_096;
 
 /// Names of the documents.
 pub(super) mod document {
@@ -77,7 +86,7 @@ fn json<T: DeserializeOwned>(documents: &Documents, name: &str) -> Result<Option
 }
 
 impl Bucket {
-    pub(super) async fn load(store: &Store, name: &str) -> Result<Self, Fault> {
+    async fn load(store: &Store, name: &str) -> Result<Self, Fault> {
         let (info, documents) = store.bucket_with_documents(name).await.map_err(|error| {
             let fault = Fault::from(error);
             if fault.code == "NoSuchBucket" { fault.with("BucketName", name) } else { fault }
@@ -99,5 +108,31 @@ impl Bucket {
     /// The document of this name.
     pub(super) fn document(&self, name: &str) -> Option<&[u8]> {
         self.documents.get(name).map(Vec::as_slice)
+    }
+}
+
+/// Buckets that requests asked for, each with the store's count of bucket changes before it was read.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<BTreeMap<String, (u64, Arc<Bucket>)>>);
+
+impl Known {
+    /// The bucket as it is.
+    pub(super) async fn get(&self, store: &Store, name: &str) -> Result<Arc<Bucket>, Fault> {
+        let generation = store.0.committer.bucket_generation();
+        {
+            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((when, bucket)) = known.get(name)
+                && *when == generation
+            {
+                return Ok(Arc::clone(bucket));
+            }
+        }
+        let bucket = Arc::new(Bucket::load(store, name).await?);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(name.to_owned(), (generation, Arc::clone(&bucket)));
+        Ok(bucket)
     }
 }

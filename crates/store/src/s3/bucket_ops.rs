@@ -3,7 +3,7 @@
 use http::{Response, StatusCode};
 
 use super::acl;
-use super::bucket::{Bucket, Ownership, document};
+use super::bucket::{Ownership, document};
 use super::fault::Fault;
 use super::job::Job;
 use super::reply::{Answer, Body, Reply, iso};
@@ -94,7 +94,7 @@ pub(super) async fn create(job: &mut Job) -> Answer {
     match job.store().create_bucket_with(&name, start).await {
         Ok(()) => {}
         Err(Error::BucketExists(_)) => {
-            let there = Bucket::load(job.store(), &name).await?;
+            let there = job.front.bucket(&name).await?;
             if there.owner != account {
                 return Err(Fault::new("BucketAlreadyExists", "The requested bucket name is not available. The bucket namespace is shared by all users of the system.").with("BucketName", name));
             }

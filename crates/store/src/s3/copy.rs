@@ -54,13 +54,13 @@ impl Source {
 
 /// Opens the source for reading, if the visitor may read it and it is the one that is meant.
 pub(super) async fn open(job: &Job, source: &Source) -> Result<ObjectReader, Fault> {
-    let bucket = Bucket::load(job.store(), &source.bucket).await?;
+    let bucket = job.front.bucket(&source.bucket).await?;
     let found = job.store().head_version(&source.bucket, &source.key, source.version).await;
     let action = if source.version == Version::Latest { "s3:GetObject" } else { "s3:GetObjectVersion" };
     let access = Access {
         action,
         grantable: Grantable::Object(Permission::Read),
-        bucket: Some(&bucket),
+        bucket: Some(&*bucket),
         key: Some(&source.key),
         object: found.as_ref().ok(),
     };

@@ -27,7 +27,7 @@ fn governance(job: &Job, key: &str) -> Governance {
 }
 
 fn allowed(job: &Job, action: &str, grantable: Grantable, key: &str) -> bool {
-    let access = Access { action, grantable, bucket: job.bucket.as_ref(), key: Some(key), object: None };
+    let access = Access { action, grantable, bucket: job.bucket.as_deref(), key: Some(key), object: None };
     job.decide(access, &job.context(None)) == Decision::Allow
 }
 
@@ -69,13 +69,13 @@ async fn forgiving(job: &Job, key: &str, error: Error, request: &DeleteRequest) 
     Ok(Deleted::default())
 }
 
-struct Wanted {
+pub(super) struct Wanted {
     key: String,
     version: Option<String>,
     condition: Condition,
 }
 
-fn wanted(root: &Node) -> Result<Vec<Wanted>, Fault> {
+pub(super) fn wanted(root: &Node) -> Result<Vec<Wanted>, Fault> {
     let mut all = Vec::new();
     for node in root.all("Object") {
         let key =

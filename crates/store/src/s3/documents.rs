@@ -159,7 +159,7 @@ pub(super) fn tags(root: &Node) -> Result<Vec<(String, String)>, Fault> {
     set.all("Tag").map(|tag| Ok((tag.need("Key")?.to_owned(), tag.need("Value")?.to_owned()))).collect()
 }
 
-fn check_lock(root: &Node) -> Result<(), Fault> {
+pub(super) fn check_lock(root: &Node) -> Result<(), Fault> {
     if root.get("ObjectLockEnabled") != Some("Enabled") {
         return Err(Fault::malformed("`ObjectLockEnabled` is Enabled"));
     }

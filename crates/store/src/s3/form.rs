@@ -11,7 +11,6 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use super::bucket::Bucket;
 use super::call::{Call, Slash, encode};
 use super::fault::Fault;
 use super::intake::Expected;
@@ -289,7 +288,7 @@ pub(super) async fn serve(front: Arc<Front>, mut call: Call, body: Incoming) -> 
     let payload = Payload::new(body, Wrapping::Plain, None, length);
     let mut reader = Reader { payload, buffer: BytesMut::new(), end, done: false };
     let (fields, file_type) = reader.fields().await?;
-    let bucket = Bucket::load(&front.store, call.bucket()?).await?;
+    let bucket = front.bucket(call.bucket()?).await?;
     let named = call.bucket()?.to_owned();
     let has_signature =
         ["policy", "signature", "x-amz-signature", "awsaccesskeyid"].iter().any(|name| field(&fields, name).is_some());
@@ -340,7 +339,7 @@ pub(super) async fn serve(front: Arc<Front>, mut call: Call, body: Incoming) -> 
     let access = Access {
         action: Op::PostForm.action(),
         grantable: Op::PostForm.grantable(),
-        bucket: job.bucket.as_ref(),
+        bucket: job.bucket.as_deref(),
         key: job.call.key.as_deref(),
         object: None,
     };

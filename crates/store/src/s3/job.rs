@@ -6,7 +6,7 @@ use dh_core::Authenticate;
 use dh_policy::access::{Acl, Caller, Context, Decision, Permission, PublicGrants, Rank, Request, Rules, decide};
 
 use super::S3Options;
-use super::bucket::{Bucket, Ownership};
+use super::bucket::{Bucket, Known, Ownership};
 use super::call::Call;
 use super::fault::Fault;
 use super::payload::Payload;
@@ -24,6 +24,7 @@ pub(super) struct Front {
     pub(super) auth: Arc<dyn Authenticate>,
     pub(super) options: S3Options,
     pub(super) ring: Arc<KeyRing>,
+    pub(super) buckets: Known,
     /// When the front began to serve.
     pub(super) started: std::time::Instant,
 }
@@ -33,7 +34,7 @@ pub(super) struct Job {
     pub(super) front: Arc<Front>,
     pub(super) call: Call,
     pub(super) visitor: Visitor,
-    pub(super) bucket: Option<Bucket>,
+    pub(super) bucket: Option<Arc<Bucket>>,
     pub(super) payload: Payload,
     pub(super) op: Op,
     /// The object that a request about one is about.
@@ -91,7 +92,7 @@ impl Job {
     }
 
     pub(super) fn bucket(&self) -> Result<&Bucket, Fault> {
-        self.bucket.as_ref().ok_or_else(|| Fault::new("InvalidBucketName", "the request names no bucket"))
+        self.bucket.as_deref().ok_or_else(|| Fault::new("InvalidBucketName", "the request names no bucket"))
     }
 
     pub(super) fn object(&self) -> Result<&ObjectInfo, Fault> {
@@ -212,7 +213,7 @@ impl Job {
         let access = Access {
             action,
             grantable: Grantable::Never,
-            bucket: self.bucket.as_ref(),
+            bucket: self.bucket.as_deref(),
             key: self.call.key.as_deref(),
             object,
         };
@@ -256,7 +257,7 @@ impl Job {
         let access = Access {
             action,
             grantable: op.grantable(),
-            bucket: self.bucket.as_ref(),
+            bucket: self.bucket.as_deref(),
             key: self.call.key.as_deref(),
             object: self.object.as_ref(),
         };
@@ -302,6 +303,11 @@ pub(super) fn local_service(ring: &Arc<KeyRing>, names: Vec<String>) -> LocalKey
 }
 
 impl Front {
+    /// The bucket of this name.
+    pub(super) async fn bucket(&self, name: &str) -> Result<Arc<Bucket>, Fault> {
+        self.buckets.get(&self.store, name).await
+    }
+
     /// The key service.
     pub(super) fn key_service(&self) -> LocalKeyService {
         local_service(&self.ring, self.options.kms_keys.clone())

@@ -22,6 +22,8 @@ mod expiry;
 mod fault;
 mod form;
 mod framing;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod get;
 mod iam;
 mod intake;

@@ -160,7 +160,7 @@ pub(super) async fn part_copy(job: &mut Job) -> Answer {
     Ok(reply.xml(document))
 }
 
-fn named_parts(root: &Node) -> Result<Vec<CompletePart>, Fault> {
+pub(super) fn named_parts(root: &Node) -> Result<Vec<CompletePart>, Fault> {
     let mut parts = Vec::new();
     for node in root.all("Part") {
         let number: Option<u32> = node.number("PartNumber")?;

@@ -51,8 +51,15 @@ pub async fn serve_with(
     tracing::info!(%address, "S3 is served");
     let accounts = Accounts::open(&store).await?;
     let ring = store.key_ring().await?;
-    let front =
-        Arc::new(Front { store, accounts, auth, options, ring: Arc::new(ring), started: std::time::Instant::now() });
+    let front = Arc::new(Front {
+        store,
+        accounts,
+        auth,
+        options,
+        ring: Arc::new(ring),
+        buckets: super::bucket::Known::default(),
+        started: std::time::Instant::now(),
+    });
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(false);
     let expiry = tokio::spawn(super::expiry::run(Arc::clone(&front), stopping.clone()));

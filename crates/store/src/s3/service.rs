@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::bucket::Bucket;
 use super::call::Call;
 use super::fault::Fault;
 use super::framing::Framing;
@@ -161,7 +160,7 @@ async fn serve(front: Arc<Front>, call: Call, body: Incoming) -> Answer {
         if !crate::buckets::is_name(name) {
             return Err(Fault::new("NoSuchBucket", "The specified bucket does not exist").with("BucketName", name));
         }
-        job.bucket = Some(Bucket::load(&job.front.store, name).await?);
+        job.bucket = Some(job.front.bucket(name).await?);
     }
     if job.call.key.as_ref().is_some_and(|key| key.len() > dh_core::limits::KEY_BYTES_MAX) {
         return Err(Fault::new("KeyTooLongError", "Your key is too long"));

@@ -4,6 +4,10 @@
 //! signatures differ. Cost of version 4: five HMACs, of which four depend only on the day and are remembered.
 //! Source: Amazon S3 API Reference, "Authenticating requests (AWS Signature Version 4)".
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use dh_core::Secret;
 use ring::{digest, hmac};
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
@@ -260,6 +264,40 @@ pub(super) fn signing_key(secret: &str, scope: &str) -> Vec<u8> {
     key
 }
 
+/// Keys of version 4 that a thread remembers; beyond it, all are forgotten.
+const REMEMBERED_MAX: usize = 1_024;
+
+/// A key, and what it was derived from.
+struct Remembered {
+    secret: Secret<String>,
+    scope: String,
+    key: Secret<Vec<u8>>,
+}
+
+thread_local! {
+    /// By access key; a client signs for one day, region and service at a time.
+    static REMEMBERED: RefCell<BTreeMap<String, Remembered>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// [`signing_key`], derived anew only if this thread has not just seen the same.
+pub(super) fn remembered_key(access_key: &str, secret: &Secret<String>, scope: &str) -> Vec<u8> {
+    REMEMBERED.with_borrow_mut(|all| {
+        if let Some(known) = all.get(access_key)
+            && known.scope == scope
+            && known.secret.matches(secret.expose())
+        {
+            return known.key.expose().clone();
+        }
+        let key = signing_key(secret.expose(), scope);
+        if all.len() >= REMEMBERED_MAX {
+            all.clear();
+        }
+        let known = Remembered { secret: secret.clone(), scope: scope.to_owned(), key: Secret::new(key.clone()) };
+        all.insert(access_key.to_owned(), known);
+        key
+    })
+}
+
 /// Signs a text of version 4.
 pub(super) fn sign_v4(key: &[u8], text: &str) -> String {
     hex::encode(hmac256(key, text))
@@ -469,6 +507,19 @@ mod tests {
         // Source: AWS General Reference, "Examples of how to derive a signing key".
         let key = signing_key("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "20120215/us-east-1/iam/aws4_request");
         assert_eq!(hex::encode(key), "f4780e2d9f65fa895f9c67b32ce1baf0b0d8a43505a000a1a9e090d414db404d");
+    }
+
+    #[test]
+    fn a_remembered_key_is_that_of_its_secret_and_scope() {
+        let secrets = ["one", "two"].map(|secret| Secret::new(secret.to_owned()));
+        for round in 0..3 {
+            for (secret, scope) in secrets.iter().zip(["20130524/r/s3/aws4_request", "20130525/r/s3/aws4_request"]) {
+                // The same access key, as after its secret was changed.
+                let key = remembered_key("key", secret, scope);
+                assert_eq!(key, signing_key(secret.expose(), scope), "round {round}");
+                assert_eq!(remembered_key("key", secret, scope), key);
+            }
+        }
     }
 
     #[test]

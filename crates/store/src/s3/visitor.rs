@@ -8,7 +8,7 @@ use dh_policy::access::{Caller, Kind, Policy, Rank, User};
 use super::call::Call;
 use super::fault::Fault;
 use super::framing::ChunkKey;
-use super::sign::{Carrier, Claim, signing_key};
+use super::sign::{Carrier, Claim, remembered_key};
 use crate::identity::{Accounts, UserRank, UserRow};
 
 /// The account of those whose keys the hall itself gave out.
@@ -144,7 +144,7 @@ pub(super) fn verify(
         Claim::V4(claim) => {
             let (mut visitor, secret) =
                 look_up(accounts, auth, &claim.access_key, claim.token.as_deref(), call.now_ms, asked)?;
-            let key = signing_key(secret.expose(), &claim.scope);
+            let key = remembered_key(&claim.access_key, &secret, &claim.scope);
             claim.verify(call, &key, payload)?;
             let how = match claim.carrier {
                 Carrier::Header => "REST-HEADER",

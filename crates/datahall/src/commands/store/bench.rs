@@ -57,11 +57,11 @@ pub(super) struct Bench {
     /// Requests at once
     #[arg(long, short, value_name = "N", default_value_t = 16)]
     concurrency: u32,
-    /// How long to measure
-    #[arg(long, value_name = "TIME", default_value = "10s")]
+    /// How long to measure; a number alone is seconds
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = seconds)]
     duration: Seconds,
     /// How long to work before it is measured
-    #[arg(long, value_name = "TIME", default_value = "1s")]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = seconds)]
     warm_up: Seconds,
     /// Objects to prepare; with `--op put`, objects after which to end
     #[arg(long, value_name = "N")]
@@ -119,6 +119,12 @@ impl Line {
             self.drawn = false;
         }
     }
+}
+
+/// A length of time; nobody measures a store for five of anything else, so a number alone is seconds.
+fn seconds(text: &str) -> Result<Seconds, dh_units::Error> {
+    let alone = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if alone { format!("{text}s").parse() } else { text.parse() }
 }
 
 fn duration(time: Seconds, what: &str) -> Result<Duration, Failure> {
@@ -246,5 +252,23 @@ fn print(report: &Report) {
     }
     if let Some(why) = &report.ended_early {
         output::line(format!("ended early: {why}"));
+    }
+    if let Some(why) = &report.left_behind {
+        output::line(output::yellow(format!("left behind: {why}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn a_duration_without_a_unit_is_seconds() {
+        for (text, want) in [("5", 5.0), ("0.5", 0.5), ("5s", 5.0), ("2 min", 120.0), ("250ms", 0.25)] {
+            assert!(seconds(text).is_ok_and(|time| (time.0 - want).abs() < 1e-9), "{text}");
+        }
+        for wrong in ["", "-5", "5 apples", ".", "1.2.3"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -7,6 +7,8 @@
 //!
 //! Invariant: a row names a record only after `sync` returned for it; a record is never changed, only mended or freed.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod ledger;
 mod reading;
 mod record;

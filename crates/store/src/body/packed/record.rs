@@ -25,7 +25,7 @@ pub(super) fn head(segment: u64, offset: u64, id: u64, len: u64, entries: &[Bloc
     (bytes, crc)
 }
 
-fn head_crc(segment: u64, offset: u64, head: &[u8]) -> u64 {
+pub(super) fn head_crc(segment: u64, offset: u64, head: &[u8]) -> u64 {
     let mut place = segment.to_le_bytes().to_vec();
     place.extend_from_slice(&offset.to_le_bytes());
     bound_crc(&place, head)

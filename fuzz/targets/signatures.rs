@@ -1,0 +1,4 @@
+//! libFuzzer on the target `signatures` of `dh_store::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dh_store::fuzz::run("signatures", bytes));
