@@ -89,7 +89,8 @@ impl<T: Copy, const PAGE: usize> Pages<T, PAGE> {
     pub fn pop(&mut self) -> Option<T> {
         let last = self.get(self.len.checked_sub(1)?).copied();
         self.len -= 1;
-        self.pages.truncate(self.len.div_ceil(PAGE));
+        // One page is spare, so that a list whose end goes to and fro is not given memory each time.
+        self.pages.truncate(self.len.div_ceil(PAGE) + 1);
         last
     }
 }

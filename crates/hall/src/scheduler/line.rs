@@ -43,12 +43,20 @@ struct Class {
     open: bool,
     /// Of a class that waits for open room: every group in it was looked through for jobs that are over by this moment.
     looked: SimTime,
+    /// Of a class that waits for open room: its groups by [`Group::sought`], those that have one.
+    #[serde(skip)]
+    sought: BTreeSet<(u64, GroupId)>,
 }
 
 impl Class {
     fn first_of(&self, line: u16) -> Option<Head> {
+        self.of_line(line).next().map(|(_, head)| *head)
+    }
+
+    /// The heads of a line, in order.
+    fn of_line(&self, line: u16) -> impl Iterator<Item = &(u16, Head)> {
         let first = (line, (Key { class: i64::MIN, value: 0 }, JobId(0), 0));
-        self.heads.range(first..).next().filter(|(of, _)| *of == line).map(|(_, head)| *head)
+        self.heads.range(first..).take_while(move |(of, _)| *of == line)
     }
 }
 
@@ -79,6 +87,9 @@ pub(super) struct Group {
     head: Option<(Key, JobId)>,
     /// A job behind the head that may go before it.
     short: Option<(Key, JobId)>,
+    /// While it waits for open room: who has less time than this, nanoseconds, need not look through it.
+    #[serde(skip)]
+    sought: Option<u64>,
 }
 
 impl Group {
@@ -181,6 +192,7 @@ impl Lines {
         if rising.members.top() == Some(slot) {
             self.show(jobs, group);
         }
+        self.seek(group);
     }
 
     pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
@@ -244,11 +256,11 @@ impl Lines {
         let number = u16::try_from(line).ok()?;
         let fits = |head: &&Head| !left_out(head.2) && self.group(head.2).is_some_and(|group| group.line() == line);
         let closed = self.closed.values().flatten().filter_map(|(_, class)| {
-            let of_line = self.class(*class)?.heads.iter().filter(|(other, _)| *other == number).map(|(_, head)| head);
-            of_line.filter(|head| !left_out(head.2)).min()
+            let of_line = self.class(*class)?.of_line(number);
+            of_line.map(|(_, head)| head).find(|head| !left_out(head.2))
         });
         let roomless = [Lacks::Nodes, Lacks::Box].into_iter().filter_map(|lacks| self.parked.get(&lacks));
-        let parked = roomless.flatten().filter(fits).min();
+        let parked = roomless.filter_map(|parked| parked.iter().find(fits)).min();
         closed.chain(parked).min().copied()
     }
 
@@ -270,7 +282,17 @@ impl Lines {
         let home_class = self.class_of(home);
         let stand = Stand::Class(home_class);
         let members = Members::default();
-        self.groups.push(Group { queue, shape, home, home_class, stand, members, head: None, short: None });
+        self.groups.push(Group {
+            queue,
+            shape,
+            home,
+            home_class,
+            stand,
+            members,
+            head: None,
+            short: None,
+            sought: None,
+        });
         while self.index.len() <= at {
             self.index.push(Vec::new());
         }
@@ -286,7 +308,13 @@ impl Lines {
             return *class;
         }
         let id = u32::try_from(self.classes.len()).unwrap_or(u32::MAX);
-        self.classes.push(Class { key, heads: BTreeSet::new(), open: true, looked: SimTime(0) });
+        self.classes.push(Class {
+            key,
+            heads: BTreeSet::new(),
+            open: true,
+            looked: SimTime(0),
+            sought: BTreeSet::new(),
+        });
         self.class_index.insert(key, id);
         id
     }
@@ -300,6 +328,7 @@ impl Lines {
         if entered.members.top() == Some(slot) {
             self.show(jobs, group);
         }
+        self.seek(group);
     }
 
     /// The groups of a queue that have jobs.
@@ -360,10 +389,13 @@ impl Lines {
                 shown.stand = stand;
             }
             self.enter(group);
+        } else {
+            self.seek(group);
         }
     }
 
     fn leave(&mut self, group: GroupId) {
+        self.seek_no_more(group);
         let Some((stand, line, Some((key, job)))) =
             self.group(group).map(|group| (group.stand, group.home.line, group.head))
         else {
@@ -418,6 +450,7 @@ impl Lines {
                 }
             }
         }
+        self.seek(group);
     }
 
     /// There is no room for the head of `group`, nor for any of its class, until some is given back.

@@ -63,6 +63,12 @@ impl Members {
         self.top.map(|(_, slot)| slot)
     }
 
+    /// No job of known length has less left to run, nanoseconds; the most there is if there is none.
+    pub(super) fn least(&self) -> u64 {
+        let known = self.tracks.iter().filter(|track| track.bits != UNKNOWN);
+        known.map(|track| track.least).min().unwrap_or(u64::MAX)
+    }
+
     /// All slots, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
         self.tracks.iter().flat_map(Track::iter)

@@ -205,7 +205,8 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    fn of(state: State) -> Result<Self, Error> {
+    fn of(mut state: State) -> Result<Self, Error> {
+        state.lines.seek_all();
         Ok(Self { order: state.settings.order()?, placement: state.settings.placement()?, state, empty: None })
     }
 

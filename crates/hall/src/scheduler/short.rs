@@ -97,7 +97,8 @@ impl Scheduler {
         let Some(first) = self.state.reservations.first().filter(|first| *first > self.state.now) else { return };
         let fleet = &self.state.fleet;
         let room = |kind: &RoomKind| fleet.room(Domain::HALL, &rank_of(kind), View::All);
-        let mut groups = self.state.lines.not_looked_through(first, room);
+        let most = self.state.speeds.all_alike().then(|| first.since(self.state.now));
+        let mut groups = self.state.lines.not_looked_through(first, most, room);
         groups.extend(self.state.lines.rested());
         // Who has a reservation keeps off what is kept for others; who is behind it need not.
         groups.extend(self.state.reservations.list.iter().map(|reservation| reservation.group));
@@ -146,6 +147,7 @@ impl Scheduler {
 
     /// For checks: short jobs wait behind their heads.
     pub(super) fn check_short(&self) {
+        self.state.lines.check_sought();
         for (group, of) in self.state.lines.all() {
             let Some((key, id)) = self.state.lines.short(group) else { continue };
             let job = self.state.jobs.slot(id).and_then(|slot| self.state.jobs.get(slot));

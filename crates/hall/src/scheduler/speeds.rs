@@ -78,6 +78,11 @@ impl Speeds {
         }
     }
 
+    /// Whether every gang is equally fast everywhere, as far as is known.
+    pub(super) fn all_alike(&self) -> bool {
+        self.told.is_empty()
+    }
+
     fn on(&self, id: SpeedsId, class: u8) -> u32 {
         self.told.get(&id).and_then(|own| own.get(usize::from(class))).copied().unwrap_or(FULL)
     }

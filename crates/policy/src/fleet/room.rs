@@ -133,7 +133,8 @@ impl Rooms {
         self.ranks_by(self.counts(domain, view), rank)
     }
 
-    /// Domains of a level with room for `least` ranks or more, and how much: one walk through the level's counts.
+    /// Domains of a level with room for `least` ranks or more, and how much: one walk through the counts of those whose parent
+    /// has that room.
     pub(super) fn roomy(
         &self,
         tree: &Tree,
@@ -142,20 +143,43 @@ impl Rooms {
         view: View,
         least: u32,
     ) -> Vec<(u32, Domain)> {
+        let mut found = Vec::new();
+        let Some(up) = level.checked_sub(1) else {
+            self.roomy_of(Domain::HALL, 0..1, rank, view, least, &mut found);
+            return found;
+        };
+        for number in 0..tree.domains(up) {
+            let parent = Domain { level: up, number };
+            if self.ranks(parent, rank, view) >= least {
+                self.roomy_of(Domain { level, number: 0 }, tree.children(parent), rank, view, least, &mut found);
+            }
+        }
+        found
+    }
+
+    /// Those of the domains `numbers` of the level of `zero`.
+    fn roomy_of(
+        &self,
+        zero: Domain,
+        numbers: std::ops::Range<u32>,
+        rank: &Request,
+        view: View,
+        least: u32,
+        found: &mut Vec<(u32, Domain)>,
+    ) {
         let (length, stride) = (self.most * self.classes, self.stride());
-        let first = self.base(Domain { level, number: 0 }).unwrap_or(usize::MAX);
-        let domains = usize::try_from(tree.domains(level)).unwrap_or(0);
-        let level_counts = self.counts.get(first..first.saturating_add(domains * stride)).unwrap_or(&[]);
+        let first = self.base(Domain { number: numbers.start, ..zero }).unwrap_or(usize::MAX);
+        let counts = self.counts.get(first.min(self.counts.len())..).unwrap_or(&[]);
         let skip = match view {
             View::All => 0,
             View::Open => length,
         };
-        let numbered = (0_u32..).zip(level_counts.chunks_exact(stride));
-        let rooms = numbered.filter_map(|(number, counts)| {
-            let room = self.ranks_by(counts.get(skip..skip + length)?, rank);
-            (room >= least).then_some((room, Domain { level, number }))
-        });
-        rooms.collect()
+        for (number, counts) in numbers.zip(counts.chunks_exact(stride)) {
+            let room = counts.get(skip..skip + length).map_or(0, |counts| self.ranks_by(counts, rank));
+            if room >= least {
+                found.push((room, Domain { number, ..zero }));
+            }
+        }
     }
 
     fn ranks_by(&self, counts: &[u32], rank: &Request) -> u32 {

@@ -1,6 +1,7 @@
 //! Short jobs behind the heads of their groups, as the lines keep them; what for is told in [`super::super::short`].
 //!
-//! Invariant: a group's short job stands in its home class, and counts there as a head. Cost: a change of a sorted set.
+//! Invariant: a group's short job stands in its home class, and counts there as a head; a class that waits for open room knows
+//! its groups by the shortest length in them. Cost: a change of a sorted set; groups that have nothing short are not visited.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use dh_core::{JobId, SimTime};
 use dh_policy::fleet::View;
 use dh_policy::order::Key;
 
-use super::{ClassId, Group, GroupId, Lacks, Lines, RoomKind, Stand};
+use super::{ClassId, Group, GroupId, Head, Lacks, Lines, RoomKind, Stand};
 use crate::scheduler::job::{Jobs, Slot};
 
 impl Lines {
@@ -25,8 +26,9 @@ impl Lines {
         group: GroupId,
         most: Span,
     ) -> Option<(Key, JobId)> {
-        let slot = self.group_mut(group)?.members.short(jobs, most, Jobs::reuse)?;
-        jobs.get(slot).map(|job| (job.key, job.id))
+        let slot = self.group_mut(group)?.members.short(jobs, most, Jobs::reuse);
+        self.seek(group);
+        jobs.get(slot?).map(|job| (job.key, job.id))
     }
 
     /// Shows a job behind the head of a group that may go before it, or none.
@@ -60,6 +62,7 @@ impl Lines {
         if let Some(of) = self.group_mut(group) {
             of.short = short;
         }
+        self.seek(group);
     }
 
     /// Takes a job out of its group that is not its head.
@@ -108,10 +111,12 @@ impl Lines {
     }
 
     /// Groups that wait for open room where `room` would do if it were open, and were not looked through for jobs that are
-    /// over by `until`; they count as looked through from now on.
+    /// over by `until`; they count as looked through from now on. Left out are groups in which nobody has as little as
+    /// `most` left to run, if that is the same for all: nothing would be found there.
     pub(in crate::scheduler) fn not_looked_through(
         &mut self,
         until: SimTime,
+        most: Option<Span>,
         room: impl Fn(&RoomKind) -> u32,
     ) -> Vec<GroupId> {
         let mut groups: Vec<GroupId> = Vec::new();
@@ -120,11 +125,81 @@ impl Lines {
                 let Some(class) = usize::try_from(*id).ok().and_then(|at| self.classes.get_mut(at)) else { continue };
                 if class.looked < until {
                     class.looked = until;
-                    groups.extend(class.heads.iter().map(|(_, head)| head.2));
+                    let Some(most) = most else {
+                        groups.extend(class.heads.iter().map(|(_, head)| head.2));
+                        continue;
+                    };
+                    let short = class.sought.range(..=(most.0, GroupId::MAX)).filter_map(|(_, id)| {
+                        let group = self.groups.get(usize::try_from(*id).ok()?)?;
+                        Some((group.home.line, group.head(*id)?))
+                    });
+                    let mut short: Vec<(u16, Head)> = short.collect();
+                    short.sort_unstable();
+                    groups.extend(short.iter().map(|(_, head)| head.2));
                 }
             }
         }
         groups
+    }
+
+    /// Keeps up to date for whom a group is looked through: for all while it shows a short job, which may be one no more.
+    pub(super) fn seek(&mut self, group: GroupId) {
+        let Some(of) = self.group(group) else { return };
+        let sought = self.to_seek(of);
+        if of.sought == sought {
+            return;
+        }
+        self.seek_no_more(group);
+        let Some(Stand::Class(id)) = self.group(group).map(|of| of.stand) else { return };
+        if let Some(least) = sought
+            && let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at))
+        {
+            class.sought.insert((least, group));
+        }
+        if let Some(of) = self.group_mut(group) {
+            of.sought = sought;
+        }
+    }
+
+    pub(super) fn seek_no_more(&mut self, group: GroupId) {
+        let Some(of) = self.group_mut(group) else { return };
+        let (stand, sought) = (of.stand, of.sought.take());
+        if let (Stand::Class(id), Some(least)) = (stand, sought)
+            && let Some(class) = usize::try_from(id).ok().and_then(|at| self.classes.get_mut(at))
+        {
+            class.sought.remove(&(least, group));
+        }
+    }
+
+    /// Under what a group is found: nothing if it waits for something other than open room, or nobody's length is known.
+    fn to_seek(&self, of: &Group) -> Option<u64> {
+        let Stand::Class(id) = of.stand else { return None };
+        let waits = of.head.is_some() && self.class(id)?.key.kind.view == View::Open;
+        let least = if of.short.is_some() { 0 } else { of.members.least() };
+        (waits && least < u64::MAX).then_some(least)
+    }
+
+    /// The state was read back: what follows from it is found again.
+    pub(in crate::scheduler) fn seek_all(&mut self) {
+        for group in 0..u32::try_from(self.groups.len()).unwrap_or(u32::MAX) {
+            self.seek(group);
+        }
+    }
+
+    /// For checks: every group is found under what it is to be, and nothing else is.
+    pub(in crate::scheduler) fn check_sought(&self) {
+        let mut known = 0;
+        for (id, of) in (0..).zip(self.groups.iter()) {
+            assert_eq!(of.sought, self.to_seek(of), "group {id} is sought under another length");
+            if let (Some(least), Stand::Class(class)) = (of.sought, of.stand) {
+                known += 1;
+                assert!(
+                    self.class(class).is_some_and(|class| class.sought.contains(&(least, id))),
+                    "{id} is not found"
+                );
+            }
+        }
+        assert_eq!(known, self.classes.iter().map(|class| class.sought.len()).sum::<usize>(), "strangers are found");
     }
 }
 
