@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("dh-store", 4),
     ("dh-s3", 4),
     ("dh-gateway", 4),
+    ("dh-rig", 4),
     ("dh-learn", 4),
     ("dh-infer", 4),
     ("dh-exec", 4),

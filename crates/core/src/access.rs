@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Secret;
+use crate::{Grant, Secret};
 
 /// What a key may do. Each role includes nothing of the others, except that `Admin` includes all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,6 +55,11 @@ pub struct AccessKey {
 pub trait Authenticate: Send + Sync {
     /// The caller that presents `token` as a bearer token; `None` if nobody knows it.
     fn bearer(&self, token: &str) -> Option<Principal>;
+    /// What the caller named `name` may use of models; `None` if nothing bounds it.
+    fn grant(&self, name: &str) -> Option<std::sync::Arc<Grant>> {
+        let _unbounded = name;
+        None
+    }
     /// The private half of the key named `access_key_id` and its owner, to verify a signature with.
     fn signing_key(&self, access_key_id: &str) -> Option<(Secret<String>, Principal)>;
 }

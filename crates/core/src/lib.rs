@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod error;
+pub mod grant;
 pub mod id;
 pub mod limits;
 pub mod secret;
@@ -12,6 +13,7 @@ pub mod time;
 
 pub use access::{AccessKey, Authenticate, Principal, Role};
 pub use error::{HasKind, Kind};
+pub use grant::Grant;
 pub use id::{AttemptId, JobId, NodeId, Rank, TaskId};
 pub use secret::Secret;
 pub use time::SimTime;

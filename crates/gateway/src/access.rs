@@ -23,9 +23,18 @@ pub(crate) struct Caller {
 
 /// The caller of a request with these headers.
 pub(crate) fn caller(auth: &dyn Authenticate, headers: &HeaderMap) -> Result<Principal, Error> {
-    let token = bearer(headers).ok_or(Error::NoKey)?;
+    let token = token(headers).ok_or(Error::NoKey)?;
     let principal = auth.bearer(token).ok_or(Error::UnknownKey)?;
     if principal.may_call_models() { Ok(principal) } else { Err(Error::Forbidden(principal.name)) }
+}
+
+/// The caller's token: a bearer token, or `x-api-key` as clients of Anthropic send it.
+pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
+    bearer(headers).or_else(|| {
+        let mut values = headers.get_all("x-api-key").iter();
+        let token = values.next()?.to_str().ok()?.trim_ascii();
+        (values.next().is_none() && !headers.contains_key(AUTHORIZATION) && !token.is_empty()).then_some(token)
+    })
 }
 
 /// The bearer token (RFC 6750, section 2.1); nothing if there are two such headers, which could disagree.

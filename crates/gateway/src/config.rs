@@ -1,6 +1,7 @@
 //! Every setting of the gateway, with the reason for its default. Bounds shared with other crates come from
 //! `dh_core::limits`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dh_core::limits;
@@ -17,6 +18,10 @@ pub(crate) const ENGINES_MAX: usize = 1_024;
 pub(crate) const MODEL_SERIES_MAX: usize = 1_024;
 /// Engines whose error counters are kept.
 pub(crate) const ENGINE_SERIES_MAX: usize = 4_096;
+/// Beginnings of prompts that are remembered for one model: 64 bytes each, taken only as they come.
+pub(crate) const PREFIX_LINKS: usize = 1 << 18;
+/// Callers whose use is counted; as many as keys can be.
+pub(crate) const ACCOUNTS_MAX: usize = 65_536;
 /// Fields of one request head; hyper answers 431 beyond it.
 pub(crate) const HEADERS_MAX: usize = 100;
 /// Bytes of one request head.
@@ -63,10 +68,21 @@ impl Default for Timeouts {
     }
 }
 
+/// What a million tokens of a model cost, in millionths of a dollar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Price {
+    /// Tokens of prompts that are computed.
+    pub prompt: u64,
+    /// Tokens of prompts that the engine had cached.
+    pub cached: u64,
+    /// Tokens of answers.
+    pub answer: u64,
+}
+
 /// How a gateway behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayConfig {
-    /// The name of a row of [`crate::routing::POLICIES`].
+    /// The name of a row of [`dh_policy::routing::POLICIES`].
     pub policy: String,
     /// Requests between admission and the end of their answer; one more is refused with 429.
     pub in_flight_max: usize,
@@ -76,6 +92,10 @@ pub struct GatewayConfig {
     pub buffered_bytes_max: usize,
     /// Open client connections; further ones wait in the kernel's queue.
     pub connections_max: usize,
+    /// What tokens of a model cost, for budgets; a model that is not here costs nothing.
+    pub prices: BTreeMap<String, Price>,
+    /// Tokens that are reserved for an answer whose caller does not say how long it may be.
+    pub answer_tokens: u64,
     /// When an engine is left alone.
     pub breaker: BreakerConfig,
     /// How long things may take.
@@ -85,11 +105,13 @@ pub struct GatewayConfig {
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
-            policy: "round_robin".to_owned(),
+            policy: "prefix_cache".to_owned(),
             in_flight_max: 2_048,
             body_bytes_max: limits::CHAT_BYTES_MAX,
             buffered_bytes_max: 512 << 20,
             connections_max: limits::CONNECTIONS_MAX,
+            prices: BTreeMap::new(),
+            answer_tokens: 4_096,
             breaker: BreakerConfig::default(),
             timeouts: Timeouts::default(),
         }

@@ -3,12 +3,13 @@
 //! Invariant: a request keeps the snapshot it began with, so a replacement harms nothing under way; an engine that is in the
 //! old and the new set keeps its breaker and its counts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dh_core::{Secret, SimTime};
+use dh_policy::routing::chain::digest_of;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 
@@ -17,6 +18,7 @@ use crate::breaker::{Breaker, BreakerConfig};
 use crate::config::{ENGINES_MAX, MODEL_NAME_BYTES_MAX};
 use crate::error::shown;
 use crate::metrics::{EngineMetrics, ModelMetrics, Registry};
+use crate::plan::Knowledge;
 
 /// What an engine speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +62,8 @@ pub struct EngineStatus {
     pub model: String,
     /// Requests it is working on for this gateway.
     pub in_flight: u32,
+    /// Tokens that it has still to compute for them, as estimated.
+    pub tokens: u64,
     /// Whether its breaker is closed.
     pub healthy: bool,
 }
@@ -67,12 +71,25 @@ pub struct EngineStatus {
 /// What outlives a snapshot.
 pub(crate) struct EngineState {
     in_flight: AtomicU32,
+    /// Tokens that it has still to compute for them, as estimated.
+    tokens: AtomicU64,
+    /// Its place in the indexes of prompts.
+    pub(crate) slot: usize,
+    /// A digest of its id.
+    pub(crate) identity: u64,
     breaker: Mutex<Breaker>,
 }
 
 impl EngineState {
-    fn new(config: BreakerConfig) -> Self {
-        Self { in_flight: AtomicU32::new(0), breaker: Mutex::new(Breaker::new(config)) }
+    fn new(config: BreakerConfig, id: &str, slot: usize) -> Self {
+        let identity = digest_of(0, id.as_bytes());
+        Self {
+            in_flight: AtomicU32::new(0),
+            tokens: AtomicU64::new(0),
+            slot,
+            identity,
+            breaker: Mutex::new(Breaker::new(config)),
+        }
     }
 
     // The breaker's steps cannot panic half-way, so a poisoned lock still guards a sound one.
@@ -83,21 +100,30 @@ impl EngineState {
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
+
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed)
+    }
 }
 
 /// One request that an engine works on; counted until dropped.
-pub(crate) struct Load(Arc<EngineState>);
+pub(crate) struct Load {
+    state: Arc<EngineState>,
+    tokens: u64,
+}
 
 impl Load {
-    pub(crate) fn on(engine: &Engine) -> Self {
+    pub(crate) fn on(engine: &Engine, tokens: u64) -> Self {
         engine.state.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&engine.state))
+        engine.state.tokens.fetch_add(tokens, Ordering::Relaxed);
+        Self { state: Arc::clone(&engine.state), tokens }
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.state.tokens.fetch_sub(self.tokens, Ordering::Relaxed);
     }
 }
 
@@ -144,6 +170,9 @@ pub(crate) struct Model {
     pub(crate) kind: EngineKind,
     pub(crate) engines: Vec<Arc<Engine>>,
     pub(crate) turn: Arc<AtomicU64>,
+    pub(crate) knowledge: Arc<Knowledge>,
+    /// Slots there are in the index: one above the largest of an engine.
+    pub(crate) slots: usize,
     pub(crate) metrics: Arc<ModelMetrics>,
     /// When it was first served, for `created`.
     pub(crate) since: SimTime,
@@ -190,6 +219,7 @@ impl Snapshot {
                     id: engine.id.clone(),
                     model: model_name.clone(),
                     in_flight: engine.state.in_flight(),
+                    tokens: engine.state.tokens(),
                     healthy: engine.state.breaker().is_closed(),
                 })
                 .collect::<Vec<_>>()
@@ -217,6 +247,11 @@ impl Snapshot {
         for (name, kind) in expected {
             self.enlist(&mut models, name, *kind, metrics, now).map_err(|why| bad(name, why))?;
         }
+        // Engines that stay keep their slots; others get the lowest free ones.
+        let mut taken: BTreeSet<usize> = BTreeSet::new();
+        for EngineTarget { id, .. } in &targets {
+            taken.extend(present.get(id.as_str()).map(|(_, engine)| engine.state.slot));
+        }
         let mut ids = std::collections::HashSet::new();
         for EngineTarget { id, model, kind, url, key } in targets {
             if id.is_empty() || id.len() > MODEL_NAME_BYTES_MAX || !ids.insert(id.clone()) {
@@ -226,10 +261,19 @@ impl Snapshot {
             let authorization = key.as_ref().map(bearer_value).transpose().map_err(|why| bad(&id, why))?;
             let state = match present.get(id.as_str()) {
                 Some((name, engine)) if *name == model && engine.address == address => Arc::clone(&engine.state),
-                _ => Arc::new(EngineState::new(breaker)),
+                _ => {
+                    let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or(0);
+                    taken.insert(slot);
+                    Arc::new(EngineState::new(breaker, &id, slot))
+                }
             };
             let served = self.enlist(&mut models, &model, kind, metrics, now).map_err(|why| bad(&id, why))?;
+            let fresh = Arc::strong_count(&state) == 1;
             let metrics = metrics.engine(&id);
+            served.slots = served.slots.max(state.slot + 1);
+            if fresh {
+                served.knowledge.forget(state.slot);
+            }
             served.engines.push(Arc::new(Engine { id, authorization, state, metrics, address }));
         }
         metrics.forget_all_but(models.keys().map(|name| &**name), ids.iter().map(String::as_str));
@@ -253,6 +297,8 @@ impl Snapshot {
             kind,
             engines: Vec::new(),
             turn: before.map_or_else(Arc::default, |model| Arc::clone(&model.turn)),
+            knowledge: before.map_or_else(Arc::default, |model| Arc::clone(&model.knowledge)),
+            slots: 0,
             metrics: metrics.model(name),
             since: before.map_or(now, |model| model.since),
         });
@@ -339,10 +385,10 @@ mod tests {
     fn engines_that_stay_keep_their_state_and_moved_ones_start_afresh() {
         let first =
             next(&Snapshot::default(), vec![target("a", "m", "http://h:1"), target("b", "m", "http://h:2")]).unwrap();
-        let load = Load::on(&first.model("m").unwrap().engines[0]);
+        let load = Load::on(&first.model("m").unwrap().engines[0], 7);
         let second = next(&first, vec![target("b", "m", "http://h:3"), target("a", "m", "http://h:1")]).unwrap();
         let engines = &second.model("m").unwrap().engines;
-        assert_eq!((engines[0].state.in_flight(), engines[1].state.in_flight()), (0, 1));
+        assert_eq!((engines[0].state.in_flight(), engines[1].state.in_flight(), engines[1].state.tokens()), (0, 1, 7));
         drop(load);
         assert_eq!(engines[1].state.in_flight(), 0);
         assert!(Arc::ptr_eq(&engines[1].state, &first.model("m").unwrap().engines[0].state));

@@ -1,14 +1,52 @@
 //! What can go wrong at the gateway, and how callers are told: the JSON shape that `OpenAI` clients parse.
 
+use std::fmt;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use dh_core::time::Span;
 use dh_core::{HasKind, Kind};
+use dh_policy::quota::Bound;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::engines::EngineKind;
+
+/// A bound that a caller met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Whose key.
+    pub caller: String,
+    /// Which bound.
+    pub bound: Bound,
+    /// How much it is.
+    pub most: u64,
+    /// What the request would take of it.
+    pub asked: u64,
+    /// When it would fit; `None` if waiting does not help.
+    pub wait: Option<Span>,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { caller, bound, most, asked, wait } = self;
+        match bound {
+            Bound::Requests => write!(f, "the key of `{caller}` may send {most} requests a minute")?,
+            Bound::Tokens => {
+                write!(f, "the key of `{caller}` may use {most} tokens a minute, and this request may take {asked}")?;
+            }
+            Bound::Budget => {
+                let usd = |micro: &u64| format!("{}.{:06} USD", micro / 1_000_000, micro % 1_000_000);
+                write!(f, "the budget of `{caller}` is {}, and this request may take {} of it", usd(most), usd(asked))?;
+            }
+        }
+        match wait {
+            Some(wait) => write!(f, "; try again in {} s", wait.0.div_ceil(1_000_000_000)),
+            None => f.write_str("; waiting does not help"),
+        }
+    }
+}
 
 /// Why a request was not answered by an engine, or why the gateway could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +118,17 @@ pub enum Error {
     /// The gateway has all the work that it may take.
     #[error("the gateway is at its limit: {0}")]
     Busy(&'static str),
+    /// The caller has used what it may.
+    #[error("{0}")]
+    Limited(Limit),
+    /// The caller's key is for other models.
+    #[error("the key of `{caller}` may not ask model `{model}`")]
+    OutOfScope {
+        /// Whose key.
+        caller: String,
+        /// The model.
+        model: String,
+    },
     /// The model is known, and no engine may be asked now.
     #[error("no engine of model `{model}` is ready")]
     NotReady {
@@ -138,7 +187,7 @@ impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NoKey | Self::UnknownKey => Kind::Unauthorized,
-            Self::Forbidden(_) => Kind::Forbidden,
+            Self::Forbidden(_) | Self::OutOfScope { .. } => Kind::Forbidden,
             Self::NoRoute { .. } | Self::UnknownModel { .. } => Kind::NotFound,
             Self::Method(_)
             | Self::WrongProtocol { .. }
@@ -153,7 +202,7 @@ impl HasKind for Error {
             | Self::UnknownPolicy { .. }
             | Self::BadEngine { .. } => Kind::Invalid,
             Self::TooLarge(_) | Self::TooManyEngines(_) => Kind::TooLarge,
-            Self::Busy(_) => Kind::Busy,
+            Self::Busy(_) | Self::Limited(_) => Kind::Busy,
             Self::NotReady { .. } => Kind::Interrupted,
             Self::Unreachable { .. } | Self::Refused { .. } => Kind::Unreachable,
             Self::EngineTimeout(_) => Kind::Timeout,
@@ -201,6 +250,9 @@ impl Error {
         match self {
             Self::NoKey | Self::UnknownKey => ("authentication_error", None, "invalid_api_key"),
             Self::Forbidden(_) => ("permission_error", None, "insufficient_permissions"),
+            Self::OutOfScope { .. } => ("permission_error", Some("model"), "insufficient_permissions"),
+            Self::Limited(Limit { bound: Bound::Budget, .. }) => ("insufficient_quota", None, "insufficient_quota"),
+            Self::Limited(_) => ("rate_limit_error", None, "rate_limit_exceeded"),
             Self::UnknownModel { .. } => ("invalid_request_error", Some("model"), "model_not_found"),
             Self::NoModel => ("invalid_request_error", Some("model"), "missing_required_parameter"),
             Self::WrongProtocol { .. } => ("invalid_request_error", Some("model"), "wrong_protocol"),
@@ -228,6 +280,7 @@ impl Error {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all others follow from their kind")]
     fn retry_after(&self) -> Option<u64> {
         match self {
+            Self::Limited(Limit { wait, .. }) => wait.map(|wait| wait.0.div_ceil(1_000_000_000).max(1)),
             Self::NotReady { wait, .. } => Some(wait.0.div_ceil(1_000_000_000).max(1)),
             _ => self.kind().retryable().then_some(1),
         }

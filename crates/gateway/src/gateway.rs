@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use axum::Router;
 use dh_core::Authenticate;
 use dh_core::time::Clock;
+use dh_policy::routing::{self, Route};
 use tokio::net::TcpListener;
 
+use crate::accounts::Accounts;
 use crate::admission::Admission;
 use crate::engines::{EngineKind, EngineStatus, EngineTarget, Snapshot};
 use crate::metrics::Registry;
-use crate::routing::{self, Route};
 use crate::upstream::Upstream;
 use crate::{Error, GatewayConfig, SystemClock, handlers, serve};
 
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) policy: &'static dyn Route,
     pub(crate) admission: Admission,
+    pub(crate) accounts: Accounts,
     pub(crate) registry: Registry,
     pub(crate) upstream: Upstream,
     snapshot: RwLock<Arc<Snapshot>>,
@@ -56,7 +58,11 @@ impl Gateway {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let shared = Shared {
-            policy: routing::by_name(&config.policy)?,
+            policy: routing::by_name(&config.policy).ok_or_else(|| Error::UnknownPolicy {
+                name: config.policy.clone(),
+                known: routing::names().join(", "),
+            })?,
+            accounts: Accounts::default(),
             admission: Admission::new(&config),
             registry: Registry::default(),
             upstream: Upstream::new(&config.timeouts)?,

@@ -1,6 +1,7 @@
 //! The routes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
@@ -16,6 +17,7 @@ use crate::access::{self, Caller, REQUEST_ID};
 use crate::engines::{EngineKind, Model};
 use crate::error::shown;
 use crate::relay::{self, Begun};
+use crate::request::Prompt;
 use crate::upstream::{Outgoing, Target};
 use crate::{Error, Gateway, headers, request};
 
@@ -26,6 +28,9 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
         .route("/v1/embeddings", post(embeddings))
+        .route("/v1/responses", post(responses))
+        .route("/v1/rerank", post(rerank))
+        .route("/v1/messages", post(messages))
         .route("/v2/models/{*path}", get(inference_protocol).post(inference_protocol))
         .route("/metrics", get(metrics))
         .fallback(no_route)
@@ -72,6 +77,18 @@ async fn embeddings(
     generate(&gateway, caller, request, "/v1/embeddings").await
 }
 
+async fn responses(State(gateway): State<Gateway>, Extension(caller): Extension<Caller>, request: Request) -> Response {
+    generate(&gateway, caller, request, "/v1/responses").await
+}
+
+async fn rerank(State(gateway): State<Gateway>, Extension(caller): Extension<Caller>, request: Request) -> Response {
+    generate(&gateway, caller, request, "/v1/rerank").await
+}
+
+async fn messages(State(gateway): State<Gateway>, Extension(caller): Extension<Caller>, request: Request) -> Response {
+    generate(&gateway, caller, request, "/v1/messages").await
+}
+
 /// A request that names its model in its body.
 async fn generate(gateway: &Gateway, caller: Caller, request: Request, path: &'static str) -> Response {
     let started = Instant::now();
@@ -82,12 +99,17 @@ async fn generate(gateway: &Gateway, caller: Caller, request: Request, path: &'s
         let body = gateway.shared.admission.read(&parts.headers, body).await?;
         let peek = request::peek(&body.bytes)?;
         let model = Arc::clone(found.insert(Arc::clone(gateway.snapshot().model(&peek.model)?)));
-        let begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
+        let mut begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
+        let shared = &gateway.shared;
+        begun.charge = shared.accounts.reserve(shared, &caller.name, &begun.model, &peek.prompt)?;
+        let turn = begun.model.turn.fetch_add(1, Ordering::Relaxed);
+        let work = begun.model.knowledge.weigh(&peek.prompt, turn, shared.policy, begun.model.slots);
         let outgoing = Outgoing {
             method: Method::POST,
             target: Target::Route(path),
             headers: headers::for_engine(&parts.headers, &caller.request_id),
             body: body.bytes.clone(),
+            work,
         };
         send(gateway, begun, &outgoing).await
     };
@@ -116,12 +138,17 @@ async fn inference_protocol(
         }
         let model = Arc::clone(found.insert(Arc::clone(model)));
         let begun = begin(&gateway, caller.clone(), model, EngineKind::Classifier, started, false, place)?;
+        gateway.shared.accounts.scope(&gateway.shared, &caller.name, &begun.model)?;
         let body = gateway.shared.admission.read(&parts.headers, body).await?;
+        let turn = begun.model.turn.fetch_add(1, Ordering::Relaxed);
+        let prompt = Prompt::default();
+        let work = begun.model.knowledge.weigh(&prompt, turn, gateway.shared.policy, begun.model.slots);
         let outgoing = Outgoing {
             target: Target::Path(parts.uri.path().to_owned()),
             headers: headers::for_engine(&parts.headers, &caller.request_id),
             method: parts.method,
             body: body.bytes.clone(),
+            work,
         };
         send(&gateway, begun, &outgoing).await
     };
@@ -150,6 +177,7 @@ fn begin(
         started,
         stream,
         _place: place,
+        charge: None,
         clock,
         chunk_gap: gateway.shared.config.timeouts.chunk_gap,
     })
@@ -166,7 +194,7 @@ fn refuse(gateway: &Gateway, error: Error, caller: &Caller, model: Option<&Arc<M
     let status = error.status().as_u16();
     let metrics = model.map_or(&gateway.shared.registry.unknown, |model| &model.metrics);
     metrics.answered(status);
-    metrics.duration.observe(started.elapsed(), 1);
+    metrics.took(started.elapsed());
     tracing::info!(
         target: "dh_gateway::access",
         request_id = ?caller.request_id,

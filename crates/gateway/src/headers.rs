@@ -35,7 +35,7 @@ fn is_nominated(headers: &HeaderMap, name: &HeaderName) -> bool {
 /// The fields for an engine: those of the caller without its credentials. A field of any name that holds the caller's token
 /// is dropped. No encodings are accepted, because a compressed stream could not be watched and is held back by compressors.
 pub(crate) fn for_engine(from: &HeaderMap, request_id: &HeaderValue) -> HeaderMap {
-    let token = access::bearer(from).map(str::as_bytes).unwrap_or_default();
+    let token = access::token(from).map(str::as_bytes).unwrap_or_default();
     let mut to = HeaderMap::with_capacity(from.len() + 2);
     for (name, value) in from {
         let set_by_us = *name == HOST || *name == CONTENT_LENGTH || *name == EXPECT || *name == ACCEPT_ENCODING;

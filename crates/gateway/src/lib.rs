@@ -1,7 +1,7 @@
 //! The model gateway: one OpenAI-compatible door in front of any number of inference engines.
 //!
-//! *Invariant*: request and response bodies pass as the bytes they came as. The gateway reads `model` and `stream` of a
-//! request and `usage` of an answer, and writes neither. A caller's key never reaches an engine, an engine's key never
+//! *Invariant*: request and response bodies pass as the bytes they came as. The gateway reads a request's
+//! fields and an answer's `usage`, and writes neither. A caller's key never reaches an engine, an engine's key never
 //! reaches a caller, and neither reaches a log or a metric.
 //!
 //! Cost of a request: one buffered copy of its body, one pass over it, one pooled upstream connection; answers are relayed
@@ -20,6 +20,7 @@
 )]
 
 mod access;
+mod accounts;
 mod admission;
 mod breaker;
 mod clock;
@@ -30,9 +31,9 @@ mod gateway;
 mod handlers;
 mod headers;
 mod metrics;
+mod plan;
 mod relay;
 mod request;
-pub mod routing;
 mod serve;
 mod sse;
 mod stall;
@@ -41,7 +42,7 @@ mod usage;
 
 pub use breaker::BreakerConfig;
 pub use clock::SystemClock;
-pub use config::{GatewayConfig, Timeouts};
+pub use config::{GatewayConfig, Price, Timeouts};
 pub use engines::{EngineKind, EngineStatus, EngineTarget};
-pub use error::Error;
+pub use error::{Error, Limit};
 pub use gateway::Gateway;

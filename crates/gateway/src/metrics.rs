@@ -86,6 +86,38 @@ const CHUNK_EDGES: &[u64] = &[
     300_000, 500_000, 750_000, 1_000_000, 2_500_000,
 ];
 
+/// Upper edges in microseconds that OpenTelemetry's conventions for generative AI prescribe: whole requests.
+const SEMCONV_DURATION: &[u64] = &[
+    10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 640_000, 1_280_000, 2_560_000, 5_120_000, 10_240_000, 20_480_000,
+    40_960_000, 81_920_000,
+];
+/// The same for the first token.
+const SEMCONV_FIRST: &[u64] = &[
+    1_000, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000, 250_000, 500_000, 750_000, 1_000_000, 2_500_000,
+    5_000_000, 7_500_000, 10_000_000,
+];
+/// The same for each token after the first.
+const SEMCONV_TOKEN: &[u64] = &[
+    10_000, 25_000, 50_000, 75_000, 100_000, 150_000, 200_000, 300_000, 400_000, 500_000, 750_000, 1_000_000, 2_500_000,
+];
+/// The same for tokens of a request: powers of four. The histogram counts millionths, so that it prints whole tokens.
+const SEMCONV_USAGE: &[u64] = &[
+    1_000_000,
+    4_000_000,
+    16_000_000,
+    64_000_000,
+    256_000_000,
+    1_024_000_000,
+    4_096_000_000,
+    16_384_000_000,
+    65_536_000_000,
+    262_144_000_000,
+    1_048_576_000_000,
+    4_194_304_000_000,
+    16_777_216_000_000,
+    67_108_864_000_000,
+];
+
 pub(crate) struct Histogram {
     edges: &'static [u64],
     counts: Vec<AtomicU64>,
@@ -108,26 +140,46 @@ impl Histogram {
         self.sum_micros.fetch_add(micros.saturating_mul(times), Ordering::Relaxed);
     }
 
-    fn write(&self, out: &mut String, name: &str, model: &str) {
+    fn tokens(&self, tokens: u64) {
+        self.observe(Duration::from_micros(tokens.saturating_mul(1_000_000)), 1);
+    }
+
+    /// Writes it with `labels`, which are `key="value"` pairs with commas between.
+    fn write_with(&self, out: &mut String, name: &str, labels: &str) {
         let mut total = 0_u64;
         let edges = self.edges.iter().map(|edge| seconds(*edge)).chain(["+Inf".to_owned()]);
         for (count, edge) in self.counts.iter().zip(edges) {
             total = total.saturating_add(count.load(Ordering::Relaxed));
-            line(out, &format!("{name}_bucket{{model=\"{model}\",le=\"{edge}\"}}"), total);
+            line(out, &format!("{name}_bucket{{{labels},le=\"{edge}\"}}"), total);
         }
-        line(out, &format!("{name}_sum{{model=\"{model}\"}}"), seconds(self.sum_micros.load(Ordering::Relaxed)));
-        line(out, &format!("{name}_count{{model=\"{model}\"}}"), total);
+        line(out, &format!("{name}_sum{{{labels}}}"), seconds(self.sum_micros.load(Ordering::Relaxed)));
+        line(out, &format!("{name}_count{{{labels}}}"), total);
+    }
+
+    fn write(&self, out: &mut String, name: &str, model: &str) {
+        self.write_with(out, name, &format!("model=\"{model}\""));
     }
 }
 
 pub(crate) struct ModelMetrics {
     codes: [AtomicU64; CODES.len()],
     other_codes: AtomicU64,
-    pub(crate) duration: Histogram,
-    pub(crate) first_token: Histogram,
-    pub(crate) per_chunk: Histogram,
+    duration: Histogram,
+    first_token: Histogram,
+    per_chunk: Histogram,
     prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
+    semconv: Semconv,
+}
+
+/// The same events under the names of OpenTelemetry's conventions, in their buckets.
+struct Semconv {
+    duration: Histogram,
+    first: Histogram,
+    token: Histogram,
+    input: Histogram,
+    output: Histogram,
 }
 
 impl Default for ModelMetrics {
@@ -139,7 +191,15 @@ impl Default for ModelMetrics {
             first_token: Histogram::new(FIRST_EDGES),
             per_chunk: Histogram::new(CHUNK_EDGES),
             prompt_tokens: AtomicU64::new(0),
+            cached_tokens: AtomicU64::new(0),
             completion_tokens: AtomicU64::new(0),
+            semconv: Semconv {
+                duration: Histogram::new(SEMCONV_DURATION),
+                first: Histogram::new(SEMCONV_FIRST),
+                token: Histogram::new(SEMCONV_TOKEN),
+                input: Histogram::new(SEMCONV_USAGE),
+                output: Histogram::new(SEMCONV_USAGE),
+            },
         }
     }
 }
@@ -153,7 +213,33 @@ impl ModelMetrics {
 
     pub(crate) fn used(&self, usage: Usage) {
         self.prompt_tokens.fetch_add(usage.prompt_tokens.unwrap_or(0), Ordering::Relaxed);
+        self.cached_tokens.fetch_add(usage.cached_tokens.unwrap_or(0), Ordering::Relaxed);
         self.completion_tokens.fetch_add(usage.completion_tokens.unwrap_or(0), Ordering::Relaxed);
+        for (histogram, tokens) in
+            [(&self.semconv.input, usage.prompt_tokens), (&self.semconv.output, usage.completion_tokens)]
+        {
+            if let Some(tokens) = tokens {
+                histogram.tokens(tokens);
+            }
+        }
+    }
+
+    /// A request has ended after `took`.
+    pub(crate) fn took(&self, took: Duration) {
+        self.duration.observe(took, 1);
+        self.semconv.duration.observe(took, 1);
+    }
+
+    /// The first token came after `waited`.
+    pub(crate) fn first_token(&self, waited: Duration) {
+        self.first_token.observe(waited, 1);
+        self.semconv.first.observe(waited, 1);
+    }
+
+    /// `times` tokens came, `each` apart.
+    pub(crate) fn tokens(&self, each: Duration, times: u64) {
+        self.per_chunk.observe(each, times);
+        self.semconv.token.observe(each, times);
     }
 }
 
@@ -244,6 +330,16 @@ impl Registry {
             let labels = format!("{{engine=\"{}\",model=\"{}\"}}", escaped(id), escaped(model));
             line(&mut out, &format!("datahall_gateway_engine_in_flight{labels}"), in_flight);
         }
+        family(
+            &mut out,
+            "engine_tokens",
+            "gauge",
+            "Tokens still to compute for requests under way by engine, as estimated.",
+        );
+        for EngineStatus { id, model, tokens, .. } in engines {
+            let labels = format!("{{engine=\"{}\",model=\"{}\"}}", escaped(id), escaped(model));
+            line(&mut out, &format!("datahall_gateway_engine_tokens{labels}"), tokens);
+        }
         family(&mut out, "engine_healthy", "gauge", "1 if the engine's breaker is closed.");
         for EngineStatus { id, model, healthy, .. } in engines {
             let labels = format!("{{engine=\"{}\",model=\"{}\"}}", escaped(id), escaped(model));
@@ -281,6 +377,9 @@ impl Registry {
                 "Tokens read, as engines counted them.",
                 (|metrics| &metrics.prompt_tokens) as fn(&ModelMetrics) -> &AtomicU64,
             ),
+            ("cached_tokens_total", "Tokens read that an engine had cached, as it said.", |metrics| {
+                &metrics.cached_tokens
+            }),
             ("completion_tokens_total", "Tokens written, as engines counted them.", |metrics| {
                 &metrics.completion_tokens
             }),
@@ -291,11 +390,41 @@ impl Registry {
                 line(&mut out, &format!("datahall_gateway_{name}{{model=\"{model}\"}}"), count);
             }
         }
+        semconv(&mut out, &models);
         out
     }
 
     fn lock(&self) -> MutexGuard<'_, Series> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The names of OpenTelemetry's conventions for generative AI as Prometheus writes them: points become underscores, and the
+/// unit ends the name.
+fn semconv(out: &mut String, models: &[(String, &ModelMetrics)]) {
+    type Pick = fn(&Semconv) -> &Histogram;
+    let times: [(&str, &str, Pick); 3] = [
+        ("gen_ai_server_request_duration_seconds", "Whole requests.", |all| &all.duration),
+        ("gen_ai_server_time_to_first_token_seconds", "To the first token of streams.", |all| &all.first),
+        ("gen_ai_server_time_per_output_token_seconds", "Between tokens of streams.", |all| &all.token),
+    ];
+    let labels = |model: &str| {
+        format!("gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"datahall\",gen_ai_request_model=\"{model}\"")
+    };
+    for (name, about, pick) in times {
+        line(out, &format!("# HELP {name}"), about);
+        line(out, &format!("# TYPE {name}"), "histogram");
+        for (model, metrics) in models {
+            pick(&metrics.semconv).write_with(out, name, &labels(model));
+        }
+    }
+    let name = "gen_ai_client_token_usage";
+    line(out, &format!("# HELP {name}"), "Tokens of requests by direction.");
+    line(out, &format!("# TYPE {name}"), "histogram");
+    for (model, metrics) in models {
+        for (direction, histogram) in [("input", &metrics.semconv.input), ("output", &metrics.semconv.output)] {
+            histogram.write_with(out, name, &format!("{},gen_ai_token_type=\"{direction}\"", labels(model)));
+        }
     }
 }
 
@@ -327,6 +456,7 @@ mod tests {
     fn observations_fall_into_the_bucket_of_their_upper_edge() {
         let registry = Registry::default();
         let model = registry.model("m");
+        model.used(Usage { prompt_tokens: Some(5), completion_tokens: Some(4), cached_tokens: None });
         model.duration.observe(Duration::from_millis(1), 1);
         model.duration.observe(Duration::from_micros(1_001), 2);
         model.duration.observe(Duration::from_secs(9_999), 1);
@@ -338,6 +468,9 @@ mod tests {
             "datahall_gateway_request_duration_seconds_bucket{model=\"m\",le=\"+Inf\"} 4\n",
             "datahall_gateway_request_duration_seconds_count{model=\"m\"} 4\n",
             "datahall_gateway_request_duration_seconds_sum{model=\"m\"} 9999.003002\n",
+            "gen_ai_request_model=\"m\",gen_ai_token_type=\"input\",le=\"4\"} 0\n",
+            "gen_ai_request_model=\"m\",gen_ai_token_type=\"input\",le=\"16\"} 1\n",
+            "gen_ai_request_model=\"m\",gen_ai_token_type=\"output\",le=\"4\"} 1\n",
         ] {
             assert!(text.contains(expected), "{expected} not in\n{text}");
         }

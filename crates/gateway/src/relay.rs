@@ -19,13 +19,15 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use crate::access::Caller;
+use crate::accounts::{Charge, Used};
 use crate::breaker::Pass;
 use crate::engines::{Engine, Load, Model};
 use crate::headers;
 use crate::metrics::Trouble;
+use crate::plan::Belief;
 use crate::sse::SseScanner;
 use crate::upstream::Answer;
-use crate::usage::UsageFinder;
+use crate::usage::{Usage, UsageFinder};
 
 /// What happened before the answer came.
 pub(crate) struct Begun {
@@ -37,6 +39,8 @@ pub(crate) struct Begun {
     pub(crate) _place: OwnedSemaphorePermit,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_gap: Duration,
+    /// What the caller reserved; settled when the answer has ended.
+    pub(crate) charge: Option<Charge>,
 }
 
 pub(crate) struct Relay {
@@ -54,6 +58,8 @@ struct Watch {
     begun: Begun,
     engine: Arc<Engine>,
     _load: Load,
+    belief: Belief,
+    pieces: u64,
     status: StatusCode,
     events: Option<SseScanner>,
     usage: Option<UsageFinder>,
@@ -71,7 +77,7 @@ enum End {
 
 /// The answer for the caller.
 pub(crate) fn relay(answer: Answer, begun: Begun) -> http::Response<axum::body::Body> {
-    let Answer { response, engine, load } = answer;
+    let Answer { response, engine, load, belief } = answer;
     let (parts, inner) = response.into_parts();
     let is = |kind: &str| media_type(&parts.headers).is_some_and(|found| found.eq_ignore_ascii_case(kind));
     let events = is("text/event-stream").then(SseScanner::default);
@@ -93,6 +99,8 @@ pub(crate) fn relay(answer: Answer, begun: Begun) -> http::Response<axum::body::
             begun,
             engine,
             _load: load,
+            belief,
+            pieces: 0,
             status: parts.status,
             events,
             usage,
@@ -189,16 +197,29 @@ impl Watch {
         }
         let Some(events) = &mut self.events else { return };
         let mut count = events.push(piece);
+        self.pieces += count;
         if count > 0 && self.first_event.is_none() {
             let waited = now - self.begun.started;
             self.first_event = Some(waited);
-            self.begun.model.metrics.first_token.observe(waited, 1);
+            self.begun.model.metrics.first_token(waited);
             self.last_event = now;
             count -= 1;
         }
         if let Some(each) = u32::try_from(count).ok().and_then(|count| (now - self.last_event).checked_div(count)) {
-            self.begun.model.metrics.per_chunk.observe(each, count);
+            self.begun.model.metrics.tokens(each, count);
             self.last_event = now;
+        }
+    }
+
+    /// What the caller owes: what the engine counted; if it did not, what came, an event for a token, or all that was
+    /// reserved for an answer that came whole.
+    fn used(&self, usage: Option<Usage>) -> Used {
+        match (usage, self.end) {
+            (Some(usage), _) => Used::Counted(usage),
+            // An engine's refusal costs nothing.
+            (None, _) if !self.status.is_success() => Used::Nothing,
+            (None, End::Whole) if self.events.is_none() => Used::All,
+            (None, _) => Used::Pieces(self.pieces),
         }
     }
 
@@ -230,10 +251,14 @@ impl Drop for Watch {
         };
         let took = self.begun.started.elapsed();
         model.metrics.answered(code);
-        model.metrics.duration.observe(took, 1);
+        model.metrics.took(took);
         let usage = self.usage.as_ref().and_then(UsageFinder::found);
         if let Some(usage) = usage {
             model.metrics.used(usage);
+            model.knowledge.learn(self.belief, usage);
+        }
+        if let Some(charge) = self.begun.charge.take() {
+            charge.settle(self.used(usage));
         }
         tracing::info!(
             target: "dh_gateway::access",
@@ -247,6 +272,7 @@ impl Drop for Watch {
             ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             first_token_ms = self.first_event.map(|waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)),
             prompt_tokens = usage.and_then(|usage| usage.prompt_tokens),
+            cached_tokens = usage.and_then(|usage| usage.cached_tokens),
             completion_tokens = usage.and_then(|usage| usage.completion_tokens),
             "answered"
         );

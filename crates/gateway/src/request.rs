@@ -1,8 +1,8 @@
-//! What the gateway reads of a request body: `model` and `stream`, and nothing else.
+//! What the gateway reads of a request body: `model` and `stream`, where the prompt lies, and how long the answer may be.
 //!
 //! No tree is built and unknown fields are skipped where they lie, so numbers of any size and fields of any future version
-//! pass untouched. The whole text must be JSON all the same: an engine never sees what a parser here refused. One pass for
-//! the fields, one for the depth; both skip string contents with vector instructions.
+//! pass untouched. The whole text must be JSON all the same: an engine never sees what a parser here refused. One pass checks
+//! the text and finds the first two, one measures depth and finds the others; the second skips strings with vector instructions.
 
 use std::borrow::Cow;
 
@@ -16,6 +16,23 @@ use crate::config::{JSON_DEPTH_MAX, MODEL_NAME_BYTES_MAX};
 pub(crate) struct Peek<'a> {
     pub(crate) model: Cow<'a, str>,
     pub(crate) stream: bool,
+    pub(crate) prompt: Prompt<'a>,
+}
+
+/// What of a request decides how much work it is, and where it is done best.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prompt<'a> {
+    /// The JSON of all messages, or of the text: `messages`, `prompt`, `input` or `documents`.
+    pub(crate) text: &'a [u8],
+    /// What stands before it in the model's eyes: `tools`, and `system` or `instructions`.
+    pub(crate) tools: &'a [u8],
+    pub(crate) system: &'a [u8],
+    /// Tokens of one answer, at most, if the caller says.
+    pub(crate) answer_max: Option<u64>,
+    /// Answers that are asked for.
+    pub(crate) answers: Option<u64>,
+    /// What the caller calls its session: `prompt_cache_key`, `session_id` or `user`.
+    pub(crate) session: &'a [u8],
 }
 
 #[derive(Deserialize)]
@@ -47,30 +64,75 @@ pub(crate) fn peek(body: &[u8]) -> Result<Peek<'_>, Error> {
     if model.is_empty() || model.len() > MODEL_NAME_BYTES_MAX {
         return Err(Error::BadField(format!("`model` must have 1 to {MODEL_NAME_BYTES_MAX} bytes")));
     }
-    if deeper_than(body, JSON_DEPTH_MAX) {
-        return Err(Error::TooDeep(JSON_DEPTH_MAX));
-    }
-    Ok(Peek { model, stream: fields.stream.unwrap_or(false) })
+    let prompt = walk(body, JSON_DEPTH_MAX).ok_or(Error::TooDeep(JSON_DEPTH_MAX))?;
+    Ok(Peek { model, stream: fields.stream.unwrap_or(false), prompt })
 }
 
-/// Whether brackets of the JSON text `body` nest deeper than `max`.
-fn deeper_than(body: &[u8], max: usize) -> bool {
+/// What the object's own fields say about the work; nothing if brackets of the JSON text `body` nest deeper than `max`.
+fn walk(body: &[u8], max: usize) -> Option<Prompt<'_>> {
+    let mut found = Prompt::default();
     let mut depth = 0_usize;
     let mut rest = body.iter();
+    // The name of the field whose value is read, and where that value begins.
+    let mut key: &[u8] = &[];
+    let mut string: &[u8] = &[];
+    let mut value_from = 0;
     while let Some(byte) = rest.next() {
+        let at = body.len() - rest.len() - 1;
         match byte {
             b'{' | b'[' => {
                 depth += 1;
                 if depth > max {
-                    return true;
+                    return None;
                 }
             }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => skip_string(&mut rest),
+            b'}' | b']' => {
+                if depth == 1 {
+                    found.take(key, body.get(value_from..at).unwrap_or_default());
+                }
+                depth = depth.saturating_sub(1);
+            }
+            b'"' => {
+                skip_string(&mut rest);
+                if depth == 1 {
+                    string = body.get(at + 1..(body.len() - rest.len()).saturating_sub(1)).unwrap_or_default();
+                }
+            }
+            b':' if depth == 1 => (key, value_from) = (string, at + 1),
+            b',' if depth == 1 => {
+                found.take(key, body.get(value_from..at).unwrap_or_default());
+                key = &[];
+            }
             _ => {}
         }
     }
-    false
+    Some(found)
+}
+
+impl<'a> Prompt<'a> {
+    fn take(&mut self, key: &[u8], value: &'a [u8]) {
+        let value = value.trim_ascii();
+        let number = || std::str::from_utf8(value).ok()?.parse().ok();
+        match key {
+            b"messages" => self.text = value,
+            b"prompt" | b"input" | b"documents" if self.text.is_empty() => self.text = value,
+            b"tools" => self.tools = value,
+            b"system" | b"instructions" => self.system = value,
+            b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+                // If both are there the larger one bounds the answer.
+                self.answer_max = self.answer_max.max(number());
+            }
+            b"n" => self.answers = number(),
+            b"prompt_cache_key" | b"session_id" => self.session = value,
+            b"user" if self.session.is_empty() => self.session = value,
+            _ => {}
+        }
+    }
+
+    /// Bytes that the model reads.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::try_from(self.text.len() + self.tools.len() + self.system.len()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Moves `rest` behind the closing quote.
@@ -91,7 +153,7 @@ mod tests {
 
     fn check(body: &str) -> String {
         match peek(body.as_bytes()) {
-            Ok(Peek { model, stream }) => format!("{model} {stream}"),
+            Ok(Peek { model, stream, .. }) => format!("{model} {stream}"),
             Err(error) => error.to_string(),
         }
     }
@@ -108,6 +170,20 @@ mod tests {
         ] {
             assert_eq!(check(body), found, "{body}");
         }
+    }
+
+    #[test]
+    fn the_work_is_found_among_the_objects_own_fields() {
+        let body = br#"{"model":"m","x":{"messages":1,"n":9},"messages" : [{"content":"a,b]}\\\"{"}], "max_tokens":7,
+            "max_completion_tokens": 9 ,"n":2,"tools":[1],"user":"u","prompt_cache_key":"k","stream":false}"#;
+        let prompt = peek(body).unwrap().prompt;
+        assert_eq!(prompt.text, br#"[{"content":"a,b]}\\\"{"}]"#);
+        assert_eq!((prompt.tools, prompt.session), (&b"[1]"[..], &br#""k""#[..]));
+        assert_eq!((prompt.answer_max, prompt.answers), (Some(9), Some(2)));
+        let last = peek(br#"{"model":"m","input":"hello"}"#).unwrap().prompt;
+        assert_eq!((last.text, last.bytes(), last.answer_max), (&br#""hello""#[..], 7, None));
+        let odd = peek(br#"{"model":"m","n":-1,"max_tokens":1e3,"messages":null}"#).unwrap().prompt;
+        assert_eq!((odd.text, odd.answers, odd.answer_max), (&b"null"[..], None, None));
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! most twice, so one that kills engines cannot kill them all.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dh_core::time::{Clock, Span};
+use dh_policy::routing::{Candidate, Route, View};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -24,7 +24,7 @@ use crate::breaker::Pass;
 use crate::config::{IDLE_PER_ENGINE_MAX, Timeouts};
 use crate::engines::{Engine, Load, Model};
 use crate::metrics::Trouble;
-use crate::routing::{Candidate, Route, View};
+use crate::plan::{Belief, Work};
 
 pub(crate) struct Upstream {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -44,6 +44,7 @@ pub(crate) struct Outgoing {
     pub(crate) target: Target,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    pub(crate) work: Work,
 }
 
 /// The head of an engine's answer; its body is still to come.
@@ -51,6 +52,7 @@ pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) load: Load,
+    pub(crate) belief: Belief,
 }
 
 /// How asking one engine ended.
@@ -93,16 +95,15 @@ impl Upstream {
         policy: &dyn Route,
         clock: &dyn Clock,
     ) -> Result<Answer, Error> {
-        let turn = model.turn.fetch_add(1, Ordering::Relaxed);
         let mut tried: Vec<usize> = Vec::new();
         let mut lost: Option<usize> = None;
         let mut asked = 0;
         let mut declined: Option<Answer> = None;
         let mut refused: Option<StatusCode> = None;
         loop {
-            let candidates = candidates(model, &tried, clock);
+            let candidates = candidates(model, &tried, &outgoing.work, clock);
             let Some((place, engine)) = policy
-                .pick(View { turn, candidates: &candidates })
+                .pick(View { ask: outgoing.work.ask, candidates: &candidates })
                 .and_then(|picked| Some((picked.engine, model.engines.get(picked.engine)?)))
             else {
                 // The engine that lost the request may have it once more if there is no other.
@@ -118,7 +119,7 @@ impl Upstream {
             tried.push(place);
             let Ok(pass) = engine.state.breaker().admit(clock.now()) else { continue };
             asked += 1;
-            match self.ask_one(engine, pass, outgoing, clock).await {
+            match self.ask_one(model, engine, pass, outgoing, clock).await {
                 Outcome::Answered(answer) => return Ok(answer),
                 Outcome::Declined(answer) => declined = Some(answer),
                 Outcome::Refused(status) => refused = Some(status),
@@ -139,9 +140,18 @@ impl Upstream {
         })
     }
 
-    async fn ask_one(&self, engine: &Arc<Engine>, pass: Pass, outgoing: &Outgoing, clock: &dyn Clock) -> Outcome {
+    async fn ask_one(
+        &self,
+        model: &Model,
+        engine: &Arc<Engine>,
+        pass: Pass,
+        outgoing: &Outgoing,
+        clock: &dyn Clock,
+    ) -> Outcome {
         let attempt = Attempt { engine, pass, clock, settled: false };
-        let load = Load::on(engine);
+        let slot = engine.state.slot;
+        let load = Load::on(engine, outgoing.work.load_on(slot));
+        let belief = model.knowledge.sent(&outgoing.work, slot);
         let Ok(request) = outgoing.request_for(engine) else {
             return attempt.failed(Trouble::Connect, Outcome::NotReached);
         };
@@ -151,7 +161,7 @@ impl Upstream {
             Ok(Err(_)) => attempt.failed(Trouble::Lost, Outcome::Lost),
             Ok(Ok(response)) => {
                 let status = response.status();
-                let answer = Answer { response, engine: Arc::clone(engine), load };
+                let answer = Answer { response, engine: Arc::clone(engine), load, belief };
                 match status {
                     StatusCode::TOO_MANY_REQUESTS => {
                         engine.metrics.trouble(Trouble::Busy);
@@ -229,11 +239,19 @@ impl Drop for Attempt<'_> {
     }
 }
 
-fn candidates(model: &Model, tried: &[usize], clock: &dyn Clock) -> Vec<Candidate> {
+fn candidates(model: &Model, tried: &[usize], work: &Work, clock: &dyn Clock) -> Vec<Candidate> {
     let now = clock.now();
     let may = |(place, engine): (usize, &Arc<Engine>)| {
         let open = !tried.contains(&place) && engine.state.breaker().wait(now).is_none();
-        open.then(|| Candidate { engine: place, in_flight: engine.state.in_flight() })
+        let state = &engine.state;
+        open.then(|| Candidate {
+            engine: place,
+            identity: state.identity,
+            in_flight: state.in_flight(),
+            tokens: state.tokens(),
+            cached: work.cached(state.slot),
+            ..Candidate::default()
+        })
     };
     model.engines.iter().enumerate().filter_map(may).collect()
 }

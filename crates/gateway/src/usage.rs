@@ -14,11 +14,44 @@ const TOKENS_MAX: u64 = 1 << 40;
 
 /// Tokens as the engine counted them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "Dialects")]
 pub(crate) struct Usage {
-    #[serde(default)]
     pub(crate) prompt_tokens: Option<u64>,
-    #[serde(default)]
     pub(crate) completion_tokens: Option<u64>,
+    /// Tokens of the prompt that the engine had cached already.
+    pub(crate) cached_tokens: Option<u64>,
+}
+
+/// The object in all its dialects: chat and completions; responses; messages of Anthropic.
+#[derive(Deserialize)]
+struct Dialects {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    prompt_tokens_details: Option<Details>,
+    input_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    cached_tokens: Option<u64>,
+}
+
+impl From<Dialects> for Usage {
+    fn from(said: Dialects) -> Self {
+        let details =
+            said.prompt_tokens_details.or(said.input_tokens_details).and_then(|details| details.cached_tokens);
+        Self {
+            // Anthropic counts cached tokens apart.
+            prompt_tokens: said
+                .prompt_tokens
+                .or_else(|| Some(said.input_tokens?.saturating_add(said.cache_read_input_tokens.unwrap_or(0)))),
+            completion_tokens: said.completion_tokens.or(said.output_tokens),
+            cached_tokens: details.or(said.cache_read_input_tokens),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -124,8 +157,14 @@ impl UsageFinder {
         if let Ok(usage) = serde_json::from_slice::<Usage>(&self.object) {
             let sane = |tokens: Option<u64>| tokens.is_none_or(|count| count <= TOKENS_MAX);
             let any = usage.prompt_tokens.or(usage.completion_tokens).is_some();
-            if any && sane(usage.prompt_tokens) && sane(usage.completion_tokens) {
-                self.found = Some(usage);
+            if any && sane(usage.prompt_tokens) && sane(usage.completion_tokens) && sane(usage.cached_tokens) {
+                // Anthropic's streams give the prompt at the start and the answer at the end.
+                let before = self.found.unwrap_or_default();
+                self.found = Some(Usage {
+                    prompt_tokens: usage.prompt_tokens.or(before.prompt_tokens),
+                    completion_tokens: usage.completion_tokens.or(before.completion_tokens),
+                    cached_tokens: usage.cached_tokens.or(before.cached_tokens),
+                });
             }
         }
     }
@@ -164,7 +203,11 @@ mod tests {
     ];
 
     fn expected(pair: Option<(u64, u64)>) -> Option<Usage> {
-        pair.map(|(prompt, completion)| Usage { prompt_tokens: Some(prompt), completion_tokens: Some(completion) })
+        pair.map(|(prompt, completion)| Usage {
+            prompt_tokens: Some(prompt),
+            completion_tokens: Some(completion),
+            cached_tokens: None,
+        })
     }
 
     fn find(pieces: &[&[u8]]) -> Option<Usage> {
@@ -173,6 +216,24 @@ mod tests {
             finder.push(piece);
         }
         finder.found()
+    }
+
+    #[test]
+    fn every_dialect_tells_what_was_cached() {
+        let all = |text: &str| {
+            let Usage { prompt_tokens, completion_tokens, cached_tokens } = find(&[text.as_bytes()]).unwrap();
+            (prompt_tokens.unwrap(), completion_tokens.unwrap(), cached_tokens.unwrap())
+        };
+        let chat = r#"{"usage":{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+        let responses = r#"{"usage":{"input_tokens":9,"output_tokens":2,"input_tokens_details":{"cached_tokens":4}}}"#;
+        let messages = r#"{"usage":{"input_tokens":5,"cache_read_input_tokens":4,"output_tokens":1}} {"usage":{"output_tokens":2}}"#;
+        for text in [chat, responses, messages] {
+            assert_eq!(all(text), (9, 2, 4), "{text}");
+        }
+        assert_eq!(
+            find(&[br#"{"usage":{"prompt_tokens":9,"prompt_tokens_details":null}}"#]).unwrap().cached_tokens,
+            None
+        );
     }
 
     #[test]

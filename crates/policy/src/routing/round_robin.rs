@@ -14,6 +14,6 @@ impl Route for RoundRobin {
     }
 
     fn pick(&self, view: View<'_>) -> Option<Candidate> {
-        view.candidates.get(view.start()).copied()
+        view.in_turn().next().copied()
     }
 }
