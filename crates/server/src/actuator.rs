@@ -9,7 +9,7 @@ use std::sync::mpsc::Receiver;
 
 use dh_core::{AccessKey, AttemptId, Rank, Role, Secret, TaskId};
 use dh_exec::{
-    Executor, ExitReason, GangSpec, Outcome, PartOf, RankSpec, Stop, TaskEvent, TaskLimits, What, free_ports,
+    Devices, Executor, ExitReason, GangSpec, Outcome, PartOf, RankSpec, Stop, TaskEvent, TaskLimits, What, free_ports,
 };
 use dh_guard::KeyRing;
 use dh_hall::{Action, End, EndCause, Event, JobKind, JobSpec, Part, Placed};
@@ -17,16 +17,21 @@ use dh_units::Bytes;
 
 use crate::Error;
 use crate::body::Handle;
+use crate::log::Lease;
 use crate::services::Services;
 
 /// What the hands need.
 pub(crate) struct Actuator {
     pub(crate) hall: Handle,
+    /// Whether this server may still do anything.
+    pub(crate) lease: Lease,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) keys: KeyRing,
     pub(crate) services: Arc<Services>,
     pub(crate) store_url: String,
     pub(crate) workdir: PathBuf,
+    /// Whose accelerators the nodes have.
+    pub(crate) devices: Devices,
     pub(crate) runtime: tokio::runtime::Handle,
     /// The key of each attempt that owns slots.
     pub(crate) issued: BTreeMap<AttemptId, AccessKey>,
@@ -36,6 +41,11 @@ impl Actuator {
     /// Runs until the hall ends.
     pub(crate) fn run(mut self, actions: &Receiver<Action>) {
         while let Ok(action) = actions.recv() {
+            if !self.lease.holds() {
+                // A successor may lead, and knows nothing of what is done here from now on.
+                self.hall.lost(Error::Deposed);
+                return;
+            }
             match action {
                 Action::Accepted { .. } => {}
                 Action::Start { attempt, placement } => {
@@ -99,7 +109,8 @@ impl Actuator {
             let (services, hall) = (Arc::clone(&self.services), self.hall.clone());
             self.runtime.spawn(async move { services.watch(task, port, hall).await });
         }
-        self.executor.start(gang(attempt, spec, placement, env, secret_env, self.workdir.clone()))?;
+        let gang = gang(attempt, spec, placement, env, secret_env, self.workdir.clone());
+        self.executor.start(GangSpec { devices: self.devices, ..gang })?;
         Ok(())
     }
 
@@ -130,11 +141,17 @@ fn gang(
         };
         Some(PartOf { device, milli: held.milli, memory, slice })
     };
-    let rank =
-        |placed: &Placed| RankSpec { rank: placed.rank, cores: Vec::new(), node: placed.node, part: part(placed) };
+    let rank = |placed: &Placed| RankSpec {
+        rank: placed.rank,
+        cores: Vec::new(),
+        node: placed.node,
+        devices: placed.slots.clone(),
+        part: part(placed),
+    };
     let ranks = placement.iter().map(rank).collect();
     let limits = TaskLimits { memory: spec.memory_bytes.map(Bytes), ..TaskLimits::default() };
-    GangSpec { attempt, name: spec.name, command, env, secret_env, ranks, limits, workdir }
+    let devices = Devices::Cores;
+    GangSpec { attempt, name: spec.name, command, env, secret_env, ranks, devices, limits, workdir }
 }
 
 /// What an executor reports, in the hall's words.
