@@ -147,7 +147,10 @@ impl Asked {
             let next = words.peek().filter(|next| !next.starts_with('-')).map(|next| (*next).to_owned());
             let value = match given {
                 Some(value) => value,
-                None => next.inspect(|_| drop(words.next())).ok_or_else(|| format!("`{word}` has no value"))?,
+                None => {
+                    words.next();
+                    next.ok_or_else(|| format!("`{word}` has no value"))?
+                }
             };
             self.option(&name, value.trim_matches('"'))?;
         }

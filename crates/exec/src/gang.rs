@@ -191,7 +191,13 @@ mod tests {
         check(|gang| gang.ranks.clear(), &expect!["the gang of job/7.2 cannot start: `ranks` is empty"]);
         check(
             |gang| {
-                gang.ranks.push(RankSpec { rank: Rank(2), cores: vec![], node: NodeId(0), devices: vec![], part: None })
+                gang.ranks.push(RankSpec {
+                    rank: Rank(2),
+                    cores: vec![],
+                    node: NodeId(0),
+                    devices: vec![],
+                    part: None,
+                });
             },
             &expect!["the gang of job/7.2 cannot start: `ranks` must count 0, 1, 2, ..; found 2 where 1 belongs"],
         );

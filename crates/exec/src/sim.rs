@@ -209,7 +209,9 @@ impl Shared {
             if !events.is_empty() {
                 // The sink may take a moment, and nobody needs to wait for it.
                 drop(table);
-                events.into_iter().for_each(|event| (self.events)(event));
+                for event in events {
+                    (self.events)(event);
+                }
                 table = self.table();
                 continue;
             }

@@ -244,8 +244,10 @@ impl Body {
             }
             let rows = self.log.append(&events, mark.as_deref())?;
             if self.news.receiver_count() > 0 {
-                // Those who listened may have gone meanwhile.
-                rows.into_iter().for_each(|row| drop(self.news.send(Arc::new(row))));
+                for row in rows {
+                    // Those who listened may have gone meanwhile.
+                    drop(self.news.send(Arc::new(row)));
+                }
             }
         }
         drop(hall);

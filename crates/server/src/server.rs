@@ -78,6 +78,10 @@ impl Server {
     /// Starts everything.
     /// # Errors
     /// Whatever stands in the way; nothing runs then.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the order of starting is one story, and each step is a function of its own"
+    )]
     pub async fn start(config: ServerConfig) -> Result<Self, Error> {
         let ServerConfig { settings, data, warden_command } = config;
         private_folder(&data)?;

@@ -31,6 +31,8 @@ pub(super) struct Host {
 pub(super) struct Seen {
     pub(super) id: u64,
     pub(super) state: State,
+    /// Whether Slurm took it down, also while it still cleans up.
+    pub(super) lost: bool,
     /// The state's word, for people.
     pub(super) word: String,
 }
@@ -140,7 +142,8 @@ fn read_jobs(text: &str, prefix: &str) -> Option<BTreeMap<String, Seen>> {
             Value::Array(words) => words.iter().filter_map(Value::as_str).collect(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
         };
-        let seen = Seen { id, state: state(&words), word: words.join("+") };
+        let lost = words.iter().any(|word| LOST.contains(word));
+        let seen = Seen { id, state: state(&words), lost, word: words.join("+") };
         // The newest of one name is the one that counts.
         if jobs.get(rest).is_none_or(|other| other.id < id) {
             jobs.insert(rest.to_owned(), seen);
@@ -149,13 +152,16 @@ fn read_jobs(text: &str, prefix: &str) -> Option<BTreeMap<String, Seen>> {
     Some(jobs)
 }
 
+/// States of a job that did not end by itself.
+const LOST: &[&str] = &["NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"];
+
 fn state(words: &[&str]) -> State {
     let any = |list: &[&str]| words.iter().any(|word| list.contains(word));
     if any(&["COMPLETING", "RUNNING", "SUSPENDED", "STAGE_OUT", "SIGNALING", "STOPPED"]) {
         State::Runs
     } else if any(&["PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "POWER_UP_NODE"]) {
         State::Waits
-    } else if any(&["NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"]) {
+    } else if any(LOST) {
         State::Lost
     } else {
         State::Ended

@@ -340,6 +340,10 @@ impl Shared {
                     continue;
                 }
                 if let Some(outcome) = self.recorded(TaskId { attempt: *attempt, rank }, gang.asked()) {
+                    // A signal may be Slurm's, because a node fails: it says so in its next answer.
+                    if outcome.signal.is_some() && !gang.stopped {
+                        continue;
+                    }
                     // The last end is told when Slurm has cleaned up, which is when the nodes are free.
                     if gang.ended.len() + 1 < usize::try_from(gang.ranks).unwrap_or(usize::MAX) {
                         gang.ended.push(rank);
@@ -351,7 +355,9 @@ impl Shared {
             }
         }
         drop(table);
-        events.into_iter().for_each(|event| (self.open.events)(event));
+        for event in events {
+            (self.open.events)(event);
+        }
         waits
     }
 
@@ -378,6 +384,20 @@ impl Shared {
                 events.extend((0..gang.ranks).map(Rank).map(started));
             }
             if runs || waits || missing {
+                // Whom a signal ended while Slurm has nothing to say against its job.
+                if runs && gang.started && seen.is_some_and(|seen| !seen.lost) {
+                    for rank in (0..gang.ranks).map(Rank) {
+                        let last = gang.ended.len() + 1 >= usize::try_from(gang.ranks).unwrap_or(usize::MAX);
+                        let task = TaskId { attempt: *attempt, rank };
+                        if !last
+                            && !gang.ended.contains(&rank)
+                            && let Some(outcome) = self.recorded(task, gang.asked())
+                        {
+                            gang.ended.push(rank);
+                            events.push(exited(*attempt, rank, outcome));
+                        }
+                    }
+                }
                 continue;
             }
             let ends = self.ends(*attempt, gang.ranks, seen, gang.asked());
@@ -385,10 +405,14 @@ impl Shared {
             events.extend(news.map(|(rank, outcome)| exited(*attempt, rank, outcome)));
             over.push(*attempt);
         }
-        over.iter().for_each(|attempt| drop(table.gangs.remove(attempt)));
+        for attempt in over {
+            table.gangs.remove(&attempt);
+        }
         let strangers = if table.recovered { self.strangers(&mut table, jobs) } else { Vec::new() };
         drop(table);
-        events.into_iter().for_each(|event| (self.open.events)(event));
+        for event in events {
+            (self.open.events)(event);
+        }
         for number in strangers {
             tracing::warn!(number, "cancelling a Slurm job of this hall that the hall does not know");
             if let Err(error) = client::cancel(number, None) {
@@ -422,7 +446,9 @@ impl Shared {
     fn ends(&self, attempt: AttemptId, ranks: u32, seen: Option<&Seen>, asked: Asked) -> Vec<(Rank, Outcome)> {
         let of = |rank| {
             let task = TaskId { attempt, rank };
-            (rank, self.recorded(task, asked).unwrap_or_else(|| unrecorded(seen, asked)))
+            // What a signal ended when Slurm took the job down is not the task's own fault.
+            let own = |end: &Outcome| end.signal.is_none() || asked == Asked::Yes || seen.is_none_or(|seen| !seen.lost);
+            (rank, self.recorded(task, asked).filter(own).unwrap_or_else(|| unrecorded(seen, asked)))
         };
         (0..ranks).map(Rank).map(of).collect()
     }

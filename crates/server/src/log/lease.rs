@@ -38,6 +38,7 @@ impl Lease {
     }
 
     /// The fencing token: larger for every later leader.
+    #[cfg(test)]
     pub(crate) const fn term(&self) -> u64 {
         self.term
     }
