@@ -1,4 +1,5 @@
-//! The real clients that the tests use: a Python environment under `target/`, from PyPI, with pinned versions.
+//! The real clients and servers that the tests use: a Python environment under `target/`, from PyPI, with pinned versions; a
+//! database and a batch system from Debian, of which the tests start throwaway ones.
 #![expect(clippy::print_stderr, reason = "a command-line tool talks to people on stderr")]
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,24 @@ const PACKAGES: &[&str] = &[
 /// What needs other versions of the same libraries, in a folder of its own beside them.
 const APART: &[&str] = &["s3fs"];
 
+/// Debian's packages, each with a program that shows that it is there.
+const SERVERS: &[(&str, &[&str])] = &[
+    ("/usr/lib/postgresql", &["postgresql"]),
+    ("/usr/sbin/slurmctld", &["slurmctld", "slurmd", "slurm-client", "munge", "slurm-wlm-basic-plugins"]),
+];
+
+/// Installs the servers that tests start, where that is allowed. Nothing of them is started here, nor by the packages in a container.
+pub(crate) fn install_servers() -> Result<()> {
+    for (sign, packages) in SERVERS {
+        if Path::new(sign).exists() {
+            eprintln!("    {sign} is there");
+        } else {
+            apt_install(packages)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes or updates the environment and returns its folder.
 pub(crate) fn install() -> Result<PathBuf> {
     let folder = root()?.join("target").join("clients");
@@ -40,7 +59,7 @@ pub(crate) fn install() -> Result<PathBuf> {
     let python = python()?;
     if run(Command::new(&python).args(["-m", "venv"]).arg(&folder)).is_err() {
         // Debian keeps `ensurepip` in a package of its own.
-        apt_install("python3-venv")?;
+        apt_install(&["python3-venv"])?;
         run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(&folder))?;
     }
     run(Command::new(folder.join("bin/python"))
@@ -61,20 +80,22 @@ fn python() -> Result<PathBuf> {
     if let Some(name) = found {
         return Ok(PathBuf::from(name));
     }
-    apt_install("python3")?;
+    apt_install(&["python3"])?;
     Ok(PathBuf::from("python3"))
 }
 
-/// Installs a Debian package where that is allowed: as root, on a system with `apt-get`.
-fn apt_install(package: &str) -> Result<()> {
+/// Installs Debian's packages where that is allowed: as root, on a system with `apt-get`.
+fn apt_install(packages: &[&str]) -> Result<()> {
+    let names = packages.join(" ");
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
     if !root || !Path::new("/usr/bin/apt-get").exists() {
-        bail!("`{package}` is missing; as root on Debian: apt-get install {package}");
+        bail!("`{names}` is missing; as root on Debian: apt-get install {names}");
     }
-    eprintln!("    installing {package}");
+    eprintln!("    installing {names}");
     run(Command::new("apt-get").args(["-qq", "-o", "DPkg::Lock::Timeout=400", "update"]))?;
     run(Command::new("apt-get")
-        .args(["-qq", "-y", "-o", "DPkg::Lock::Timeout=400", "install", "--no-install-recommends", package])
+        .args(["-qq", "-y", "-o", "DPkg::Lock::Timeout=400", "install", "--no-install-recommends"])
+        .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 

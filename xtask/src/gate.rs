@@ -39,6 +39,17 @@ pub(crate) fn run() -> Result<()> {
             Ok(())
         }
     })?;
+    step("servers", || match clients::install_servers() {
+        Ok(()) => Ok(()),
+        Err(error) if in_ci() => Err(error),
+        Err(error) => {
+            environment.push(("DATAHALL_TEST_SERVERS", "skip".to_owned()));
+            skipped.push(format!(
+                "tests with PostgreSQL and Slurm: {error:#}\n    to get them: root on Debian, then `cargo xtask servers`"
+            ));
+            Ok(())
+        }
+    })?;
     let variables: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     step("test", || cargo(&["test", "--release", "--workspace", "--locked", "--no-fail-fast"], &variables))?;
     eprintln!("\nthe gate is green after {} s", start.elapsed().as_secs());

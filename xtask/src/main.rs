@@ -16,6 +16,7 @@ usage: cargo xtask COMMAND
   test     the whole gate: format, tidy, clippy, tests, documentation (what CI runs)
   tidy     only the style and layer checks; takes a second
   clients  only installs the real clients that the tests use, into target/clients
+  servers  only installs the real servers that the tests start (PostgreSQL, Slurm), from Debian, as root
   accuracy writes docs/accuracy.md and its pictures from data/published; --held-out also fits again without each source
   prove    the long suites: storms of events and small halls against the deciding core, its digests without optimisation,
            many more crashes of the server under load, every model fitted again without each source; --events N (1e8, 10M) plays so
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         "test" => gate::run(),
         "tidy" => tidy::run().and_then(|()| layers::run()),
         "clients" => clients::install().map(|_| ()),
+        "servers" => clients::install_servers(),
         "accuracy" => accuracy::run(std::env::args().nth(2).as_deref()),
         "prove" => prove::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => {

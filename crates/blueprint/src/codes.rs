@@ -56,6 +56,7 @@ codes!(
     BAD_COMMAND = 208, "The command or its environment cannot be run.\n`command` is a list of the program and its arguments, the program first; no text may contain a NUL character. Names in `env` are letters, digits and underscores and do not start with a digit.";
     BAD_ERASURE_CODE = 209, "The erasure code cannot be used.\nIt is written as data+parity: \"8+3\" cuts an object into eight pieces and adds three, each on a drive of its own; any three drives may be lost.";
     BAD_PORTS = 210, "The ports of a rule cannot be read.\nA port or a range of ports from 1 to 65535 and the protocol: \"443/tcp\", \"30000-32767/udp\"; or \"any\" for everything.";
+    BAD_STATE = 211, "The place of the event log cannot be used.\n`sqlite` is a file of the data directory; `postgres://USER@HOST/DATABASE` is a database that several servers of the hall may share. The password does not belong into a blueprint: the server takes it from PGPASSWORD.";
     DANGLING = 301, "The name refers to a section that does not exist.\nThe hint gives the nearest name that does.";
     AMBIGUOUS = 302, "A reference was left out and there is more than one thing it could mean.\nWith one site, store or queue the reference may be left out; with several, name one.";
     NOT_IN_CATALOG = 303, "The catalogue has no such item.\nThe hint gives the nearest name, or the names there are.";

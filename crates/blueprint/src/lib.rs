@@ -48,8 +48,8 @@ pub use schema::{KeyDoc, explain_path, paths, schema};
 pub use settings::{
     Allow, CacheFormat, Command, Compression, Edge, ErasureCode, Executor, Fabric, Member, Optimise, OwnNode,
     PinnedLayout, Policy, Pool, Precision, Pretrain, PueSplit, Queue, Role, Service, ServiceLayout, ServiceSource,
-    ServingEngine, Settings, Shape, Site, Store, Target, Topology, Train, WeightFormat, Workload, WorkloadKind, Zone,
-    scheduling,
+    ServingEngine, Settings, Shape, Site, State, Store, Target, Topology, Train, WeightFormat, Workload, WorkloadKind,
+    Zone, scheduling,
 };
 pub use template::{TEMPLATES, template};
 pub use write::Origins;

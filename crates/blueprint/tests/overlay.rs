@@ -367,6 +367,7 @@ fn the_effective_blueprint_marks_defaults_and_only_them() {
         gateway_port = 4601  # default
         store_port = 4602  # default
         executor = "local"  # default
+        state = "sqlite"  # default
     "#]]
     .assert_eq(&effective);
     assert_eq!(Blueprint::parse("effective.toml", &effective).unwrap(), good(HALL, &BASES));

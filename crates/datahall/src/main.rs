@@ -1,6 +1,7 @@
 //! `datahall`: your AI data center, as code. This file only wires.
 
 mod api;
+mod batch_script;
 mod blueprint_file;
 mod commands;
 mod demo;

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use dh_core::Kind;
-use dh_server::Endpoint;
+use dh_server::{Endpoint, LogPlace};
 
 use crate::commands::Globals;
 use crate::failure::{Failure, OrFail};
@@ -68,6 +68,19 @@ pub(crate) fn running(globals: &Globals) -> Result<(PathBuf, Endpoint), Failure>
             Err(Failure::new(Kind::Invalid, "more than one hall runs; say which one").hint(names.join("\n      ")))
         }
     }
+}
+
+/// Where the event log is of the hall that a command is meant for; it need not run.
+pub(crate) fn log(globals: &Globals) -> Result<LogPlace, Failure> {
+    let (data, endpoint) = match &globals.data {
+        Some(data) => (data.clone(), Endpoint::read(data)?),
+        None => running(globals).map(|(data, endpoint)| (data, Some(endpoint)))?,
+    };
+    // A hall that never ran with a database has its log in its directory.
+    Ok(match endpoint.and_then(|endpoint| endpoint.database) {
+        Some(address) => LogPlace::Database(address),
+        None => LogPlace::File(data.join(dh_server::LOG_FILE)),
+    })
 }
 
 fn directories(folder: &Path) -> Result<Vec<PathBuf>, Failure> {

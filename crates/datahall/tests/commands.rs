@@ -20,6 +20,8 @@ mod newcomer;
 mod plan;
 #[path = "commands/restart.rs"]
 mod restart;
+#[path = "commands/running.rs"]
+mod running;
 #[path = "commands/secrets.rs"]
 mod secrets;
 #[path = "commands/simulate.rs"]

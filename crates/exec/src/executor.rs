@@ -8,12 +8,13 @@ use dh_core::{AttemptId, Rank, SimTime, TaskId};
 use dh_units::{Bytes, Seconds};
 
 use crate::record::{Enforcement, ExitReason, ExitRecord};
-use crate::{Error, GangSpec, LocalExecutor};
+use crate::{Error, GangSpec, LocalExecutor, SimExecutor, SlurmExecutor};
 
 /// Runs gangs. All calls may block for as long as starting processes takes; call them off the async threads.
 pub trait Executor: Send + Sync {
     /// Starts every rank or none: if one fails, the others are stopped before the error returns. When it returns
-    /// well, every task runs. Each `Started` event comes before its `Exited`, and all of them while this call runs.
+    /// well, every task runs, or is with a system that will start it or say that it did not. Each `Started` event comes before
+    /// its `Exited`.
     /// # Errors
     /// What is wrong with the gang, or why a rank could not start. The attempt is then used up.
     fn start(&self, gang: GangSpec) -> Result<(), Error>;
@@ -30,7 +31,8 @@ pub trait Executor: Send + Sync {
     fn kill_rank(&self, task: TaskId) -> Result<(), Error>;
 
     /// Called once at start-up, with the attempts that an earlier server had started: what became of them. After it
-    /// returns nothing of them runs any more. The same call later gives the same answer.
+    /// returns each is either gone, with nothing of it left, or alive, and then its events come as if it had been started here.
+    /// The same call later gives the same answer for what is gone.
     /// # Errors
     /// [`Error::StillRunning`] if something cannot be killed.
     fn recover(&self, known: &[AttemptId]) -> Result<Vec<Recovered>, Error>;
@@ -111,8 +113,27 @@ impl From<ExitRecord> for Outcome {
 pub struct Recovered {
     /// The attempt.
     pub attempt: AttemptId,
-    /// Each rank's end. Empty if the server died before it started anything.
-    pub outcomes: Vec<(Rank, Outcome)>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of an attempt while no server looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing of it is left; each rank's end. Empty if the server died before it started anything.
+    Gone(Vec<(Rank, Outcome)>),
+    /// Its tasks wait or run on without a server of ours; the executor has adopted them.
+    Alive,
+}
+
+impl Recovered {
+    /// Each rank's end, as far as it has one.
+    pub fn outcomes(&self) -> &[(Rank, Outcome)] {
+        match &self.fate {
+            Fate::Gone(outcomes) => outcomes,
+            Fate::Alive => &[],
+        }
+    }
 }
 
 /// What one rank uses, all its processes together.
@@ -140,7 +161,20 @@ pub struct Open {
     pub state_dir: PathBuf,
     /// Where events go.
     pub events: EventSink,
+    /// The hall's name, by which its jobs are told from others in a system that is not ours alone.
+    pub hall: String,
+    /// How many nodes the hall has; they count from 0.
+    pub nodes: u32,
+    /// What the executor's system calls these nodes, as `gpu[001-128]`; in its own order if absent.
+    pub hosts: Option<String>,
+    /// The partition of a cluster; its default one if absent.
+    pub partition: Option<String>,
+    /// Whether this server leads the hall at this moment: one that was deposed may not start or end anything any more.
+    pub leads: Leads,
 }
+
+/// Asked before anything is started or ended in a system that other servers of the hall use too.
+pub type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// One executor of the table.
 pub struct Entry {
@@ -153,11 +187,23 @@ pub struct Entry {
 }
 
 /// Every executor, by name.
-pub static EXECUTORS: &[Entry] = &[Entry {
-    name: "local",
-    about: "processes of this machine, each under a warden that outlives neither its task nor its server",
-    open: |open| Ok(Arc::new(LocalExecutor::new(open.warden_command, &open.state_dir, open.events)?)),
-}];
+pub static EXECUTORS: &[Entry] = &[
+    Entry {
+        name: "local",
+        about: "processes of this machine, each under a warden that outlives neither its task nor its server",
+        open: |open| Ok(Arc::new(LocalExecutor::new(open.warden_command, &open.state_dir, open.events)?)),
+    },
+    Entry {
+        name: "sim",
+        about: "nothing: tasks that last as long as they say, on as many nodes as the hall declares",
+        open: |open| Ok(Arc::new(SimExecutor::new(&open.state_dir, open.events)?)),
+    },
+    Entry {
+        name: "slurm",
+        about: "jobs of a Slurm cluster, on the nodes that the hall chooses; they go on while no server looks",
+        open: |open| Ok(Arc::new(SlurmExecutor::new(open)?)),
+    },
+];
 
 /// Opens the executor called `name`.
 /// # Errors

@@ -27,6 +27,8 @@ pub struct GangSpec {
     pub secret_env: BTreeMap<String, Secret<String>>,
     /// One entry per rank, dense from 0, in order.
     pub ranks: Vec<RankSpec>,
+    /// Whose accelerators [`RankSpec::devices`] are.
+    pub devices: Devices,
     /// Bounds of each task.
     pub limits: TaskLimits,
     /// Where the tasks start. Must exist.
@@ -42,10 +44,26 @@ pub struct RankSpec {
     pub cores: Vec<u32>,
     /// The node it was placed on.
     pub node: NodeId,
-    /// The real accelerators it was given, in the order of its slots; empty where slots are no devices of this machine.
-    pub devices: Vec<Device>,
-    /// The accelerator it was given, where it has a part of one.
+    /// The accelerators that it was given, by their numbers on its node.
+    pub devices: Vec<u32>,
+    /// The same where they are devices of this machine, in the same order; else empty.
+    pub real: Vec<Device>,
+    /// What it was given of its one accelerator, where it has a part of one.
     pub part: Option<PartOf>,
+}
+
+/// Whose accelerators a gang was given, which says how a program is told which ones are its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Devices {
+    /// None that a program would know: processor cores stand in for them.
+    #[default]
+    Cores,
+    /// NVIDIA's.
+    Cuda,
+    /// AMD's.
+    Rocm,
+    /// Google's.
+    Tpu,
 }
 
 /// A part of an accelerator that a rank was given.
@@ -152,7 +170,15 @@ mod tests {
             command: vec!["true".to_owned()],
             env: BTreeMap::new(),
             secret_env: BTreeMap::new(),
-            ranks: vec![RankSpec { rank: Rank(0), cores: vec![], node: NodeId(0), devices: vec![], part: None }],
+            ranks: vec![RankSpec {
+                rank: Rank(0),
+                cores: vec![],
+                node: NodeId(0),
+                devices: vec![],
+                real: vec![],
+                part: None,
+            }],
+            devices: Devices::Cores,
             limits: TaskLimits::default(),
             workdir: PathBuf::from("/"),
         }
@@ -175,7 +201,14 @@ mod tests {
         check(|gang| gang.ranks.clear(), &expect!["the gang of job/7.2 cannot start: `ranks` is empty"]);
         check(
             |gang| {
-                gang.ranks.push(RankSpec { rank: Rank(2), cores: vec![], node: NodeId(0), devices: vec![], part: None })
+                gang.ranks.push(RankSpec {
+                    rank: Rank(2),
+                    cores: vec![],
+                    node: NodeId(0),
+                    devices: vec![],
+                    real: vec![],
+                    part: None,
+                });
             },
             &expect!["the gang of job/7.2 cannot start: `ranks` must count 0, 1, 2, ..; found 2 where 1 belongs"],
         );

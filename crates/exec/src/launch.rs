@@ -10,6 +10,13 @@
 //! | `TensorFlow` | `TF_CONFIG` | one worker per rank; worker 0 acts as chief |
 //! | JAX | `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`, `JAX_PROCESS_ID`, `JAX_COORDINATOR_BIND_ADDRESS`, `JAX_LOCAL_DEVICE_IDS` | see below |
 //! | Open MPI's names | `OMPI_COMM_WORLD_RANK`, `_SIZE`, `_LOCAL_RANK`, `_LOCAL_SIZE`, `_NODE_RANK` | also read by `DeepSpeed` and Accelerate |
+//! | MPICH's and Intel MPI's | `PMI_RANK`, `PMI_SIZE`, `MPI_LOCALRANKID`, `MPI_LOCALNRANKS` | for scripts that read them; an MPI library itself is started by its own `mpirun`, with the hosts in `DH_HOSTS` |
+//! | Horovod | `HOROVOD_RANK`, `_SIZE`, `_LOCAL_RANK`, `_LOCAL_SIZE`, `_CROSS_RANK`, `_CROSS_SIZE`, `HOROVOD_HOSTNAME`, `HOROVOD_CONTROLLER`, `HOROVOD_CPU_OPERATIONS`, `HOROVOD_GLOO_RENDEZVOUS_ADDR`, `_PORT` | Gloo; its rendezvous server is rank 0's to start |
+//! | `DeepSpeed` | `CROSS_RANK`, `CROSS_SIZE` beside `PyTorch`'s | |
+//! | `XGBoost`, `LightGBM` | `DMLC_TRACKER_URI`, `DMLC_TRACKER_PORT`, `DMLC_ROLE`, `DMLC_NUM_WORKER`, `DMLC_NUM_SERVER`, `DMLC_TASK_ID`, `DMLC_WORKER_CONNECT_RETRY` | the tracker is rank 0's to start |
+//! | Ray | `RAY_ADDRESS` for all but rank 0, `RAY_PORT`, `RAY_NODE_RANK`, `RAY_USAGE_STATS_ENABLED` | rank 0 runs `ray start --head --port=$RAY_PORT`, the others `ray start --address=$RAY_ADDRESS` |
+//! | Paddle | `PADDLE_MASTER`, `PADDLE_TRAINER_ID`, `PADDLE_TRAINERS_NUM` | |
+//! | accelerators | `CUDA_VISIBLE_DEVICES`; `ROCR_VISIBLE_DEVICES`, `HIP_VISIBLE_DEVICES`; `TPU_VISIBLE_CHIPS`, `TPU_VISIBLE_DEVICES` | the rank's own, where the blueprint says whose accelerators the nodes have |
 //! | a part of an accelerator | `DH_DEVICE`, `DH_SHARE` (above 0, at most 1), `DH_SHARE_MEMORY` (bytes), `DH_SLICE`, `DH_SLICE_SLOTS`; `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES`, `CUDA_MPS_ACTIVE_THREAD_PERCENTAGE`, `CUDA_MPS_PINNED_DEVICE_MEM_LIMIT`, `XLA_PYTHON_CLIENT_MEM_FRACTION` | see below |
 //! | whole accelerators of this machine | `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES`, `TPU_VISIBLE_CHIPS`, `TPU_VISIBLE_DEVICES`, `JAX_LOCAL_DEVICE_IDS`, `DH_DEVICES` | see below |
 //! | threads | `OMP_NUM_THREADS`, `MKL_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, `NUMEXPR_NUM_THREADS`, `RAYON_NUM_THREADS` | the number of cores, if cores were given |
@@ -39,7 +46,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dh_core::{AttemptId, NodeId, limits};
 
 use crate::devices::{Device, visible};
-use crate::{GangSpec, PartOf, Ports, RankSpec};
+use crate::{Devices, GangSpec, PartOf, Ports, RankSpec};
 
 /// What makes a rank that rank; a user's value for these is ignored.
 pub const IDENTITY: &[&str] = &[
@@ -59,7 +66,12 @@ pub const IDENTITY: &[&str] = &[
     "DH_SHARE_MEMORY",
     "DH_SLICE",
     "DH_SLICE_SLOTS",
+    "DMLC_TASK_ID",
     "GROUP_RANK",
+    "HOROVOD_CROSS_RANK",
+    "HOROVOD_LOCAL_RANK",
+    "HOROVOD_RANK",
+    "HOROVOD_SIZE",
     "JAX_NUM_PROCESSES",
     "JAX_PROCESS_ID",
     "LOCAL_RANK",
@@ -69,7 +81,10 @@ pub const IDENTITY: &[&str] = &[
     "OMPI_COMM_WORLD_NODE_RANK",
     "OMPI_COMM_WORLD_RANK",
     "OMPI_COMM_WORLD_SIZE",
+    "PADDLE_TRAINER_ID",
     "PET_NODE_RANK",
+    "PMI_RANK",
+    "PMI_SIZE",
     "RANK",
     "ROLE_RANK",
     "WORLD_SIZE",
@@ -95,12 +110,22 @@ struct Place {
 }
 
 impl<'a> Launch<'a> {
-    /// For `gang`, whose rank 0 is reached at `master_addr`.
+    /// For `gang` on one machine, all of whose ranks are reached at `master_addr`.
     pub fn new(gang: &'a GangSpec, ports: &'a Ports, master_addr: &'a str) -> Self {
+        Self::reached(gang, ports, master_addr, |_| master_addr)
+    }
+
+    /// For `gang`, whose ranks are reached at `addresses`, one each.
+    pub fn on_hosts(gang: &'a GangSpec, ports: &'a Ports, addresses: &'a [String]) -> Self {
+        let first = addresses.first().map_or("127.0.0.1", String::as_str);
+        Self::reached(gang, ports, first, |rank| addresses.get(rank).map_or(first, String::as_str))
+    }
+
+    fn reached(gang: &'a GangSpec, ports: &'a Ports, master_addr: &'a str, address: impl Fn(usize) -> &'a str) -> Self {
         let (places, nodes) = places(gang);
         let tensorflow_workers = (ports.tensorflow.len() == gang.ranks.len()).then(|| {
-            let workers: Vec<String> = ports.tensorflow.iter().map(|port| format!("{master_addr}:{port}")).collect();
-            serde_json::json!({ "worker": workers }).to_string()
+            let workers = ports.tensorflow.iter().enumerate().map(|(rank, port)| format!("{}:{port}", address(rank)));
+            serde_json::json!({ "worker": workers.collect::<Vec<_>>() }).to_string()
         });
         Self { gang, ports, master_addr, places, nodes, tensorflow_workers }
     }
@@ -111,8 +136,9 @@ impl<'a> Launch<'a> {
         if let (Some(place), Some(spec)) = (self.places.get(index), self.gang.ranks.get(index)) {
             self.ours(*place, spec.rank.0, spec.cores.len(), &mut env);
             match &spec.part {
-                Some(part) => of_part(part, spec.devices.first(), &mut env),
-                None => self.devices(spec, &mut env),
+                Some(part) => of_part(part, spec.real.first(), &mut env),
+                None if spec.real.is_empty() => of_maker(self.gang.devices, &spec.devices, &mut env),
+                None => self.real(spec, &mut env),
             }
         }
         for (name, value) in &self.gang.env {
@@ -130,19 +156,16 @@ impl<'a> Launch<'a> {
 
     /// Real accelerators: a rank sees those of all ranks of its gang on its node, in their order, so that a program which takes the
     /// device of its local rank is right; JAX is told which of them are its own, and so is who asks for `DH_DEVICES`.
-    fn devices(&self, spec: &RankSpec, env: &mut BTreeMap<String, String>) {
-        if spec.devices.is_empty() {
-            return;
-        }
+    fn real(&self, spec: &RankSpec, env: &mut BTreeMap<String, String>) {
         let here: Vec<&Device> =
-            self.gang.ranks.iter().filter(|other| other.node == spec.node).flat_map(|other| &other.devices).collect();
+            self.gang.ranks.iter().filter(|other| other.node == spec.node).flat_map(|other| &other.real).collect();
         for (name, value) in visible(&here) {
             env.insert(name.to_owned(), value);
         }
         let own = |ids: &mut dyn Iterator<Item = String>| ids.collect::<Vec<_>>().join(",");
-        let places = here.iter().enumerate().filter(|(_, device)| spec.devices.contains(device));
+        let places = here.iter().enumerate().filter(|(_, device)| spec.real.contains(device));
         env.insert("JAX_LOCAL_DEVICE_IDS".to_owned(), own(&mut places.map(|(place, _)| place.to_string())));
-        env.insert("DH_DEVICES".to_owned(), own(&mut spec.devices.iter().map(|device| device.id.clone())));
+        env.insert("DH_DEVICES".to_owned(), own(&mut spec.real.iter().map(|device| device.id.clone())));
     }
 
     fn ours(&self, place: Place, rank: u32, cores: usize, env: &mut BTreeMap<String, String>) {
@@ -198,6 +221,10 @@ impl<'a> Launch<'a> {
         set("JAX_COORDINATOR_BIND_ADDRESS", &coordinator);
         set("JAX_NUM_PROCESSES", &ranks);
         set("JAX_PROCESS_ID", &rank);
+        self.other_frameworks(place, rank, env);
+        let mut set = |name: &str, value: &dyn std::fmt::Display| {
+            env.insert(name.to_owned(), value.to_string());
+        };
         let devices = ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"].map(|name| self.gang.env.get(name));
         if let Some(named) = devices.into_iter().flatten().find(|named| !named.is_empty()) {
             let ids: Vec<String> = (0..named.split(',').count()).map(|id| id.to_string()).collect();
@@ -224,6 +251,76 @@ impl<'a> Launch<'a> {
             }
         }
     }
+}
+
+impl Launch<'_> {
+    /// Those whose processes find each other through a rank that starts a tracker, a head or a rendezvous.
+    fn other_frameworks(&self, place: Place, rank: u32, env: &mut BTreeMap<String, String>) {
+        let mut set = |name: &str, value: &dyn std::fmt::Display| {
+            env.insert(name.to_owned(), value.to_string());
+        };
+        let (ranks, port, address) = (self.gang.ranks.len(), self.ports.master, self.master_addr);
+        set("PMI_RANK", &rank);
+        set("PMI_SIZE", &ranks);
+        set("MPI_LOCALRANKID", &place.local_rank);
+        set("MPI_LOCALNRANKS", &place.local_ranks);
+
+        // Horovod's cross communicator: the ranks that have the same place on different nodes.
+        for prefix in ["HOROVOD_", ""] {
+            set(&format!("{prefix}CROSS_RANK"), &place.node_rank);
+            set(&format!("{prefix}CROSS_SIZE"), &self.nodes);
+        }
+        set("HOROVOD_RANK", &rank);
+        set("HOROVOD_SIZE", &ranks);
+        set("HOROVOD_LOCAL_RANK", &place.local_rank);
+        set("HOROVOD_LOCAL_SIZE", &place.local_ranks);
+        set("HOROVOD_HOSTNAME", &format_args!("node-{}", place.node_rank));
+        set("HOROVOD_CONTROLLER", &"gloo");
+        set("HOROVOD_CPU_OPERATIONS", &"gloo");
+        set("HOROVOD_GLOO_RENDEZVOUS_ADDR", &address);
+        set("HOROVOD_GLOO_RENDEZVOUS_PORT", &port);
+
+        set("DMLC_TRACKER_URI", &address);
+        set("DMLC_TRACKER_PORT", &port);
+        set("DMLC_ROLE", &"worker");
+        set("DMLC_NUM_WORKER", &ranks);
+        set("DMLC_NUM_SERVER", &0);
+        set("DMLC_TASK_ID", &rank);
+        set("DMLC_WORKER_CONNECT_RETRY", &5);
+
+        set("RAY_PORT", &port);
+        set("RAY_NODE_RANK", &place.node_rank);
+        set("RAY_USAGE_STATS_ENABLED", &0);
+        if rank > 0 {
+            // Rank 0 starts the head; with the address set it would look for one instead.
+            set("RAY_ADDRESS", &format_args!("{address}:{port}"));
+        }
+
+        set("PADDLE_MASTER", &format_args!("{address}:{port}"));
+        set("PADDLE_TRAINER_ID", &rank);
+        set("PADDLE_TRAINERS_NUM", &ranks);
+    }
+}
+
+/// Which accelerators a rank may see, in the words of their maker.
+fn of_maker(whose: Devices, devices: &[u32], env: &mut BTreeMap<String, String>) {
+    let names: &[&str] = match whose {
+        Devices::Cores => return,
+        Devices::Cuda => &["CUDA_VISIBLE_DEVICES"],
+        Devices::Rocm => &["ROCR_VISIBLE_DEVICES"],
+        Devices::Tpu => &["TPU_VISIBLE_CHIPS", "TPU_VISIBLE_DEVICES"],
+    };
+    let list = |ids: &mut dyn Iterator<Item = u32>| ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+    let own = list(&mut devices.iter().copied());
+    for name in names {
+        env.insert((*name).to_owned(), own.clone());
+    }
+    // What a rank sees counts from 0 for it; JAX would narrow that further to the device of its local rank.
+    let seen = list(&mut (0..).take(devices.len()));
+    if whose == Devices::Rocm {
+        env.insert("HIP_VISIBLE_DEVICES".to_owned(), seen.clone());
+    }
+    env.insert("JAX_LOCAL_DEVICE_IDS".to_owned(), seen);
 }
 
 /// What a rank is told of its part of an accelerator, which is `device` where it is one of this machine.
@@ -327,10 +424,12 @@ mod tests {
                     rank: Rank(rank),
                     cores: vec![4, 5],
                     node: NodeId(*node),
-                    devices: vec![],
+                    devices: vec![2 * rank, 2 * rank + 1],
+                    real: vec![],
                     part: None,
                 })
                 .collect(),
+            devices: Devices::Cores,
             limits: TaskLimits::default(),
             workdir: PathBuf::from("/"),
         }
@@ -429,7 +528,7 @@ mod tests {
     fn ranks_see_the_devices_of_their_gang_on_their_node_and_know_their_own() {
         let mut gang = gang(&[3, 9, 3]);
         for (spec, devices) in gang.ranks.iter_mut().zip([[4, 5], [0, 1], [6, 2]]) {
-            spec.devices = devices.map(gpu).to_vec();
+            spec.real = devices.map(gpu).to_vec();
         }
         let ports = ports();
         let of = |index: usize, name: &str| Launch::new(&gang, &ports, "h").environment(index).remove(name);
@@ -449,7 +548,7 @@ mod tests {
         gang.ranks[0].part = Some(PartOf { device: 6, milli: 500, memory: None, slice: None });
         let seen = |gang: &GangSpec| Launch::new(gang, &ports(), "h").environment(0).remove("CUDA_VISIBLE_DEVICES");
         assert_eq!(seen(&gang).as_deref(), Some("6"));
-        gang.ranks[0].devices = vec![gpu(6)];
+        gang.ranks[0].real = vec![gpu(6)];
         assert_eq!(seen(&gang).as_deref(), Some("GPU-6"));
     }
 
@@ -469,6 +568,81 @@ mod tests {
         assert_eq!(config["cluster"]["worker"][2], "127.0.0.1:29504");
         assert_eq!(config["task"]["index"], 2);
         assert_eq!(env["JAX_LOCAL_DEVICE_IDS"], "0,1");
+    }
+
+    /// The environment of rank 1 of three on two nodes, as `NAME=VALUE` of the names asked for.
+    fn told(change: impl FnOnce(&mut GangSpec), names: &[&str]) -> Vec<String> {
+        let mut gang = gang(&[3, 3, 9]);
+        change(&mut gang);
+        let env = Launch::new(&gang, &ports(), "10.0.0.1").environment(1);
+        let of = |name: &&str| format!("{name}={}", env.get(*name).map_or("(not set)", String::as_str));
+        names.iter().map(of).collect()
+    }
+
+    #[test]
+    fn horovod_and_deepspeed_know_the_ranks_beside_and_across() {
+        let names =
+            ["HOROVOD_RANK", "HOROVOD_LOCAL_SIZE", "HOROVOD_CROSS_SIZE", "CROSS_RANK", "HOROVOD_GLOO_RENDEZVOUS_PORT"];
+        let expected = [
+            "HOROVOD_RANK=1",
+            "HOROVOD_LOCAL_SIZE=2",
+            "HOROVOD_CROSS_SIZE=2",
+            "CROSS_RANK=0",
+            "HOROVOD_GLOO_RENDEZVOUS_PORT=29500",
+        ];
+        assert_eq!(told(|_| (), &names), expected);
+    }
+
+    #[test]
+    fn xgboost_finds_its_tracker_and_ray_its_head_which_is_rank_0() {
+        let names = ["DMLC_TRACKER_URI", "DMLC_TASK_ID", "DMLC_NUM_WORKER", "RAY_ADDRESS", "PADDLE_TRAINER_ID"];
+        let expected = [
+            "DMLC_TRACKER_URI=10.0.0.1",
+            "DMLC_TASK_ID=1",
+            "DMLC_NUM_WORKER=3",
+            "RAY_ADDRESS=10.0.0.1:29500",
+            "PADDLE_TRAINER_ID=1",
+        ];
+        assert_eq!(told(|_| (), &names), expected);
+        let head = Launch::new(&gang(&[0, 0, 0]), &ports(), "10.0.0.1").environment(0);
+        assert!(!head.contains_key("RAY_ADDRESS") && head["RAY_PORT"] == "29500");
+    }
+
+    #[test]
+    fn each_maker_has_its_own_words_for_the_devices_of_a_rank() {
+        let names = [
+            "CUDA_VISIBLE_DEVICES",
+            "ROCR_VISIBLE_DEVICES",
+            "HIP_VISIBLE_DEVICES",
+            "TPU_VISIBLE_CHIPS",
+            "JAX_LOCAL_DEVICE_IDS",
+        ];
+        let seen = |devices| {
+            told(|gang| gang.devices = devices, &names)
+                .into_iter()
+                .map(|text| text.split_once('=').unwrap().1.to_owned())
+        };
+        let none = "(not set)";
+        assert!(seen(Devices::Cores).eq([none; 5]));
+        assert!(seen(Devices::Cuda).eq(["2,3", none, none, none, "0,1"]));
+        assert!(seen(Devices::Rocm).eq([none, "2,3", "0,1", none, "0,1"]));
+        assert!(seen(Devices::Tpu).eq([none, none, none, "2,3", "0,1"]));
+        // What the user says wins, and JAX follows.
+        let user = |gang: &mut GangSpec| {
+            gang.devices = Devices::Cuda;
+            gang.env.insert("CUDA_VISIBLE_DEVICES".to_owned(), "GPU-a".to_owned());
+        };
+        assert_eq!(told(user, &names[..1]), ["CUDA_VISIBLE_DEVICES=GPU-a"]);
+    }
+
+    #[test]
+    fn workers_of_tensorflow_are_reached_on_their_own_hosts() {
+        let (gang, ports) = (gang(&[3, 3, 9]), ports());
+        let addresses = ["10.0.0.1", "10.0.0.1", "10.0.0.9"].map(str::to_owned);
+        let env = Launch::on_hosts(&gang, &ports, &addresses).environment(2);
+        let config: serde_json::Value = serde_json::from_str(&env["TF_CONFIG"]).unwrap();
+        assert_eq!(config["cluster"]["worker"][2], "10.0.0.9:29504");
+        assert_eq!(env["MASTER_ADDR"], "10.0.0.1");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Executors: they run the tasks of a gang and report what became of them. They judge nothing; the hall does.
 //!
 //! Invariants of every executor: a gang starts whole or not at all; an attempt starts at most once, ever; whatever an
-//! attempt started is gone before its end is reported; after [`Executor::recover`] nothing of the attempts of an
-//! earlier server runs any more. Cost on one machine: one small warden process, two pipes and five files per rank.
+//! attempt started is gone before its end is reported; after [`Executor::recover`] what an earlier server had started is either
+//! gone or in our hands again. Cost on one machine: one small warden process, two pipes and five files per rank.
 #![cfg_attr(
     test,
     allow(
@@ -28,13 +28,18 @@ pub mod logs;
 mod ports;
 mod process;
 mod record;
+mod sim;
+mod slurm;
 pub mod warden;
 
 pub use error::Error;
 pub use executor::{
-    EXECUTORS, Entry, EventSink, Executor, Open, Outcome, RankUsage, Recovered, Stop, TaskEvent, What, open,
+    EXECUTORS, Entry, EventSink, Executor, Fate, Leads, Open, Outcome, RankUsage, Recovered, Stop, TaskEvent, What,
+    open,
 };
-pub use gang::{GangSpec, PartOf, RankSpec, TaskLimits};
+pub use gang::{Devices, GangSpec, PartOf, RankSpec, TaskLimits};
 pub use local::LocalExecutor;
 pub use ports::{Ports, free_ports};
 pub use record::{Bound, Enforcement, ExitReason};
+pub use sim::SimExecutor;
+pub use slurm::SlurmExecutor;

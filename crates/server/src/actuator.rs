@@ -9,7 +9,7 @@ use std::sync::mpsc::Receiver;
 
 use dh_core::{AccessKey, AttemptId, Rank, Role, Secret, TaskId};
 use dh_exec::{
-    Executor, ExitReason, GangSpec, Outcome, PartOf, RankSpec, Stop, TaskEvent, TaskLimits, What, free_ports,
+    Devices, Executor, ExitReason, GangSpec, Outcome, PartOf, RankSpec, Stop, TaskEvent, TaskLimits, What, free_ports,
 };
 use dh_guard::KeyRing;
 use dh_hall::{Action, End, EndCause, Event, JobKind, JobSpec, Part, Placed};
@@ -18,18 +18,23 @@ use dh_units::Bytes;
 use crate::Error;
 use crate::body::Handle;
 use crate::devices::Behind;
+use crate::log::Lease;
 use crate::services::Services;
 
 /// What the hands need.
 pub(crate) struct Actuator {
     pub(crate) hall: Handle,
+    /// Whether this server may still do anything.
+    pub(crate) lease: Lease,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) keys: KeyRing,
     pub(crate) services: Arc<Services>,
     pub(crate) store_url: String,
     pub(crate) workdir: PathBuf,
-    /// The accelerators behind slots.
+    /// The accelerators of this machine behind slots.
     pub(crate) behind: Arc<Behind>,
+    /// Whose accelerators other nodes have.
+    pub(crate) devices: Devices,
     pub(crate) runtime: tokio::runtime::Handle,
     /// The key of each attempt that owns slots.
     pub(crate) issued: BTreeMap<AttemptId, AccessKey>,
@@ -39,6 +44,11 @@ impl Actuator {
     /// Runs until the hall ends.
     pub(crate) fn run(mut self, actions: &Receiver<Action>) {
         while let Ok(action) = actions.recv() {
+            if !self.lease.holds() {
+                // A successor may lead, and knows nothing of what is done here from now on.
+                self.hall.lost(Error::Deposed);
+                return;
+            }
             match action {
                 Action::Accepted { .. } => {}
                 Action::Start { attempt, placement } => {
@@ -103,8 +113,9 @@ impl Actuator {
             self.runtime.spawn(async move { services.watch(task, port, hall).await });
         }
         let mut gang = gang(attempt, spec, placement, env, secret_env, self.workdir.clone());
+        gang.devices = self.devices;
         for (rank, placed) in gang.ranks.iter_mut().zip(placement) {
-            rank.devices = self.behind.of(placed.node, &placed.slots);
+            rank.real = self.behind.of(placed.node, &placed.slots);
         }
         self.executor.start(gang)?;
         Ok(())
@@ -141,12 +152,14 @@ fn gang(
         rank: placed.rank,
         cores: Vec::new(),
         node: placed.node,
-        devices: Vec::new(),
+        devices: placed.slots.clone(),
+        real: Vec::new(),
         part: part(placed),
     };
     let ranks = placement.iter().map(rank).collect();
     let limits = TaskLimits { memory: spec.memory_bytes.map(Bytes), ..TaskLimits::default() };
-    GangSpec { attempt, name: spec.name, command, env, secret_env, ranks, limits, workdir }
+    let devices = Devices::Cores;
+    GangSpec { attempt, name: spec.name, command, env, secret_env, ranks, devices, limits, workdir }
 }
 
 /// What an executor reports, in the hall's words.

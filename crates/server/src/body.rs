@@ -4,6 +4,7 @@
 //! callers. The hall stays locked from the step to the commit, so nobody reads a decision that is not durable. A failed
 //! commit is final: nothing is acknowledged any more, and the process ends and recovers from its log.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,16 +12,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dh_core::time::Clock;
 use dh_core::{JobId, SimTime};
 use dh_hall::{Action, Event, Hall, JobSpec};
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use crate::Error;
-use crate::log::EventLog;
+use crate::log::{EventLog, Row};
 
 /// Events that share one commit. Enough to make the fsync cheap per event, few enough to answer the first one soon.
 const BATCH_MAX: usize = 256;
 
-/// Events between two state hashes in the log.
+/// Events between two state hashes in the log, at least; and so many for each job that is remembered, because the hash reads
+/// them all: a hall with a long queue would do little else.
 const MARK_EVERY: u64 = 64;
+const MARK_PER_JOB: u64 = 4;
+
+/// Events that a reader may be behind before it is cut off.
+const NEWS_WAITING: usize = 4_096;
 
 /// The longest sleep, so that a clock that was set forward is noticed.
 const NAP_MAX: Duration = Duration::from_secs(1);
@@ -44,6 +50,8 @@ enum Message {
     Submit(Box<Submission>),
     /// End after what came before.
     End,
+    /// The hall is another's, or its log is out of reach.
+    Lost(Error),
 }
 
 struct Submission {
@@ -58,6 +66,8 @@ struct Submission {
 pub(crate) struct Handle {
     messages: Sender<Message>,
     hall: Arc<RwLock<Hall>>,
+    ended: Arc<AtomicBool>,
+    news: broadcast::Sender<Arc<Row>>,
 }
 
 impl Handle {
@@ -89,6 +99,23 @@ impl Handle {
         answered.await.map_err(|_| Error::Stopping)?
     }
 
+    /// Ends at once: the lease is lost.
+    pub(crate) fn lost(&self, error: Error) {
+        if self.messages.send(Message::Lost(error)).is_err() {
+            tracing::debug!("the hall had stopped already");
+        }
+    }
+
+    /// Every event from now on, once it is durable.
+    pub(crate) fn news(&self) -> broadcast::Receiver<Arc<Row>> {
+        self.news.subscribe()
+    }
+
+    /// Whether the body has ended.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn end(&self) {
         if self.messages.send(Message::End).is_err() {
             tracing::debug!("the hall had stopped already");
@@ -103,51 +130,71 @@ pub(crate) struct Body {
     inbox: Receiver<Message>,
     actions: Sender<Action>,
     clock: Box<dyn Clock>,
+    /// The number of steps at which the next state hash is due.
+    mark_at: u64,
+    ended: Arc<AtomicBool>,
+    news: broadcast::Sender<Arc<Row>>,
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Body {
     pub(crate) fn new(log: EventLog, hall: Hall, actions: Sender<Action>, clock: Box<dyn Clock>) -> (Self, Handle) {
         let (messages, inbox) = channel();
         let hall = Arc::new(RwLock::new(hall));
-        let handle = Handle { messages, hall: Arc::clone(&hall) };
-        (Self { log, hall, inbox, actions, clock }, handle)
+        let ended = Arc::new(AtomicBool::new(false));
+        let (news, _) = broadcast::channel(NEWS_WAITING);
+        let handle = Handle { messages, hall: Arc::clone(&hall), ended: Arc::clone(&ended), news: news.clone() };
+        (Self { log, hall, inbox, actions, clock, mark_at: 0, ended, news }, handle)
     }
 
     /// Runs until [`Handle::end`], or until the log fails.
     pub(crate) fn run(mut self) -> Result<(), Error> {
         loop {
-            let (batch, ended) = self.next_batch();
+            let (batch, end) = self.next_batch();
             if !batch.is_empty() {
                 self.take_in(batch)?;
             }
-            if ended {
-                return self.mark();
+            match end {
+                None => {}
+                Some(Ok(())) => {
+                    self.mark()?;
+                    self.log.release();
+                    return Ok(());
+                }
+                Some(Err(error)) => return Err(error),
             }
         }
     }
 
     /// Waits for messages, or for the next moment that the hall asked for.
-    fn next_batch(&self) -> (Vec<Message>, bool) {
+    fn next_batch(&self) -> (Vec<Message>, Option<Result<(), Error>>) {
         let wakeup = self.hall.read().ok().and_then(|hall| hall.next_wakeup());
         let now = self.clock.now();
         let nap = wakeup.map_or(NAP_MAX, |at| Duration::from_nanos(at.since(now).0).min(NAP_MAX));
         let first = match self.inbox.recv_timeout(nap) {
-            Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return (Vec::new(), true),
+            Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return (Vec::new(), Some(Ok(()))),
+            Ok(Message::Lost(error)) => return (Vec::new(), Some(Err(error))),
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) if wakeup.is_some_and(|at| at <= self.clock.now()) => {
                 Message::Tell(Event::Tick)
             }
-            Err(RecvTimeoutError::Timeout) => return (Vec::new(), false),
+            Err(RecvTimeoutError::Timeout) => return (Vec::new(), None),
         };
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX {
             match self.inbox.try_recv() {
-                Ok(Message::End) => return (batch, true),
+                Ok(Message::End) => return (batch, Some(Ok(()))),
+                Ok(Message::Lost(error)) => return (Vec::new(), Some(Err(error))),
                 Ok(message) => batch.push(message),
                 Err(_) => break,
             }
         }
-        (batch, false)
+        (batch, None)
     }
 
     fn take_in(&mut self, batch: Vec<Message>) -> Result<(), Error> {
@@ -155,7 +202,6 @@ impl Body {
         let mut actions = Vec::new();
         let mut answers: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
         let mut hall = self.hall.write().map_err(|_| Error::Stopping)?;
-        let before = hall.steps();
         for message in batch {
             let now = self.clock.now();
             match message {
@@ -186,13 +232,23 @@ impl Body {
                     };
                     answers.push(Box::new(move || drop(answer.send(outcome.map_err(Error::from)))));
                 }
-                Message::End => {}
+                Message::End | Message::Lost(_) => {}
             }
         }
         if !events.is_empty() {
-            let marked = hall.steps() / MARK_EVERY != before / MARK_EVERY;
+            let marked = hall.steps() >= self.mark_at;
             let mark = marked.then(|| hall.state_hash());
-            self.log.append(&events, mark.as_deref())?;
+            if marked {
+                let jobs = u64::try_from(hall.jobs().count()).unwrap_or(u64::MAX);
+                self.mark_at = hall.steps() + MARK_EVERY.max(jobs.saturating_mul(MARK_PER_JOB));
+            }
+            let rows = self.log.append(&events, mark.as_deref())?;
+            if self.news.receiver_count() > 0 {
+                for row in rows {
+                    // Those who listened may have gone meanwhile.
+                    drop(self.news.send(Arc::new(row)));
+                }
+            }
         }
         drop(hall);
         for action in actions {
@@ -208,7 +264,7 @@ impl Body {
 
     fn mark(&mut self) -> Result<(), Error> {
         let hash = self.hall.read().map_err(|_| Error::Stopping)?.state_hash();
-        self.log.append(&[], Some(&hash))
+        self.log.append(&[], Some(&hash)).map(drop)
     }
 }
 

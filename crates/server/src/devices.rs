@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use dh_blueprint::Settings;
+use dh_blueprint::{Executor, Settings};
 use dh_core::NodeId;
 use dh_exec::devices::{Device, Devices};
 
@@ -18,10 +18,15 @@ pub(crate) struct Behind {
     pools: Vec<(String, String, usize, usize)>,
     /// What drivers that do not answer said.
     drivers: Vec<String>,
+    /// Whether slots are places of this machine at all.
+    looked: bool,
 }
 
 /// Looks at this machine for the slots of `settings`; nothing is behind them if that fails.
 pub(crate) async fn behind(settings: &Settings) -> Behind {
+    if settings.target.executor != Executor::Local {
+        return Behind::default();
+    }
     let settings = settings.clone();
     let look = move || {
         let devices = Devices::discover();
@@ -40,7 +45,7 @@ impl Behind {
                 Some((item.name.as_str(), device))
             })
             .collect();
-        let mut behind = Self::default();
+        let mut behind = Self { looked: true, ..Self::default() };
         let mut node = 0;
         for (name, pool) in settings.pools.iter().filter(|(_, pool)| pool.slots > 0) {
             let item = pool.item(&settings.catalog);
@@ -78,6 +83,9 @@ impl Behind {
     /// What people must know of it.
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = self.drivers.clone();
+        if !self.looked {
+            return notes;
+        }
         for (pool, accelerator, slots, dealt) in &self.pools {
             if dealt < slots {
                 notes.push(format!(

@@ -21,6 +21,9 @@ pub struct Endpoint {
     pub pid_started: u64,
     /// The listeners' addresses, as URLs.
     pub listeners: Listeners,
+    /// The database that holds the event log, without a password; none where it is a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
 }
 
 impl Endpoint {
@@ -81,7 +84,7 @@ mod tests {
             gateway: "http://127.0.0.1:2".into(),
             store: "http://127.0.0.1:3".into(),
         };
-        let endpoint = Endpoint { name: "x".into(), pid, pid_started, listeners };
+        let endpoint = Endpoint { name: "x".into(), pid, pid_started, listeners, database: None };
         assert!(endpoint.alive());
         assert!(!Endpoint { pid_started: pid_started + 1, ..endpoint.clone() }.alive());
         let folder = tempfile::tempdir().unwrap();

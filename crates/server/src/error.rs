@@ -8,23 +8,26 @@ use dh_core::{HasKind, Kind};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The event log cannot be read or written.
-    #[error("the event log {}: {source}", path.display())]
+    #[error("the event log {place}: {why}")]
     Log {
-        /// The database file.
-        path: PathBuf,
-        /// What `SQLite` says.
-        source: rusqlite::Error,
+        /// The file or the database.
+        place: String,
+        /// What `SQLite` or `PostgreSQL` says.
+        why: String,
     },
     /// The event log holds something that this version cannot read.
-    #[error("the event log {}, event {seq}: {why}", path.display())]
+    #[error("the event log {place}, event {seq}: {why}")]
     BadEvent {
-        /// The database file.
-        path: PathBuf,
+        /// The file or the database.
+        place: String,
         /// The event's number.
         seq: u64,
         /// What is wrong with it.
         why: String,
     },
+    /// Another server leads the hall now.
+    #[error("another server leads this hall now; this one did nothing since it was deposed")]
+    Deposed,
     /// A file or folder of the data directory.
     #[error("{what} {}: {source}", path.display())]
     File {
@@ -93,7 +96,7 @@ impl HasKind for Error {
             Self::Rejected(error) => error.kind(),
             Self::NotFound(_) => Kind::NotFound,
             Self::Invalid(_) => Kind::Invalid,
-            Self::Stopping => Kind::Interrupted,
+            Self::Stopping | Self::Deposed => Kind::Interrupted,
         }
     }
 
@@ -109,6 +112,7 @@ impl HasKind for Error {
             Self::BadEvent { .. } => {
                 Some("keep the data directory as it is, and start with a fresh one by `--data DIR`".to_owned())
             }
+            Self::Deposed => Some("start it again: it follows the log until it is needed".to_owned()),
             Self::Keys(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Exec(error) => error.hint(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dh_blueprint::{AcceleratorItem, ServiceSource, Settings, Shape, Train, WorkloadKind};
 use dh_core::time::Span;
+use dh_exec::Devices;
 use dh_hall::{JobKind, JobSpec, NodeSpec, Part, Protocol};
 use dh_policy::packing::WHOLE;
 use dh_units::{Bytes, Seconds};
@@ -156,6 +157,28 @@ fn part(settings: &Settings, name: &str, shape: &Shape) -> Result<Part, Error> {
             let none = || format!("workload `{name}`: no accelerator of this hall has slices `{profile}`");
             found.ok_or_else(|| Error::Invalid(none()))
         }
+    }
+}
+
+/// Whose accelerators the hall's nodes have, if all are of one maker and the nodes are not this machine, whose devices are known
+/// by name: it decides how a rank is told which are its own.
+pub(crate) fn devices(settings: &Settings) -> Devices {
+    if settings.target.executor == dh_blueprint::Executor::Local {
+        return Devices::Cores;
+    }
+    let makers = accelerators(settings).into_iter().map(|name| {
+        let item = settings.catalog.accelerator(&name);
+        item.and_then(|item| item.vendor.as_deref()).map_or(Devices::Cores, |vendor| match vendor {
+            "NVIDIA" => Devices::Cuda,
+            "AMD" => Devices::Rocm,
+            "Google" => Devices::Tpu,
+            _ => Devices::Cores,
+        })
+    });
+    let makers: Vec<Devices> = makers.collect();
+    match makers.first() {
+        Some(first) if makers.iter().all(|maker| maker == first) => *first,
+        Some(_) | None => Devices::Cores,
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dh_blueprint::{ServiceSource, Settings};
 use dh_core::{AttemptId, Authenticate, HasKind, Kind, Rank, Role, TaskId};
-use dh_exec::{Executor, Open, TaskEvent};
+use dh_exec::{Executor, Fate, Open, TaskEvent};
 use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
 use dh_guard::KeyRing;
 use dh_hall::{End, EndCause, Event, Hall};
@@ -27,15 +27,13 @@ use crate::actuator::{Actuator, end_of, event_of};
 use crate::api::{self, Api};
 use crate::body::{Body, Handle, SystemClock};
 use crate::endpoint::{Endpoint, started};
-use crate::log::EventLog;
+use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
 use crate::services::Services;
 use crate::wire::{Listeners, ServiceRequest};
 use crate::{Error, devices, launch};
 
 /// The file of keys in a data directory.
 pub const KEYS_FILE: &str = "keys.json";
-/// The event log in a data directory.
-pub const LOG_FILE: &str = "events.sqlite";
 /// The name of the key for everything.
 pub const ADMIN_KEY: &str = "admin";
 /// The name of the key for applications.
@@ -63,6 +61,7 @@ pub struct Server {
     pub keys_are_new: bool,
     /// The keys.
     pub keys: KeyRing,
+    not_enforced: Vec<String>,
     /// Turns true when a caller asks for the end.
     asked: watch::Sender<bool>,
     /// Turns true when the listeners are to end, which is after the gangs: those keep their last work in the store.
@@ -79,6 +78,10 @@ impl Server {
     /// Starts everything.
     /// # Errors
     /// Whatever stands in the way; nothing runs then.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the order of starting is one story, and each step is a function of its own"
+    )]
     pub async fn start(config: ServerConfig) -> Result<Self, Error> {
         let ServerConfig { settings, data, warden_command } = config;
         private_folder(&data)?;
@@ -92,7 +95,8 @@ impl Server {
             }
         }
 
-        let (log, hall, replay) = EventLog::open(&data.join(LOG_FILE))?;
+        let place = LogPlace::of(&settings.target.state, &data);
+        let (log, hall, replay, lease) = lead(&place, &data).await?;
         if let Some((seq, ..)) = &replay.differs {
             tracing::warn!(
                 seq,
@@ -101,8 +105,12 @@ impl Server {
         }
         let open_attempts = open_attempts(&hall);
         let (actions, carried_out) = channel();
+        let shared = log.shared();
         let (body, handle) = Body::new(log, hall, actions, Box::new(SystemClock));
-        let executor = open_executor(&settings, &data, warden_command, &handle)?;
+        if shared {
+            keep_lease(&place, &lease, &handle)?;
+        }
+        let executor = open_executor(&settings, &data, warden_command, &handle, &lease).await?;
 
         let store = open_store(&settings, &data).await?;
         make_buckets(&store).await?;
@@ -111,7 +119,7 @@ impl Server {
         let services = Arc::new(Services::new(gateway.clone(), external_engines(&settings)));
 
         let earlier = Endpoint::read(&data)?.map(|endpoint| endpoint.listeners);
-        let target = settings.target;
+        let target = settings.target.clone();
         let port = |wanted: u16, earlier: Option<&String>| {
             (target.listen, wanted, earlier.and_then(|url| Endpoint::port_of(url)))
         };
@@ -131,11 +139,13 @@ impl Server {
         let hands = Actuator {
             behind: Arc::clone(&behind),
             hall: handle.clone(),
+            lease,
             executor: Arc::clone(&executor),
             keys: keys.clone(),
             services,
             store_url,
             workdir,
+            devices: launch::devices(&settings),
             runtime: tokio::runtime::Handle::current(),
             issued: BTreeMap::new(),
         };
@@ -146,6 +156,7 @@ impl Server {
         let shared = Arc::new(Api {
             settings: settings.clone(),
             hall: handle.clone(),
+            log: place.clone(),
             executor,
             store: store.clone(),
             auth: Arc::clone(&auth),
@@ -171,7 +182,12 @@ impl Server {
         });
 
         let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-        let endpoint = Endpoint { name: settings.name.clone(), pid, pid_started: started(pid).unwrap_or(0), listeners };
+        let database = match &place {
+            LogPlace::File(_) => None,
+            LogPlace::Database(address) => Some(address.clone()),
+        };
+        let pid_started = started(pid).unwrap_or(0);
+        let endpoint = Endpoint { name: settings.name.clone(), pid, pid_started, listeners, database };
         endpoint.write(&data)?;
 
         // From here on gangs start: everything that they need is there.
@@ -184,7 +200,25 @@ impl Server {
             .await?;
         start_declared_services(&shared).await;
         let listeners = tasks;
-        Ok(Self { endpoint, keys_are_new, keys, asked, stop, hall: handle, body_ended, listeners, store, _lock: lock })
+        let not_enforced = not_enforced(&settings);
+        Ok(Self {
+            endpoint,
+            keys_are_new,
+            keys,
+            not_enforced,
+            asked,
+            stop,
+            hall: handle,
+            body_ended,
+            listeners,
+            store,
+            _lock: lock,
+        })
+    }
+
+    /// What the blueprint says and this hall does not hold anybody to, a sentence each.
+    pub fn not_enforced(&self) -> &[String] {
+        &self.not_enforced
     }
 
     /// Runs until `shutdown` ends, a caller asks for the end over the API, or something breaks.
@@ -226,6 +260,64 @@ impl Server {
     }
 }
 
+/// Follows the log until this server leads. Blocks a thread of its own: a database's client does.
+async fn lead(place: &LogPlace, data: &Path) -> Result<(EventLog, Hall, Replay, Lease), Error> {
+    let (place, who) = (place.clone(), server_name(data)?);
+    let leading = move || {
+        let mut log = EventLog::new(place.open()?);
+        let (mut hall, mut replay) = (Hall::default(), Replay::default());
+        let mut told = None;
+        loop {
+            log.follow(&mut hall, &mut replay)?;
+            match log.lead(&who)? {
+                Ok(lease) => {
+                    // What the last leader wrote before the lease changed hands.
+                    log.follow(&mut hall, &mut replay)?;
+                    return Ok((log, hall, replay, lease));
+                }
+                Err(leader) => {
+                    if told.as_ref() != Some(&leader) {
+                        tracing::warn!(leader, "another server leads this hall; following its log until it is needed");
+                        told = Some(leader);
+                    }
+                    std::thread::sleep(ASK);
+                }
+            }
+        }
+    };
+    let leading = tokio::task::spawn_blocking(leading).await;
+    leading.map_err(|error| Error::Invalid(format!("the log could not be followed: {error}")))?
+}
+
+/// What this data directory's server is called among those that share a log. Whoever holds the directory's lock is the only one of
+/// that name, so its lease may be taken again at once after a crash.
+fn server_name(data: &Path) -> Result<String, Error> {
+    let path = data.join("server-name");
+    let failed = |source| Error::File { what: "read or write", path: path.clone(), source };
+    if let Ok(name) = std::fs::read_to_string(&path) {
+        return Ok(name.trim().to_owned());
+    }
+    let mut random = [0_u8; 8];
+    getrandom::fill(&mut random).map_err(|error| failed(std::io::Error::other(error)))?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = format!("{host}/{}", hex::encode(random));
+    let fresh = data.join("server-name.new");
+    std::fs::write(&fresh, &name).and_then(|()| std::fs::rename(&fresh, &path)).map_err(failed)?;
+    Ok(name)
+}
+
+/// Renews the lease on a thread of its own, with a connection of its own: a long commit must not hold it up.
+fn keep_lease(place: &LogPlace, lease: &Lease, hall: &Handle) -> Result<(), Error> {
+    let (place, lease, hall) = (place.clone(), lease.clone(), hall.clone());
+    spawn_thread("lease", move || match place.open() {
+        Ok(journal) => {
+            let of_end = hall.clone();
+            lease.keep(journal, move || of_end.ended(), |error| hall.lost(error));
+        }
+        Err(error) => hall.lost(error),
+    })
+}
+
 /// The buckets that workloads and services count on.
 async fn make_buckets(store: &Store) -> Result<(), Error> {
     let there: Vec<String> = store.buckets().await?.into_iter().map(|bucket| bucket.name).collect();
@@ -245,7 +337,7 @@ fn open_attempts(hall: &Hall) -> Vec<(AttemptId, u32)> {
         .collect()
 }
 
-/// Ends what an earlier server left, and tells the hall what became of each rank.
+/// Ends or adopts what an earlier server left, and tells the hall what became of each rank that is gone.
 async fn recover(handle: &Handle, executor: &Arc<dyn Executor>, open: &[(AttemptId, u32)]) -> Result<(), Error> {
     handle.ask(Event::ServerStarted).await?;
     let known: Vec<AttemptId> = open.iter().map(|(attempt, _)| *attempt).collect();
@@ -254,11 +346,12 @@ async fn recover(handle: &Handle, executor: &Arc<dyn Executor>, open: &[(Attempt
         .await
         .map_err(|error| Error::Invalid(format!("the recovery was cut off: {error}")))??;
     for (attempt, ranks) in open {
-        let outcomes: BTreeMap<Rank, _> = recovered
-            .iter()
-            .filter(|one| one.attempt == *attempt)
-            .flat_map(|one| one.outcomes.iter().cloned())
-            .collect();
+        let found = recovered.iter().find(|one| one.attempt == *attempt);
+        if found.is_some_and(|one| one.fate == Fate::Alive) {
+            // Adopted: its events go on as they come.
+            continue;
+        }
+        let outcomes: BTreeMap<Rank, _> = found.into_iter().flat_map(|one| one.outcomes().iter().cloned()).collect();
         for rank in (0..*ranks).map(Rank) {
             let end = outcomes.get(&rank).cloned().map_or_else(lost, end_of);
             handle.ask(Event::TaskEnded { task: TaskId { attempt: *attempt, rank }, end }).await?;
@@ -286,16 +379,28 @@ async fn start_declared_services(api: &Arc<Api>) {
     }
 }
 
-fn open_executor(
+/// Opens the executor that the blueprint names; off the async threads, because a cluster is asked for its nodes.
+async fn open_executor(
     settings: &Settings,
     data: &Path,
     warden_command: Vec<OsString>,
     handle: &Handle,
+    lease: &Lease,
 ) -> Result<Arc<dyn Executor>, Error> {
-    let dh_blueprint::Executor::Local = settings.target.executor;
-    let hall = handle.clone();
-    let events = Arc::new(move |report: TaskEvent| hall.tell(event_of(report)));
-    Ok(dh_exec::open("local", Open { warden_command, state_dir: data.join("tasks"), events })?)
+    let (hall, lease) = (handle.clone(), lease.clone());
+    let target = settings.target.clone();
+    let with = Open {
+        warden_command,
+        state_dir: data.join("tasks"),
+        events: Arc::new(move |report: TaskEvent| hall.tell(event_of(report))),
+        hall: settings.name.clone(),
+        nodes: u32::try_from(launch::nodes(settings).len()).unwrap_or(u32::MAX),
+        hosts: target.hosts,
+        partition: target.partition,
+        leads: Arc::new(move || lease.holds()),
+    };
+    let opened = tokio::task::spawn_blocking(move || dh_exec::open(target.executor.name(), with)).await;
+    Ok(opened.map_err(|error| Error::Invalid(format!("the executor was not opened: {error}")))??)
 }
 
 /// Opens the store; its own lock may linger for a moment longer than ours.
@@ -345,12 +450,26 @@ fn external_engines(settings: &Settings) -> Vec<EngineTarget> {
 fn not_enforced(settings: &Settings) -> Vec<String> {
     let mut list = Vec::new();
     let here = settings.pools.values().map(|pool| u64::from(pool.nodes)).sum::<u64>();
-    if here > 1 {
-        list.push(format!("{here} nodes are declared; all of them run as processes of this one machine"));
+    // What is behind slots of this machine is said by those who looked.
+    let mut slots = "";
+    match settings.target.executor {
+        dh_blueprint::Executor::Local if here > 1 => {
+            list.push(format!("{here} nodes are declared; all of them run as processes of this one machine"));
+        }
+        dh_blueprint::Executor::Local => {}
+        dh_blueprint::Executor::Sim => {
+            list.push("tasks are simulated: nothing runs, and no limit of a task holds anything".to_owned());
+        }
+        dh_blueprint::Executor::Slurm => {
+            slots = "memory, cores and devices of a rank are bounded as Slurm is configured, not by the hall";
+        }
     }
     let declared = settings.not_enforced();
     if !declared.is_empty() {
         list.push(format!("declared, not enforced by a running hall: {}", declared.join(", ")));
+    }
+    if !slots.is_empty() {
+        list.push(slots.to_owned());
     }
     list.push("traffic on loopback is not encrypted; every request is signed or carries a key".to_owned());
     list

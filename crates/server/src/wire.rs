@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use dh_core::{JobId, SimTime};
 use dh_hall::{Hall, Job, Outcome, Phase, Protocol, Task};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of these shapes. It changes when a field changes its meaning or goes.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// A job to submit: a command, or a workload of the blueprint.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobRequest {
     /// A name for people; the program's name if absent.
@@ -39,7 +40,7 @@ pub struct JobRequest {
 }
 
 /// A model service to start: one of the blueprint, or a model in the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceRequest {
     /// The service's name.
@@ -52,6 +53,7 @@ pub struct ServiceRequest {
     pub source: Option<String>,
     /// What the engine speaks; from the file's ending if absent.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub protocol: Option<Protocol>,
     /// Copies.
     #[serde(default)]
@@ -59,18 +61,20 @@ pub struct ServiceRequest {
 }
 
 /// The answer to a submission.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The jobs that were made: one, or one per replica.
+    #[schemars(with = "Vec<u64>")]
     pub jobs: Vec<JobId>,
 }
 
 /// A job in lists.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobView {
     /// Its id.
+    #[schemars(with = "u64")]
     pub id: JobId,
     /// Its name.
     pub name: String,
@@ -103,16 +107,40 @@ pub struct JobView {
 }
 
 /// Jobs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobList {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Oldest first.
+    /// Oldest first; of a page that was asked for from the end, newest first.
     pub jobs: Vec<JobView>,
+    /// Where the next page goes on, if there is more: the value of `after` or `before`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u64>")]
+    pub next: Option<JobId>,
+}
+
+/// A node and the jobs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeJobs {
+    /// The node.
+    #[serde(flatten)]
+    pub node: NodeView,
+    /// Jobs that hold slots of it.
+    #[schemars(with = "Vec<u64>")]
+    pub jobs: Vec<JobId>,
+}
+
+/// Nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeList {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// In the order of the blueprint.
+    pub nodes: Vec<NodeJobs>,
 }
 
 /// One line of a rank's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// The attempt.
     pub attempt: u32,
@@ -123,7 +151,7 @@ pub struct LogLine {
 }
 
 /// Where the listeners are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listeners {
     /// The job API.
     pub api: String,
@@ -134,7 +162,7 @@ pub struct Listeners {
 }
 
 /// A node in the status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeView {
     /// Its name.
     pub name: String,
@@ -149,24 +177,26 @@ pub struct NodeView {
 }
 
 /// A model that the gateway offers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceView {
     /// The service.
     pub service: String,
     /// The model name.
     pub model: String,
     /// What it speaks.
+    #[schemars(with = "String")]
     pub protocol: Protocol,
     /// `ready`, `loading`, ... or `declared` with the reason why it does not run.
     pub state: String,
     /// The replica's job.
+    #[schemars(with = "Option<u64>")]
     pub job: Option<JobId>,
     /// Why it is not ready.
     pub because: Option<String>,
 }
 
 /// The state of the whole hall.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -197,7 +227,7 @@ pub struct Status {
 }
 
 /// The store's figures.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreView {
     /// Buckets.
     pub buckets: u64,
@@ -218,14 +248,14 @@ pub struct StoreView {
 }
 
 /// An error body, the same shape as OpenAI's, so that one client code reads both listeners.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// The error.
     pub error: ErrorView,
 }
 
 /// What went wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorView {
     /// What, where and why.
     pub message: String,

@@ -17,10 +17,40 @@ pub enum Executor {
     /// Processes of this machine.
     #[default]
     Local,
+    /// Nothing: tasks that last as long as they say, on nodes that exist in the hall only.
+    Sim,
+    /// Jobs of a Slurm cluster, on the nodes that the hall chooses.
+    Slurm,
+}
+
+impl Executor {
+    /// Its name in a blueprint and among executors.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Sim => "sim",
+            Self::Slurm => "slurm",
+        }
+    }
+}
+
+/// Every executor by its name.
+const EXECUTORS: &[(&str, Executor)] =
+    &[("local", Executor::Local), ("sim", Executor::Sim), ("slurm", Executor::Slurm)];
+
+/// Where the hall keeps its event log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// In a file of the data directory; one server.
+    #[default]
+    Sqlite,
+    /// In a `PostgreSQL` database, by its address without a password; of several servers one leads.
+    Postgres(String),
 }
 
 /// How and where the hall runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The address every listener binds.
     pub listen: IpAddr,
@@ -34,6 +64,12 @@ pub struct Target {
     pub store_port: u16,
     /// What starts processes.
     pub executor: Executor,
+    /// The names that the executor's own system has for the hall's nodes, such as `gpu[001-128]`; all that it has if absent.
+    pub hosts: Option<String>,
+    /// The partition of a Slurm cluster; its default one if absent.
+    pub partition: Option<String>,
+    /// Where the event log is.
+    pub state: State,
 }
 
 pub(crate) const DOC: Doc = Doc {
@@ -46,6 +82,15 @@ pub(crate) const DOC: Doc = Doc {
         ("gateway_port", "Port of the model gateway; 0 is any free one."),
         ("store_port", "Port of the object store; 0 is any free one."),
         ("executor", "What starts processes."),
+        (
+            "hosts",
+            "What the executor's own system calls the hall's nodes, in their order: \"gpu[001-128]\". All that it has if left out.",
+        ),
+        ("partition", "The partition of a Slurm cluster; its default one if left out."),
+        (
+            "state",
+            "Where the event log is: \"sqlite\" in the data directory, or \"postgres://USER@HOST/DATABASE\" where several servers share a hall. The password is taken from PGPASSWORD.",
+        ),
     ],
 };
 
@@ -56,7 +101,7 @@ const STORE_PORT: u16 = 4602;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-const fn ordinary() -> Target {
+fn ordinary() -> Target {
     Target {
         listen: LOOPBACK,
         expose: false,
@@ -64,6 +109,9 @@ const fn ordinary() -> Target {
         gateway_port: GATEWAY_PORT,
         store_port: STORE_PORT,
         executor: Executor::Local,
+        hosts: None,
+        partition: None,
+        state: State::Sqlite,
     }
 }
 
@@ -85,7 +133,9 @@ fn target(section: &Section<'_>) -> Target {
         (key, port.map_or(default, |port| port.value))
     });
     different(section, [api_port, gateway_port, store_port]);
-    let executor = section.word("executor", &[("local", Executor::Local)]);
+    let executor = section.word("executor", EXECUTORS);
+    let (hosts, partition) = (section.text("hosts"), section.text("partition"));
+    let state = section.text("state").and_then(|found| state(section, &found));
     if let Some(listen) = &listen
         && !listen.value.is_loopback()
         && !expose
@@ -102,7 +152,32 @@ fn target(section: &Section<'_>) -> Target {
         gateway_port: gateway_port.1,
         store_port: store_port.1,
         executor: executor.map_or(Executor::Local, |executor| executor.value),
+        hosts: hosts.map(|hosts| hosts.value),
+        partition: partition.map(|partition| partition.value),
+        state: state.unwrap_or_default(),
     }
+}
+
+/// Where the log is; a password in the address would be in every copy of the blueprint.
+fn state(section: &Section<'_>, found: &Spot<String>) -> Option<State> {
+    let text = found.value.as_str();
+    if text == "sqlite" {
+        return Some(State::Sqlite);
+    }
+    let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+    let who = rest.and_then(|rest| rest.split(['/', '?']).next()).and_then(|host| host.rsplit_once('@'));
+    let secret = who.is_some_and(|(user, _)| user.contains(':')) || text.contains("password=");
+    if rest.is_some_and(|rest| !rest.is_empty()) && !secret {
+        return Some(State::Postgres(found.value.clone()));
+    }
+    let (message, hint) = if secret {
+        ("`state` holds a password".to_owned(), "leave it out of the blueprint, and set PGPASSWORD for the server")
+    } else {
+        let message = format!("`state` is {}, expected \"sqlite\" or the address of a database", quoted(text));
+        (message, "for example state = \"postgres://hall@db.example/hall\"")
+    };
+    section.problems.add(Code::BAD_STATE, &found.at, message, Some(hint.to_owned()));
+    None
 }
 
 fn address(section: &Section<'_>, found: &Spot<String>) -> Option<Spot<IpAddr>> {
@@ -149,6 +224,12 @@ pub(crate) fn write(out: &mut Writer<'_>, target: &Target) {
     out.integer("api_port", target.api_port);
     out.integer("gateway_port", target.gateway_port);
     out.integer("store_port", target.store_port);
-    let Executor::Local = target.executor;
-    out.text("executor", "local");
+    out.text("executor", target.executor.name());
+    out.maybe_text("hosts", target.hosts.as_deref());
+    out.maybe_text("partition", target.partition.as_deref());
+    let state = match &target.state {
+        State::Sqlite => "sqlite",
+        State::Postgres(address) => address.as_str(),
+    };
+    out.text("state", state);
 }

@@ -17,6 +17,15 @@ pub(crate) struct Jobs {
     /// Only jobs that are not over
     #[arg(long)]
     open: bool,
+    /// Only jobs in this state, such as `waiting` or `failed`
+    #[arg(long)]
+    state: Option<String>,
+    /// Only jobs of this queue
+    #[arg(long)]
+    queue: Option<String>,
+    /// At most so many, the newest
+    #[arg(long, default_value_t = 1_000)]
+    limit: u32,
 }
 
 impl Verb for Jobs {
@@ -24,10 +33,15 @@ impl Verb for Jobs {
     const ABOUT: &'static str = "List jobs";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
-        let mut list: JobList = Api::connect(globals)?.get("/v1/jobs")?;
-        if self.open {
-            list.jobs.retain(|job| !job.over());
+        let mut path = format!("/v1/jobs?before=0&limit={}&open={}", self.limit, self.open);
+        for (name, value) in [("state", &self.state), ("queue", &self.queue)] {
+            if let Some(value) = value {
+                plain(name, value)?;
+                path = format!("{path}&{name}={value}");
+            }
         }
+        let mut list: JobList = Api::connect(globals)?.get(&path)?;
+        list.jobs.reverse();
         if globals.output.is_data() {
             output::data(&list)?;
             return Ok(0);
@@ -47,8 +61,17 @@ impl Verb for Jobs {
             table.row(row(job));
         }
         table.lines().iter().for_each(output::line);
+        if list.next.is_some() && !globals.quiet {
+            output::note(format!("these are the {} newest; --limit shows more", list.jobs.len()));
+        }
         Ok(0)
     }
+}
+
+/// Names of queues and states need no escapes in an address; what does is none.
+fn plain(what: &str, value: &str) -> Result<(), Failure> {
+    let fine = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if fine { Ok(()) } else { Err(Failure::new(dh_core::Kind::Invalid, format!("`{value}` is no {what}"))) }
 }
 
 fn row(job: &JobView) -> [String; 9] {

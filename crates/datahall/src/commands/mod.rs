@@ -1,5 +1,6 @@
 //! The commands: one file each, one line in [`COMMANDS`]. Help, parsing and dispatch follow from the table.
 
+mod backup;
 mod calibrate;
 mod cancel;
 mod catalog;
@@ -11,6 +12,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod down;
+mod drain;
 mod engine;
 mod env;
 mod explain;
@@ -20,6 +22,7 @@ mod init;
 mod jobs;
 mod logs;
 mod man;
+mod nodes;
 pub(crate) mod plan;
 mod power;
 pub(crate) mod probe;
@@ -67,6 +70,8 @@ const COMMANDS: &[Entry] = &[
     entry::<logs::Logs>(),
     entry::<why::Why>(),
     entry::<cancel::Cancel>(),
+    entry::<nodes::Nodes>(),
+    entry::<drain::Drain>(),
     entry::<serve::Serve>(),
     entry::<chat::Chat>(),
     entry::<store::Store>(),
@@ -74,6 +79,8 @@ const COMMANDS: &[Entry] = &[
     entry::<doctor::Doctor>(),
     entry::<probe::Probe>(),
     entry::<replay::Replay>(),
+    entry::<backup::Backup>(),
+    entry::<backup::Restore>(),
     entry::<explain::Explain>(),
     entry::<schema::Schema>(),
     entry::<completion::Completion>(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use dh_core::{Kind, SimTime};
 use dh_hall::scheduler::Scheduler;
+use dh_server::LogPlace;
 use dh_twin::play::{self, Lengths, Rules, Scene, Wanted};
 use dh_twin::record::{Log, is_log};
 
@@ -17,7 +18,7 @@ use crate::{place, trace_file};
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// An event log; by default the one of the hall that runs, or of `--data`
+    /// An event log, a file or `postgres://...`; by default the one of the hall that runs, or of `--data`
     log: Option<PathBuf>,
     /// Play what happened in a log of `simulate` under another policy, and show both side by side
     #[arg(long, requires = "log")]
@@ -30,20 +31,21 @@ impl Verb for Replay {
     const AFTER: &'static str = "Examples:\n  datahall replay                              the log of the hall that runs\n  datahall simulate --trace jobs.swf --log run.log; datahall replay run.log\n  datahall replay run.log --policy fifo+none   what would it have been?";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
-        let path = match (self.log, &globals.data) {
-            (Some(log), _) => log,
-            (None, Some(data)) => data.join(dh_server::LOG_FILE),
-            (None, None) => place::running(globals)?.0.join(dh_server::LOG_FILE),
+        let place = match self.log {
+            Some(log) => log_at(log),
+            None => place::log(globals)?,
         };
-        if !path.is_file() {
-            return Err(Failure::new(Kind::NotFound, format!("there is no event log {}", path.display())));
-        }
-        if is_simulated(&path) {
-            let text = trace_file::read(&path)?;
-            return match &self.policy {
-                Some(policy) => other_policy(&text, policy, globals),
-                None => simulated(&text, globals),
-            };
+        if let LogPlace::File(path) = &place {
+            if !path.is_file() {
+                return Err(Failure::new(Kind::NotFound, format!("there is no event log {}", path.display())));
+            }
+            if is_simulated(path) {
+                let text = trace_file::read(path)?;
+                return match &self.policy {
+                    Some(policy) => other_policy(&text, policy, globals),
+                    None => simulated(&text, globals),
+                };
+            }
         }
         if self.policy.is_some() {
             return Err(Failure::new(
@@ -51,7 +53,7 @@ impl Verb for Replay {
                 "only a log that `datahall simulate --log` wrote says how much work its jobs are",
             ));
         }
-        let (_, replay) = dh_server::replay(&path)?;
+        let (_, replay) = dh_server::replay(&place)?;
         if globals.output.is_data() {
             output::versioned(&replay)?;
         } else {
@@ -59,6 +61,16 @@ impl Verb for Replay {
             output::line(format!("state {}", replay.hash));
         }
         verdict(replay.differs)
+    }
+}
+
+/// A log by what a person wrote.
+pub(super) fn log_at(log: PathBuf) -> LogPlace {
+    match log.to_str() {
+        Some(text) if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
+            LogPlace::Database(text.to_owned())
+        }
+        Some(_) | None => LogPlace::File(log),
     }
 }
 

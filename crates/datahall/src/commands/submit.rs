@@ -1,6 +1,6 @@
 //! `datahall submit`: hands a job in: a workload of the blueprint, a job file, or a command line.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use dh_core::Kind;
@@ -9,11 +9,11 @@ use dh_server::wire::{Accepted, JobRequest, JobView};
 use super::{Globals, Verb, logs};
 use crate::api::Api;
 use crate::failure::{Failure, OrFail};
-use crate::output;
+use crate::{batch_script, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
-    /// A workload of the blueprint, or a job file (`job.toml`)
+    /// A workload of the blueprint, a job file (`job.toml`), or a batch script with `#SBATCH` lines
     what: Option<String>,
     /// The program and its arguments, after `--`
     #[arg(last = true)]
@@ -58,8 +58,8 @@ pub(crate) struct Submit {
 
 impl Verb for Submit {
     const NAME: &'static str = "submit";
-    const ABOUT: &'static str = "Submit a job: a workload of the blueprint, a job file, or a command";
-    const AFTER: &'static str = "Examples:\n  datahall submit fashion --follow\n  datahall submit --ranks 2 -- python /home/me/train.py\n  datahall submit job.toml --wait";
+    const ABOUT: &'static str = "Submit a job: a workload of the blueprint, a job file, a batch script, or a command";
+    const AFTER: &'static str = "Examples:\n  datahall submit fashion --follow\n  datahall submit --ranks 2 -- python /home/me/train.py\n  datahall submit job.toml --wait\n  datahall submit train.sbatch --follow";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let key = self.idempotency_key.clone();
@@ -110,7 +110,7 @@ impl Submit {
     fn request(self) -> Result<JobRequest, Failure> {
         let mut request = match &self.what {
             None => JobRequest::default(),
-            Some(what) if looks_like_a_file(what) => job_file(Path::new(what))?,
+            Some(what) if looks_like_a_file(what) => file(Path::new(what))?,
             Some(what) => JobRequest { workload: Some(what.clone()), ..JobRequest::default() },
         };
         if !self.command.is_empty() {
@@ -139,11 +139,20 @@ impl Submit {
 }
 
 fn looks_like_a_file(what: &str) -> bool {
-    what.contains('/') || Path::new(what).extension().is_some_and(|ending| ending == "toml")
+    let known = ["toml", "sh", "sbatch", "slurm", "job"];
+    what.contains('/') || Path::new(what).extension().is_some_and(|ending| known.iter().any(|known| ending == *known))
 }
 
-fn job_file(path: &Path) -> Result<JobRequest, Failure> {
-    let shown: PathBuf = path.to_owned();
-    let text = std::fs::read_to_string(path).or_fail_as(Kind::NotFound, format!("read {}", shown.display()))?;
-    toml_edit::de::from_str(&text).or_fail_as(Kind::Invalid, shown.display())
+/// A job file, or a batch script of Slurm.
+fn file(path: &Path) -> Result<JobRequest, Failure> {
+    let text = std::fs::read_to_string(path).or_fail_as(Kind::NotFound, format!("read {}", path.display()))?;
+    if !batch_script::is_script(&text) {
+        return toml_edit::de::from_str(&text).or_fail_as(Kind::Invalid, path.display());
+    }
+    let here = std::env::current_dir().or_fail("find the folder that this is called in")?;
+    let batch = batch_script::read(&path.to_string_lossy(), &text, &here)?;
+    if !batch.without_effect.is_empty() {
+        output::note(format!("without effect here: {}", batch.without_effect.join(" ")));
+    }
+    Ok(batch.request)
 }

@@ -86,6 +86,9 @@ fn screen(server: &Server, data: &Path) {
     } else {
         output::note("  keys      as before; `datahall env` prints them");
     }
+    for one in server.not_enforced() {
+        output::note(output::dim(format!("  declared, not enforced: {one}")));
+    }
     output::note("Ctrl-C or `datahall down` stops it");
 }
 

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{Shared, sweep, try_lock};
 use crate::Error;
-use crate::executor::{Outcome, Recovered};
+use crate::executor::{Fate, Outcome, Recovered};
 use crate::layout::{Durability, open_append, read_json, write_json};
 use crate::limits::WIND_DOWN_MS;
 use crate::process::{Identity, marked};
@@ -33,7 +33,7 @@ impl Shared {
     fn recover_attempt(&self, attempt: AttemptId, deadline: Instant) -> Result<Recovered, Error> {
         let path = self.layout.gang_record(attempt);
         let Some(gang) = read_json::<GangRecord>(&path)? else {
-            return Ok(Recovered { attempt, outcomes: Vec::new() });
+            return Ok(Recovered { attempt, fate: Fate::Gone(Vec::new()) });
         };
         if gang.ranks > GANG_RANKS_MAX {
             return Err(Error::Corrupt { path, why: format!("a gang of {} ranks", gang.ranks) });
@@ -43,7 +43,7 @@ impl Shared {
             let mark = format!("{}.{rank}", gang.mark);
             Ok((Rank(rank), Outcome::from(self.recover_rank(task, &mark, deadline)?)))
         });
-        Ok(Recovered { attempt, outcomes: outcomes.collect::<Result<_, Error>>()? })
+        Ok(Recovered { attempt, fate: Fate::Gone(outcomes.collect::<Result<_, Error>>()?) })
     }
 
     fn recover_rank(&self, task: TaskId, mark: &str, deadline: Instant) -> Result<ExitRecord, Error> {

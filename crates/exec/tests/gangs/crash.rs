@@ -86,8 +86,8 @@ fn outcomes(rig: &Rig) -> Vec<Outcome> {
     assert_eq!(recovered, again, "the second answer differs");
     let [first, second] = recovered.as_slice() else { panic!("{recovered:?}") };
     assert_eq!((first.attempt, second.attempt), (attempt(1, 1), attempt(1, 2)));
-    assert!(second.outcomes.is_empty());
-    first.outcomes.iter().map(|(_, outcome)| outcome.clone()).collect()
+    assert!(second.outcomes().is_empty());
+    first.outcomes().iter().map(|(_, outcome)| outcome.clone()).collect()
 }
 
 fn a_killed_server_takes_its_tasks_along() {

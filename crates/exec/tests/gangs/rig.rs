@@ -29,8 +29,16 @@ pub(crate) fn gang(attempt: AttemptId, ranks: u32, command: &[&str]) -> GangSpec
         env: BTreeMap::new(),
         secret_env: BTreeMap::new(),
         ranks: (0..ranks)
-            .map(|rank| RankSpec { rank: Rank(rank), cores: vec![], node: NodeId(0), devices: vec![], part: None })
+            .map(|rank| RankSpec {
+                rank: Rank(rank),
+                cores: vec![],
+                node: NodeId(0),
+                devices: vec![],
+                real: vec![],
+                part: None,
+            })
             .collect(),
+        devices: dh_exec::Devices::Cores,
         limits: TaskLimits::default(),
         workdir: std::env::temp_dir(),
     }

@@ -394,5 +394,5 @@ fn stopping_what_never_was_is_an_error() {
     let error = rig.exec().stop(attempt(1, 1), Stop::Now).unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (Kind::NotFound, "job/1.1 was never started here"));
     let recovered = rig.exec().recover(&[attempt(1, 1)]).unwrap();
-    assert!(recovered.len() == 1 && recovered[0].outcomes.is_empty());
+    assert!(recovered.len() == 1 && recovered[0].outcomes().is_empty());
 }

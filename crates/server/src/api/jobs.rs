@@ -1,10 +1,11 @@
 //! Jobs: submit, list, show, explain, cancel, and break on purpose.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use dh_core::{JobId, Kind, Rank, TaskId};
-use dh_hall::{Event, Why};
+use dh_hall::{Event, Job, Why};
+use serde::Deserialize;
 
 use super::{Caller, Failed, Shared};
 use crate::wire::{Accepted, JobList, JobRequest, JobView, SCHEMA_VERSION};
@@ -33,9 +34,46 @@ pub(super) async fn submit(
     Ok(Json(Accepted { schema_version: SCHEMA_VERSION, jobs: vec![job] }))
 }
 
-pub(super) async fn list(State(api): Shared) -> Json<JobList> {
-    let jobs = api.hall.read().jobs().map(JobView::of).collect();
-    Json(JobList { schema_version: SCHEMA_VERSION, jobs })
+/// Which jobs to list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    /// At most so many; all if absent.
+    limit: Option<usize>,
+    /// Only jobs with larger numbers, oldest first.
+    after: Option<u64>,
+    /// Only jobs with smaller numbers, newest first; 0 begins with the newest.
+    before: Option<u64>,
+    /// Only jobs that are not over.
+    #[serde(default)]
+    open: bool,
+    /// Only jobs in this state.
+    state: Option<String>,
+    /// Only jobs of this queue.
+    queue: Option<String>,
+}
+
+pub(super) async fn list(State(api): Shared, Query(page): Query<Page>) -> Json<JobList> {
+    let limit = page.limit.unwrap_or(usize::MAX);
+    let wanted = |job: &&Job| {
+        (!page.open || job.open())
+            && page.state.as_ref().is_none_or(|state| job.word() == state)
+            && page.queue.as_ref().is_none_or(|queue| job.spec.queue == *queue)
+    };
+    let hall = api.hall.read();
+    let jobs: Vec<JobView> = match (page.before, page.after) {
+        (Some(before), _) => {
+            let older = |job: &&Job| before == 0 || job.id.0 < before;
+            hall.jobs().rev().filter(older).filter(wanted).take(limit).map(JobView::of).collect()
+        }
+        (None, after) => {
+            let newer = |job: &&Job| job.id.0 > after.unwrap_or(0);
+            hall.jobs().filter(newer).filter(wanted).take(limit).map(JobView::of).collect()
+        }
+    };
+    drop(hall);
+    let next = jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id);
+    Json(JobList { schema_version: SCHEMA_VERSION, jobs, next })
 }
 
 pub(super) async fn show(State(api): Shared, Path(job): Path<String>) -> Result<Json<JobView>, Failed> {

@@ -1,7 +1,9 @@
 //! The job API: HTTP and JSON under `/v1`. One layer checks the key of every request but `/healthz`.
 
+mod events;
 mod jobs;
 mod logs;
+mod routes;
 mod services;
 mod status;
 
@@ -12,22 +14,24 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router};
 use dh_blueprint::Settings;
 use dh_core::{Authenticate, HasKind, Kind, Principal, limits};
 use dh_exec::Executor;
 use dh_store::Store;
+use routes::ROUTES;
 use tokio::sync::watch;
 
 use crate::Error;
 use crate::body::Handle;
+use crate::log::LogPlace;
 use crate::wire::{ErrorBody, ErrorView, Listeners};
 
 /// What the handlers need.
 pub(crate) struct Api {
     pub(crate) settings: Settings,
     pub(crate) hall: Handle,
+    pub(crate) log: LogPlace,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) store: Store,
     pub(crate) auth: Arc<dyn Authenticate>,
@@ -45,23 +49,13 @@ type Shared = State<Arc<Api>>;
 
 /// All routes.
 pub(crate) fn router(api: Arc<Api>) -> Router {
-    let guarded = Router::new()
-        .route("/v1/status", get(status::status))
-        .route("/v1/nodes/{node}/drain", post(status::drain))
-        .route("/v1/shutdown", post(status::shutdown))
-        .route("/v1/jobs", get(jobs::list).post(jobs::submit))
-        .route("/v1/jobs/{job}", get(jobs::show))
-        .route("/v1/jobs/{job}/why", get(jobs::why))
-        .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
-        .route("/v1/jobs/{job}/ranks/{rank}/kill", post(jobs::kill_rank))
-        .route("/v1/jobs/{job}/logs", get(logs::logs))
-        .route("/v1/services", get(services::list).post(services::start))
-        .route("/v1/services/{service}/stop", post(services::stop))
-        .route("/metrics", get(crate::metrics::metrics))
+    let guarded = ROUTES
+        .iter()
+        .fold(Router::new(), |router, route| router.route(route.path, (route.handler)()))
         .fallback(no_route)
         .layer(from_fn_with_state(Arc::clone(&api), check_key));
     Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", axum::routing::get(|| async { "ok" }))
         .merge(guarded)
         .layer(DefaultBodyLimit::max(limits::JOB_BYTES_MAX))
         .with_state(api)

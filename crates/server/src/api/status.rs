@@ -1,14 +1,16 @@
-//! The hall as a whole.
+//! The hall as a whole, and its nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use dh_core::NodeId;
-use dh_hall::{Event, Health};
+use dh_core::{JobId, NodeId};
+use dh_hall::{Event, Health, Job, Node};
 use serde::Deserialize;
 
 use super::{Caller, Failed, Shared, services};
 use crate::Error;
-use crate::wire::{NodeView, SCHEMA_VERSION, Status, StoreView, jobs_by_state};
+use crate::wire::{NodeJobs, NodeList, NodeView, SCHEMA_VERSION, Status, StoreView, jobs_by_state};
 
 pub(super) async fn status(State(api): Shared) -> Json<Status> {
     Json(of(&api))
@@ -19,19 +21,7 @@ pub(crate) fn of(api: &super::Api) -> Status {
     let services = services::views(api);
     let store = store_view(api);
     let hall = api.hall.read();
-    let nodes = hall
-        .nodes()
-        .map(|(_, node)| NodeView {
-            name: node.spec.name.clone(),
-            pool: node.spec.pool.clone(),
-            slots: node.spec.slots,
-            busy: node.taken(),
-            health: match node.health {
-                Health::Up => "up".to_owned(),
-                Health::Drained => "drained".to_owned(),
-            },
-        })
-        .collect();
+    let nodes = hall.nodes().map(|(_, node)| node_view(node)).collect();
     Status {
         schema_version: SCHEMA_VERSION,
         name: api.settings.name.clone(),
@@ -47,6 +37,39 @@ pub(crate) fn of(api: &super::Api) -> Status {
         store,
         not_enforced: api.not_enforced.clone(),
     }
+}
+
+fn node_view(node: &Node) -> NodeView {
+    NodeView {
+        name: node.spec.name.clone(),
+        pool: node.spec.pool.clone(),
+        slots: node.spec.slots,
+        busy: node.taken(),
+        health: match node.health {
+            Health::Up => "up".to_owned(),
+            Health::Drained => "drained".to_owned(),
+        },
+    }
+}
+
+pub(super) async fn nodes(State(api): Shared) -> Json<NodeList> {
+    Json(node_list(&api, None))
+}
+
+/// All nodes, or one, each with the jobs on it.
+fn node_list(api: &super::Api, only: Option<NodeId>) -> NodeList {
+    let hall = api.hall.read();
+    let mut jobs: BTreeMap<NodeId, BTreeSet<JobId>> = BTreeMap::new();
+    for attempt in hall.jobs().filter_map(Job::active) {
+        for placed in &attempt.placement {
+            jobs.entry(placed.node).or_default().insert(attempt.id.job);
+        }
+    }
+    let nodes = hall.nodes().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, node)| NodeJobs {
+        node: node_view(node),
+        jobs: jobs.get(&id).map(|jobs| jobs.iter().copied().collect()).unwrap_or_default(),
+    });
+    NodeList { schema_version: SCHEMA_VERSION, nodes: nodes.collect() }
 }
 
 fn store_view(api: &super::Api) -> StoreView {
@@ -83,12 +106,12 @@ pub(super) async fn drain(
     State(api): Shared,
     Path(name): Path<String>,
     body: Result<Json<Drain>, axum::extract::rejection::JsonRejection>,
-) -> Result<Json<Status>, Failed> {
+) -> Result<Json<NodeList>, Failed> {
     let Json(Drain { drained }) = body.map_err(|error| Failed::new(dh_core::Kind::Invalid, error.body_text()))?;
     let node: Option<NodeId> = api.hall.read().nodes().find(|(_, node)| node.spec.name == name).map(|(id, _)| id);
     let node = node.ok_or_else(|| Error::NotFound(format!("node `{name}`")))?;
     api.hall.ask(Event::NodeDrained { node, drained }).await?;
-    Ok(Json(of(&api)))
+    Ok(Json(node_list(&api, Some(node))))
 }
 
 pub(super) async fn shutdown(
