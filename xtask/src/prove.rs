@@ -8,13 +8,24 @@ use crate::gate::{cargo, step};
 /// Events of the storms against the deciding core, and as many in small halls, unless told otherwise.
 const EVENTS: u64 = 20_000_000;
 
-/// Disks after a power cut that the store opens, unless told otherwise.
-const IMAGES: u64 = 1_000_000;
+/// How much the store is tried.
+#[derive(Debug, Clone, Copy)]
+struct StoreRounds {
+    /// Disks after a power cut that it opens.
+    images: u64,
+    /// Times that the real program is killed.
+    kills: u64,
+    /// Inputs of each fuzz target.
+    inputs: u64,
+}
 
-/// `arguments` may be `--events N` (`1e8`, `10M`, `1_000_000`), `--images N` of the store, and `--only hall` or `--only store`
-/// (or `store` alone).
+/// What the store is tried with unless told otherwise.
+const STORE: StoreRounds = StoreRounds { images: 1_000_000, kills: 1_000, inputs: 1_000_000 };
+
+/// `arguments` may be `--events N` (`1e8`, `10M`, `1_000_000`), `--images N`, `--kills N` and `--inputs N` of the store, and
+/// `--only hall` or `--only store` (or `store` alone).
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let (mut events, mut images, mut only) = (EVENTS, IMAGES, None);
+    let (mut events, mut rounds, mut only) = (EVENTS, STORE, None);
     let mut given = arguments.iter().map(String::as_str);
     while let Some(name) = given.next() {
         match name {
@@ -23,21 +34,29 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 Some(part @ ("hall" | "store")) => only = Some(part),
                 _ => bail!("--only takes `hall` or `store`"),
             },
-            "--events" | "--images" => {
+            "--events" | "--images" | "--kills" | "--inputs" => {
                 let text = given.next().unwrap_or_default();
                 let wanted =
                     number(text).with_context(|| format!("`{text}` is no number for {name}, such as 1e7 or 10M"))?;
-                *if name == "--events" { &mut events } else { &mut images } = wanted;
+                *match name {
+                    "--events" => &mut events,
+                    "--images" => &mut rounds.images,
+                    "--kills" => &mut rounds.kills,
+                    _inputs => &mut rounds.inputs,
+                } = wanted;
             }
-            _ => bail!("prove takes `--events N`, `--images N`, and `--only hall` or `--only store`, and not `{name}`"),
+            _ => bail!(
+                "prove takes `--events N`, `--images N`, `--kills N`, `--inputs N`, and `--only hall` or `--only store`, and not \
+                 `{name}`"
+            ),
         }
     }
     match only {
-        Some("store") => store(images),
+        Some("store") => store(rounds),
         Some(_) => hall(events),
         None => {
             hall(events)?;
-            beside(images)
+            beside(rounds)
         }
     }
 }
@@ -82,7 +101,7 @@ fn hall(events: u64) -> Result<()> {
 }
 
 /// What is proved beside the deciding core.
-fn beside(images: u64) -> Result<()> {
+fn beside(rounds: StoreRounds) -> Result<()> {
     step("storms", || {
         cargo(&["test", "--release", "--locked", "-p", "dh-hall", "--test", "storm"], &[("DATAHALL_PROVE", "1")])
     })?;
@@ -92,17 +111,23 @@ fn beside(images: u64) -> Result<()> {
             &[("DATAHALL_PROVE", "1")],
         )
     })?;
-    store(images)?;
+    store(rounds)?;
     step("accuracy", accuracy)
 }
 
-/// The store after every crash of long lives.
-fn store(images: u64) -> Result<()> {
-    step("crashes of the store", || {
-        let crashes = ["--test", "crashes", "--", "--nocapture"];
-        let images = images.to_string();
-        cargo(&[&["test", "--release", "--locked", "-p", "dh-store"], &crashes[..]].concat(), &[("DH_IMAGES", &images)])
-    })
+/// The store after every crash of long lives on a simulated disk, killed as a process over and over, and against inputs that
+/// nobody would send.
+fn store(rounds: StoreRounds) -> Result<()> {
+    let StoreRounds { images, kills, inputs } = rounds;
+    let test = |package: &str, which: &[&str], variables: &[(&str, &str)]| {
+        let test = ["test", "--release", "--locked", "-p", package];
+        cargo(&[&test[..], which, &["--", "--nocapture"]].concat(), variables)
+    };
+    step("crashes of the store", || test("dh-store", &["--test", "crashes"], &[("DH_IMAGES", &images.to_string())]))?;
+    step("kills of the store", || {
+        test("datahall", &["--test", "store_crash"], &[("DATAHALL_ROUNDS", &kills.to_string())])
+    })?;
+    step("inputs of the store", || test("dh-store", &["--lib", "fuzz"], &[("DH_FUZZ_CASES", &inputs.to_string())]))
 }
 
 /// Every published file through `validate`, and, where a model is fitted, held out; then the document says the same.

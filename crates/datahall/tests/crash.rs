@@ -35,6 +35,8 @@ mod dice;
 mod jobs;
 #[path = "crash/objects.rs"]
 mod objects;
+#[path = "crash/reply.rs"]
+mod reply;
 #[path = "crash/server.rs"]
 mod server;
 #[path = "crash/site.rs"]

@@ -1,14 +1,16 @@
-//! How long a store of many small objects takes to start after it was killed.
+//! How long a store of many small objects takes to start after it was killed, what it holds in memory then, and how long
+//! pages of its listing take.
 //!
 //! `cargo run --release -p dh-store --example start -- DIRECTORY 1000000`: a child fills the directory and dies without
-//! closing; then the store is opened three times, each time killed again before it is closed.
+//! closing; then the store is opened three times, each time killed again before it is closed. A directory that is filled
+//! already is only opened.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "an example fails by panicking and prints what it found")]
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use dh_store::{Store, StoreConfig};
+use dh_store::{ListQuery, Store, StoreConfig};
 
 const AT_ONCE: u64 = 2_048;
 
@@ -21,7 +23,8 @@ fn main() {
         Some("fill") => runtime.block_on(fill(dir, count)),
         Some(_open) => runtime.block_on(open(dir)),
         None => {
-            for step in ["fill", "open", "open", "open"] {
+            let filled = dir.exists();
+            for step in ["fill", "open", "open", "open"].into_iter().skip(usize::from(filled)) {
                 let directory = dir.display().to_string();
                 let status = Command::new(&arguments[0]).args([&directory, &count.to_string(), step]).status().unwrap();
                 assert!(!status.success(), "the child ends by killing itself");
@@ -61,5 +64,29 @@ async fn open(dir: PathBuf) {
     );
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     println!("{}", status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default());
+    pages(&store).await;
     std::process::abort();
+}
+
+/// Pages of a thousand: the common prefixes of all keys, and keys under a prefix from somewhere on.
+async fn pages(store: &Store) {
+    for what in ["common prefixes", "keys"] {
+        let mut took = Vec::new();
+        let mut entries = 0;
+        for round in 0..1_000_u64 {
+            let somewhere = round * 7_919 % 997;
+            let query = ListQuery {
+                prefix: if what == "keys" { format!("prefix-{somewhere:03}/") } else { String::new() },
+                delimiter: "/".to_owned(),
+                after: (what == "keys").then(|| format!("prefix-{somewhere:03}/object-{:012}", round * 7)),
+                limit: 1_000,
+            };
+            let begin = Instant::now();
+            let page = store.list("bucket", query).await.unwrap();
+            took.push(begin.elapsed());
+            entries = entries.max(page.entries.len() + page.prefixes.len());
+        }
+        took.sort();
+        println!("a page of {entries} {what}: p50 {:?}, p99 {:?}, at most {:?}", took[500], took[990], took[999]);
+    }
 }

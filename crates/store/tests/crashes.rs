@@ -445,14 +445,15 @@ fn every_crash_of_another_life_keeps_what_was_acknowledged() {
 }
 
 fn fail_everywhere(layout: Layout) {
-    let changes = 40;
+    let long = images() > 5_000;
+    let changes = if long { 200 } else { 40 };
     let disk = SimDisk::new(DISK_BYTES);
     runtime().block_on(async {
         let store = open(&disk, layout).await.unwrap();
         live(&store, &disk, 3, changes, &mut Ledger::default()).await;
     });
     let last = disk.operations();
-    let step = if images() > 5_000 { 1 } else { 7 };
+    let step = if long { 1 } else { 7 };
     for fault in [Fault::Eio, Fault::Full] {
         for at in (0..last).step_by(step) {
             let context = format!("{layout:?}, {fault:?} at operation {at} of {last}");
@@ -474,6 +475,10 @@ fn fail_everywhere(layout: Layout) {
             });
         }
     }
+    println!(
+        "{layout:?}: an error and a full disk at each of {} operations of {changes} changes",
+        last.div_ceil(step as u64)
+    );
 }
 
 #[test]

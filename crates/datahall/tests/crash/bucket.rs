@@ -23,7 +23,7 @@ impl Bucket {
     pub fn new(site: &Arc<Site>) -> Self {
         let key = site.key();
         let credentials = Credentials::new(key.id.clone(), key.secret.expose().clone());
-        Self { site: Arc::clone(site), agent: Site::agent(), credentials }
+        Self { site: Arc::clone(site), agent: crate::reply::agent(), credentials }
     }
 
     /// Where the newest server has it.
@@ -40,6 +40,24 @@ impl Bucket {
     pub fn put(&self, key: &str, body: &[u8]) -> Reply<()> {
         let url = self.here().put_object(Some(&self.credentials), key).sign(SIGNED_FOR);
         sort(&self.site, self.agent.put(url.as_str()).send(body), |_| Some(()))
+    }
+
+    /// The same, if `condition` holds: a header and its value.
+    pub fn put_if(&self, key: &str, body: &[u8], (name, value): (&str, &str)) -> Reply<()> {
+        let url = self.here().put_object(Some(&self.credentials), key).sign(SIGNED_FOR);
+        sort(&self.site, self.agent.put(url.as_str()).header(name, value).send(body), |_| Some(()))
+    }
+
+    /// The object's entity tag, or that there is none.
+    pub fn tag(&self, key: &str) -> Reply<Option<String>> {
+        let url = self.here().head_object(Some(&self.credentials), key).sign(SIGNED_FOR);
+        let outcome = self.agent.head(url.as_str()).call();
+        let tag =
+            outcome.as_ref().ok().and_then(|answer| answer.headers().get("etag")?.to_str().ok().map(str::to_owned));
+        match sort(&self.site, outcome, |_| tag.map(Some)) {
+            Reply::No(404, _) => Reply::Yes(None),
+            other => other,
+        }
     }
 
     pub fn delete(&self, key: &str) -> Reply<()> {

@@ -35,7 +35,7 @@ pub struct Submission {
 
 impl Client {
     pub fn new(site: &Arc<Site>) -> Self {
-        Self { site: Arc::clone(site), agent: Site::agent() }
+        Self { site: Arc::clone(site), agent: crate::reply::agent() }
     }
 
     fn bearer(&self) -> String {

@@ -25,6 +25,8 @@ type State = Option<Vec<Recipe>>;
 pub struct Ledger {
     pub objects: BTreeMap<String, Vec<State>>,
     pub puts: u64,
+    /// Those of them that had a condition are counted here instead.
+    pub conditional: u64,
     pub deletes: u64,
     pub uploads: u64,
     pub reads: u64,
@@ -36,6 +38,7 @@ impl Ledger {
     pub fn merge(&mut self, other: Self) {
         self.objects.extend(other.objects);
         self.puts += other.puts;
+        self.conditional += other.conditional;
         self.deletes += other.deletes;
         self.uploads += other.uploads;
         self.reads += other.reads;
@@ -57,7 +60,9 @@ pub fn write(site: Arc<Site>, number: u64, seed: u64) -> Ledger {
     while !writer.site.stopping() {
         let key = format!("writer-{number}/{}/object", writer.dice.below(KEYS));
         match writer.dice.below(40) {
-            0..=20 => writer.put(&key),
+            0..=16 => writer.put(&key),
+            17..=18 => writer.create(&key),
+            19..=20 => writer.replace(&key),
             21..=25 => writer.delete(&key),
             26 => writer.upload(&key),
             _ => writer.read(&key),
@@ -75,6 +80,39 @@ impl Writer {
         self.settle(key, Some(vec![recipe]), reply);
     }
 
+    /// Writes if there is nothing.
+    fn create(&mut self, key: &str) {
+        let recipe = Recipe::of_any_size(&mut self.dice);
+        let may_be = self.may_be(key);
+        let [free, taken] = [may_be.contains(&None), may_be.iter().any(Option::is_some)];
+        let reply = self.bucket.put_if(key, &recipe.make(), ("if-none-match", "*"));
+        match reply {
+            Reply::No(412, _) if taken => self.may_be(key).retain(Option::is_some),
+            Reply::Yes(()) if !free => {
+                self.site.violation(format!("{key}: what had to be new was written over an acknowledged object"));
+            }
+            Reply::Unknown if !free => pause(),
+            other => {
+                self.ledger.conditional += u64::from(matches!(other, Reply::Yes(())));
+                self.settle(key, Some(vec![recipe]), other);
+            }
+        }
+    }
+
+    /// Writes over what is there, if that is still what it was.
+    fn replace(&mut self, key: &str) {
+        let Reply::Yes(Some(tag)) = self.bucket.tag(key) else { return };
+        let recipe = Recipe::of_any_size(&mut self.dice);
+        // Nobody else writes this key, so the condition holds.
+        let reply = self.bucket.put_if(key, &recipe.make(), ("if-match", &tag));
+        self.ledger.conditional += u64::from(matches!(reply, Reply::Yes(())));
+        self.settle(key, Some(vec![recipe]), reply);
+    }
+
+    fn may_be(&mut self, key: &str) -> &mut Vec<State> {
+        self.ledger.objects.entry(key.to_owned()).or_insert_with(|| vec![None])
+    }
+
     fn delete(&mut self, key: &str) {
         let reply = self.bucket.delete(key);
         self.ledger.deletes += u64::from(matches!(reply, Reply::Yes(())));
@@ -83,7 +121,7 @@ impl Writer {
 
     /// The object was to become `state`.
     fn settle(&mut self, key: &str, state: State, reply: Reply<()>) {
-        let may_be = self.ledger.objects.entry(key.to_owned()).or_insert_with(|| vec![None]);
+        let may_be = self.may_be(key);
         match reply {
             Reply::Yes(()) => *may_be = vec![state],
             Reply::Unknown => {
@@ -209,7 +247,9 @@ pub fn check(site: &Arc<Site>, ledger: &Ledger) -> usize {
     // Pages of 7, so that a listing of many pages is tested, too.
     match bucket.list(7) {
         Reply::Yes(listed) => {
-            let listed: BTreeMap<String, u64> = listed.into_iter().collect();
+            // Others than the writers may have keys beside theirs.
+            let listed: BTreeMap<String, u64> =
+                listed.into_iter().filter(|(key, _)| key.starts_with("writer-")).collect();
             if listed != there {
                 let only = |a: &BTreeMap<String, u64>, b: &BTreeMap<String, u64>| {
                     a.iter()

@@ -65,7 +65,7 @@ impl Server {
     pub fn wait_until_up(&mut self) {
         let begin = Instant::now();
         let pid = i32::try_from(self.pid()).unwrap();
-        let agent = Site::agent();
+        let agent = crate::reply::agent();
         let listeners = loop {
             let endpoint = Endpoint::read(&self.site.data()).unwrap().filter(|endpoint| endpoint.pid == pid);
             if let Some(endpoint) = endpoint

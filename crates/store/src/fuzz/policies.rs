@@ -131,7 +131,7 @@ fn is(principal: &Value, caller: &Caller) -> Option<bool> {
                     [&user.arn, &user.account, &root].iter().any(|have| *have == name)
                 }),
                 ("CanonicalUser", name) => user.is_some_and(|user| user.canonical == name),
-                ("Federated", _) | ("Service", _) => false,
+                ("Federated" | "Service", _) => false,
                 (_other, _) => return None,
             };
         }
@@ -155,11 +155,10 @@ fn condition(operator: &str, have: &[String], want: &[&Value]) -> Option<bool> {
     };
     // Equality takes a wildcard for the character that it is; so does the one other operator whose words are as plain.
     match operator {
-        "StringEquals" => Some(have.iter().any(equal)),
+        "StringEquals" | "ForAnyValue:StringEquals" => Some(have.iter().any(equal)),
         "StringNotEquals" => Some(!have.iter().any(equal)),
         "StringEqualsIfExists" => Some(have.is_empty() || have.iter().any(equal)),
         "ForAllValues:StringEquals" => Some(have.iter().all(equal)),
-        "ForAnyValue:StringEquals" => Some(have.iter().any(equal)),
         "StringLike" => Some(have.iter().any(like)),
         "StringNotLike" => Some(!have.iter().any(like)),
         _other => None,

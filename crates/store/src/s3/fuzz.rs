@@ -59,7 +59,7 @@ pub(crate) fn requests(bytes: &[u8]) {
     drop(conditions::of_write(&call));
     drop(super::intake::Expected::new(&call));
     for name in ["max-keys", "partNumber", "max-uploads"] {
-        drop(call.ask(name).map(str::parse::<u32>));
+        drop(call.ask_number::<u32>(name));
     }
     if let Some(Ok(source)) = call.header("x-amz-copy-source").map(copy::Source::parse) {
         assert!(!source.bucket.is_empty() && !source.key.is_empty() && !source.key.contains('\0'));

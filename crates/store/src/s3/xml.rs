@@ -104,6 +104,13 @@ impl Xml {
     }
 }
 
+/// Whether it can be an element's name. Names are written again as they were read, so nothing else may pass.
+fn is_name(name: &str) -> bool {
+    let first = |char: char| char.is_ascii_alphabetic() || char == '_' || !char.is_ascii();
+    let inner = |char: char| first(char) || char.is_ascii_digit() || char == '-' || char == '.';
+    name.starts_with(first) && name.chars().all(inner)
+}
+
 /// An element that was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Node {
@@ -201,7 +208,7 @@ impl Node {
     }
 
     fn start(start: &BytesStart<'_>) -> Option<Self> {
-        let name = std::str::from_utf8(start.local_name().into_inner()).ok()?.to_owned();
+        let name = std::str::from_utf8(start.local_name().into_inner()).ok().filter(|name| is_name(name))?.to_owned();
         let mut kind = None;
         for attribute in start.attributes() {
             let attribute = attribute.ok()?;
@@ -290,6 +297,8 @@ mod tests {
             "</a>",
             "<a></b>",
             "<a/><b/>",
+            "<a></></a>",
+            "<a><x:/*b/></a>",
             "<a>&x;</a>",
             deep.as_str(),
             "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>",
