@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dh_core::{JobId, SimTime};
+use dh_core::{Grant, JobId, Role, SimTime};
 use dh_hall::{Hall, Job, Outcome, Phase, Protocol, Task};
 use serde::{Deserialize, Serialize};
 
@@ -146,6 +146,40 @@ pub struct NodeView {
     pub busy: u32,
     /// `up` or `drained`.
     pub health: String,
+}
+
+/// A key for an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRequest {
+    /// Who holds it.
+    pub name: String,
+    /// What it may use of models.
+    #[serde(default)]
+    pub grant: Grant,
+}
+
+/// A key that was made. Its secret is told this once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKey {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The public id.
+    pub id: String,
+    /// The bearer token.
+    pub secret: String,
+}
+
+/// A key that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// The public id.
+    pub id: String,
+    /// Who holds it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// What it may use of models.
+    pub grant: Grant,
 }
 
 /// A model that the gateway offers.

@@ -1,5 +1,6 @@
 //! The commands: one file each, one line in [`COMMANDS`]. Help, parsing and dispatch follow from the table.
 
+mod bench;
 mod calibrate;
 mod cancel;
 mod catalog;
@@ -15,11 +16,14 @@ mod engine;
 mod env;
 mod explain;
 mod fault;
+mod gateway;
 mod graph;
 mod init;
 mod jobs;
+mod keys;
 mod logs;
 mod man;
+mod models;
 pub(crate) mod plan;
 mod power;
 pub(crate) mod probe;
@@ -69,6 +73,10 @@ const COMMANDS: &[Entry] = &[
     entry::<cancel::Cancel>(),
     entry::<serve::Serve>(),
     entry::<chat::Chat>(),
+    entry::<models::Models>(),
+    entry::<keys::Keys>(),
+    entry::<gateway::Gateway>(),
+    entry::<bench::Bench>(),
     entry::<store::Store>(),
     entry::<env::Env>(),
     entry::<doctor::Doctor>(),

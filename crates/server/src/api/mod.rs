@@ -1,6 +1,7 @@
 //! The job API: HTTP and JSON under `/v1`. One layer checks the key of every request but `/healthz`.
 
 mod jobs;
+mod keys;
 mod logs;
 mod services;
 mod status;
@@ -17,6 +18,7 @@ use axum::{Json, Router};
 use dh_blueprint::Settings;
 use dh_core::{Authenticate, HasKind, Kind, Principal, limits};
 use dh_exec::Executor;
+use dh_guard::KeyRing;
 use dh_store::Store;
 use tokio::sync::watch;
 
@@ -31,6 +33,7 @@ pub(crate) struct Api {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) store: Store,
     pub(crate) auth: Arc<dyn Authenticate>,
+    pub(crate) keys: KeyRing,
     pub(crate) listeners: Listeners,
     pub(crate) started: Instant,
     pub(crate) not_enforced: Vec<String>,
@@ -57,6 +60,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/jobs/{job}/logs", get(logs::logs))
         .route("/v1/services", get(services::list).post(services::start))
         .route("/v1/services/{service}/stop", post(services::stop))
+        .route("/v1/keys", get(keys::list).post(keys::issue))
+        .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/metrics", get(crate::metrics::metrics))
         .fallback(no_route)
         .layer(from_fn_with_state(Arc::clone(&api), check_key));
