@@ -73,6 +73,8 @@ pub(crate) struct EngineState {
     in_flight: AtomicU32,
     /// Tokens that it has still to compute for them, as estimated.
     tokens: AtomicU64,
+    /// Those of prompts whose first token has not come.
+    queued: AtomicU64,
     /// Its place in the indexes of prompts.
     pub(crate) slot: usize,
     /// A digest of its id.
@@ -86,6 +88,7 @@ impl EngineState {
         Self {
             in_flight: AtomicU32::new(0),
             tokens: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
             slot,
             identity,
             breaker: Mutex::new(Breaker::new(config)),
@@ -104,26 +107,49 @@ impl EngineState {
     pub(crate) fn tokens(&self) -> u64 {
         self.tokens.load(Ordering::Relaxed)
     }
+
+    pub(crate) fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
+    }
 }
 
 /// One request that an engine works on; counted until dropped.
 pub(crate) struct Load {
     state: Arc<EngineState>,
-    tokens: u64,
+    /// Of the prompt, until its first token has come.
+    prompt: u64,
+    answer: u64,
+}
+
+/// Tokens that a request makes an engine compute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    pub(crate) prompt: u64,
+    pub(crate) answer: u64,
 }
 
 impl Load {
-    pub(crate) fn on(engine: &Engine, tokens: u64) -> Self {
+    pub(crate) fn on(engine: &Engine, tokens: Tokens) -> Self {
         engine.state.in_flight.fetch_add(1, Ordering::Relaxed);
-        engine.state.tokens.fetch_add(tokens, Ordering::Relaxed);
-        Self { state: Arc::clone(&engine.state), tokens }
+        let Tokens { prompt, answer } = tokens;
+        engine.state.tokens.fetch_add(prompt.wrapping_add(answer), Ordering::Relaxed);
+        engine.state.queued.fetch_add(prompt, Ordering::Relaxed);
+        Self { state: Arc::clone(&engine.state), prompt, answer }
+    }
+
+    /// The prompt has been computed.
+    pub(crate) fn prompt_done(&mut self) {
+        let prompt = std::mem::take(&mut self.prompt);
+        self.state.tokens.fetch_sub(prompt, Ordering::Relaxed);
+        self.state.queued.fetch_sub(prompt, Ordering::Relaxed);
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
         self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.state.tokens.fetch_sub(self.tokens, Ordering::Relaxed);
+        self.prompt_done();
+        self.state.tokens.fetch_sub(self.answer, Ordering::Relaxed);
     }
 }
 
@@ -385,7 +411,7 @@ mod tests {
     fn engines_that_stay_keep_their_state_and_moved_ones_start_afresh() {
         let first =
             next(&Snapshot::default(), vec![target("a", "m", "http://h:1"), target("b", "m", "http://h:2")]).unwrap();
-        let load = Load::on(&first.model("m").unwrap().engines[0], 7);
+        let load = Load::on(&first.model("m").unwrap().engines[0], Tokens { prompt: 4, answer: 3 });
         let second = next(&first, vec![target("b", "m", "http://h:3"), target("a", "m", "http://h:1")]).unwrap();
         let engines = &second.model("m").unwrap().engines;
         assert_eq!((engines[0].state.in_flight(), engines[1].state.in_flight(), engines[1].state.tokens()), (0, 1, 7));

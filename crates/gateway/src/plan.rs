@@ -11,6 +11,7 @@ use dh_policy::routing::index::{Held, PrefixIndex};
 use dh_policy::routing::{Ask, Route};
 
 use crate::config::PREFIX_LINKS;
+use crate::engines::Tokens;
 use crate::request::Prompt;
 use crate::usage::Usage;
 
@@ -19,6 +20,8 @@ const MILLI: u64 = 1_000;
 const BYTES_PER_TOKEN_MILLI: u64 = 4_000;
 /// Tokens of an answer before a model's answers say.
 const ANSWER_TOKENS: u64 = 256;
+/// Engines refuse to write more answers to one prompt; a caller's wish counts no further.
+const ANSWERS_MAX: u64 = 128;
 /// The prompt begins here for policies that hash it: enough for a system text and the first question.
 const BEGINNING_BYTES: usize = 1_024;
 
@@ -68,7 +71,7 @@ impl Knowledge {
             turn,
             seed: turn,
             prompt: work.tokens(work.prompt_bytes),
-            answer: answer.saturating_mul(prompt.answers.unwrap_or(1)),
+            answer: answer.saturating_mul(prompt.answers.unwrap_or(1).min(ANSWERS_MAX)),
             prefix: 0,
             session: (!prompt.session.is_empty()).then(|| digest_of(0, prompt.session)),
         };
@@ -138,9 +141,14 @@ impl Work {
         self.held.get(slot).map_or(0, |held| self.tokens(held.bytes))
     }
 
+    /// Tokens that the engine of `slot` had to compute lately.
+    pub(crate) fn recent(&self, slot: usize) -> u64 {
+        self.held.get(slot).map_or(0, |held| self.tokens(held.recent))
+    }
+
     /// Tokens that the request makes the engine of `slot` compute.
-    pub(crate) fn load_on(&self, slot: usize) -> u64 {
-        self.ask.prompt.saturating_sub(self.cached(slot)).saturating_add(self.ask.answer)
+    pub(crate) fn load_on(&self, slot: usize) -> Tokens {
+        Tokens { prompt: self.ask.prompt.saturating_sub(self.cached(slot)), answer: self.ask.answer }
     }
 }
 
@@ -163,10 +171,13 @@ mod tests {
         let text = vec![b'x'; 4_096];
         let prompt = Prompt { text: &text, answer_max: Some(10), ..Prompt::default() };
         let work = knowledge.weigh(&prompt, 0, policy, 4);
-        assert_eq!((work.ask.prompt, work.cached(2), work.load_on(2)), (1_024, 0, 1_034));
+        assert_eq!(
+            (work.ask.prompt, work.cached(2), work.load_on(2)),
+            (1_024, 0, Tokens { prompt: 1_024, answer: 10 })
+        );
         knowledge.sent(&work, 2);
         let again = knowledge.weigh(&prompt, 1, policy, 4);
-        assert_eq!((again.cached(2), again.cached(1), again.load_on(2)), (1_024, 0, 10));
+        assert_eq!((again.cached(2), again.cached(1), again.load_on(2)), (1_024, 0, Tokens { prompt: 0, answer: 10 }));
         let other = Prompt { tools: b"[{}]", ..prompt };
         assert_eq!(knowledge.weigh(&other, 2, policy, 4).cached(2), 0, "tools come first");
         let belief = knowledge.sent(&again, 2);

@@ -57,7 +57,7 @@ pub(crate) struct Relay {
 struct Watch {
     begun: Begun,
     engine: Arc<Engine>,
-    _load: Load,
+    load: Load,
     belief: Belief,
     pieces: u64,
     status: StatusCode,
@@ -98,7 +98,7 @@ pub(crate) fn relay(answer: Answer, begun: Begun) -> http::Response<axum::body::
             last_event: begun.started,
             begun,
             engine,
-            _load: load,
+            load,
             belief,
             pieces: 0,
             status: parts.status,
@@ -201,6 +201,7 @@ impl Watch {
         if count > 0 && self.first_event.is_none() {
             let waited = now - self.begun.started;
             self.first_event = Some(waited);
+            self.load.prompt_done();
             self.begun.model.metrics.first_token(waited);
             self.last_event = now;
             count -= 1;

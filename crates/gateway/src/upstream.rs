@@ -249,6 +249,8 @@ fn candidates(model: &Model, tried: &[usize], work: &Work, clock: &dyn Clock) ->
             identity: state.identity,
             in_flight: state.in_flight(),
             tokens: state.tokens(),
+            queued: state.queued(),
+            recent: work.recent(state.slot),
             cached: work.cached(state.slot),
             ..Candidate::default()
         })

@@ -218,6 +218,11 @@ mod tests {
         finder.found()
     }
 
+    /// What the corpus tells: tokens, without those cached.
+    fn counted(pieces: &[&[u8]]) -> Option<Usage> {
+        find(pieces).map(|usage| Usage { cached_tokens: None, ..usage })
+    }
+
     #[test]
     fn every_dialect_tells_what_was_cached() {
         let all = |text: &str| {
@@ -241,12 +246,12 @@ mod tests {
         for (text, pair) in CORPUS {
             let bytes = text.as_bytes();
             let expected = expected(*pair);
-            assert_eq!(find(&[bytes]), expected, "{text}");
+            assert_eq!(counted(&[bytes]), expected, "{text}");
             for first in 0..=bytes.len() {
-                assert_eq!(find(&[&bytes[..first], &bytes[first..]]), expected, "{text} cut at {first}");
+                assert_eq!(counted(&[&bytes[..first], &bytes[first..]]), expected, "{text} cut at {first}");
             }
             let singles: Vec<&[u8]> = bytes.chunks(1).collect();
-            assert_eq!(find(&singles), expected, "{text} byte by byte");
+            assert_eq!(counted(&singles), expected, "{text} byte by byte");
         }
     }
 

@@ -10,9 +10,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dh_core::{Role, Secret};
+use dh_core::{Grant, Role, Secret};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -20,8 +21,8 @@ use crate::{Error, mint};
 
 /// Keys that are kept in a file. People and services have some; jobs get ephemeral ones.
 pub(crate) const STORED_KEYS_MAX: usize = 4_096;
-/// A full file is below a megabyte; anything larger is not ours.
-const FILE_BYTES_MAX: u64 = 2 << 20;
+/// A full file is below some megabytes; anything larger is not ours.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 const FORMAT: u32 = 1;
 const MODE: u32 = 0o600;
 
@@ -32,6 +33,7 @@ pub(crate) struct StoredKey {
     pub(crate) secret: Secret<String>,
     pub(crate) role: Role,
     pub(crate) name: String,
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 /// What the file looked like when it was last read or written.
@@ -50,6 +52,8 @@ struct KeyOut<'a> {
     name: &'a str,
     role: Role,
     secret: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant: Option<&'a Grant>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +71,8 @@ struct KeyIn {
     role: Role,
     #[serde(deserialize_with = "secret_text")]
     secret: Secret<String>,
+    #[serde(default)]
+    grant: Option<Grant>,
 }
 
 fn secret_text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error> {
@@ -96,7 +102,7 @@ pub(crate) fn load(path: &Path) -> Result<(Vec<StoredKey>, Version), Error> {
     }
     let mut keys: Vec<StoredKey> = Vec::with_capacity(file.keys.len());
     let mut ids = std::collections::HashSet::new();
-    for (index, KeyIn { id, name, role, secret }) in file.keys.into_iter().enumerate() {
+    for (index, KeyIn { id, name, role, secret, grant }) in file.keys.into_iter().enumerate() {
         if !mint::is_id(&id) {
             return Err(damaged(format!("`keys[{index}].id` has not the form of a key id")));
         }
@@ -106,7 +112,7 @@ pub(crate) fn load(path: &Path) -> Result<(Vec<StoredKey>, Version), Error> {
         if !ids.insert(id.clone()) {
             return Err(damaged(format!("`keys[{index}].id` is there twice")));
         }
-        keys.push(StoredKey { id, secret, role, name });
+        keys.push(StoredKey { id, secret, role, name, grant: grant.map(Arc::new) });
     }
     Ok((keys, version))
 }
@@ -202,16 +208,27 @@ fn replace(path: &Path, keys: &[StoredKey]) -> Result<Version, Error> {
     Ok(version_of(bytes.expose()))
 }
 
+/// Room that the bounds of a key take, about.
+fn grant_bytes(key: &StoredKey) -> usize {
+    key.grant.as_ref().map_or(0, |grant| grant.models.iter().map(|model| 32 + model.len()).sum())
+}
+
 fn encode(path: &Path, keys: &[StoredKey]) -> Result<Vec<u8>, Error> {
     let out = FileOut {
         format: FORMAT,
         keys: keys
             .iter()
-            .map(|key| KeyOut { id: &key.id, name: &key.name, role: key.role, secret: key.secret.expose() })
+            .map(|key| KeyOut {
+                id: &key.id,
+                name: &key.name,
+                role: key.role,
+                secret: key.secret.expose(),
+                grant: key.grant.as_deref(),
+            })
             .collect(),
     };
     // Room for the longest key there can be, so that the buffer never moves.
-    let mut bytes = Vec::with_capacity(64 + keys.len() * 384);
+    let mut bytes = Vec::with_capacity(64 + keys.iter().map(|key| 640 + grant_bytes(key)).sum::<usize>());
     serde_json::to_writer_pretty(&mut bytes, &out).map_err(|error| io_error(path, "write it")(error.into()))?;
     bytes.push(b'\n');
     Ok(bytes)

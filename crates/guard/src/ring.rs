@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dh_core::{AccessKey, Authenticate, Principal, Role, Secret};
+use dh_core::{AccessKey, Authenticate, Grant, Principal, Role, Secret};
 use sha2::{Digest as _, Sha256};
 
 use crate::key_file::{self, STORED_KEYS_MAX, StoredKey, Version};
@@ -30,6 +30,8 @@ pub struct KeyInfo {
     pub principal: Principal,
     /// Whether it survives a restart.
     pub stored: bool,
+    /// What it may use of models; all if nothing is said.
+    pub grant: Option<Arc<Grant>>,
 }
 
 /// All keys of a hall. A clone is another handle to the same ring.
@@ -48,6 +50,8 @@ struct State {
     version: Version,
     by_id: HashMap<String, Entry>,
     by_digest: HashMap<[u8; 32], String>,
+    /// By holder: all keys of one name share its bounds.
+    grants: HashMap<String, Arc<Grant>>,
     stored: usize,
 }
 
@@ -56,6 +60,13 @@ struct Entry {
     secret: Secret<String>,
     principal: Principal,
     stored: bool,
+    grant: Option<Arc<Grant>>,
+}
+
+/// Where a key is kept.
+enum Kept {
+    File(Option<Arc<Grant>>),
+    Memory,
 }
 
 impl KeyRing {
@@ -96,16 +107,30 @@ impl KeyRing {
     /// # Errors
     /// [`Error::BadName`], [`Error::TooMany`], [`Error::Changed`] if another process wrote the file, [`Error::Io`].
     pub fn issue(&self, role: Role, name: &str) -> Result<AccessKey, Error> {
+        self.issue_with(role, name, None)
+    }
+
+    /// A new key for `name` with bounds on what it may use of models. They hold for all keys of that name.
+    /// # Errors
+    /// Those of [`KeyRing::issue`].
+    pub fn issue_with(&self, role: Role, name: &str, grant: Option<Grant>) -> Result<AccessKey, Error> {
         check_name(name)?;
+        let grant = grant.map(Arc::new);
         let key = mint::fresh_key(role)?;
         let mut state = self.write();
         if state.stored >= STORED_KEYS_MAX {
             return Err(Error::TooMany(state.stored));
         }
         let mut keys = state.stored_keys();
-        keys.push(StoredKey { id: key.id.clone(), secret: key.secret.clone(), role, name: name.to_owned() });
+        keys.push(StoredKey {
+            id: key.id.clone(),
+            secret: key.secret.clone(),
+            role,
+            name: name.to_owned(),
+            grant: grant.clone(),
+        });
         state.version = key_file::save(&self.shared.path, &keys, state.version)?;
-        self.insert(&mut state, &key, Principal { name: name.to_owned(), role }, true);
+        self.insert(&mut state, &key, Principal { name: name.to_owned(), role }, Kept::File(grant));
         Ok(key)
     }
 
@@ -120,7 +145,7 @@ impl KeyRing {
         if ephemeral >= EPHEMERAL_KEYS_MAX {
             return Err(Error::TooMany(ephemeral));
         }
-        self.insert(&mut state, &key, Principal { name: name.to_owned(), role }, false);
+        self.insert(&mut state, &key, Principal { name: name.to_owned(), role }, Kept::Memory);
         Ok(key)
     }
 
@@ -138,6 +163,10 @@ impl KeyRing {
         }
         if let Some(entry) = state.by_id.remove(id) {
             state.by_digest.remove(&self.digest(entry.secret.expose()));
+            let name = &entry.principal.name;
+            if !state.by_id.values().any(|other| other.principal.name == *name && other.grant.is_some()) {
+                state.grants.remove(name);
+            }
         }
         Ok(())
     }
@@ -148,7 +177,12 @@ impl KeyRing {
         let mut infos: Vec<KeyInfo> = state
             .by_id
             .iter()
-            .map(|(id, entry)| KeyInfo { id: id.clone(), principal: entry.principal.clone(), stored: entry.stored })
+            .map(|(id, entry)| KeyInfo {
+                id: id.clone(),
+                principal: entry.principal.clone(),
+                stored: entry.stored,
+                grant: entry.grant.clone(),
+            })
             .collect();
         infos.sort_by(|a, b| a.id.cmp(&b.id));
         infos
@@ -167,20 +201,28 @@ impl KeyRing {
     fn with_keys(path: &Path, keys: Vec<StoredKey>, version: Version) -> Result<Self, Error> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(Error::Random)?;
-        let state = State { version, by_id: HashMap::new(), by_digest: HashMap::new(), stored: 0 };
+        let state =
+            State { version, by_id: HashMap::new(), by_digest: HashMap::new(), grants: HashMap::new(), stored: 0 };
         let ring = Self { shared: Arc::new(Shared { path: path.to_owned(), salt, state: RwLock::new(state) }) };
         let mut state = ring.write();
-        for StoredKey { id, secret, role, name } in keys {
-            ring.insert(&mut state, &AccessKey { id, secret }, Principal { name, role }, true);
+        for StoredKey { id, secret, role, name, grant } in keys {
+            ring.insert(&mut state, &AccessKey { id, secret }, Principal { name, role }, Kept::File(grant));
         }
         drop(state);
         Ok(ring)
     }
 
-    fn insert(&self, state: &mut State, key: &AccessKey, principal: Principal, stored: bool) {
+    fn insert(&self, state: &mut State, key: &AccessKey, principal: Principal, kept: Kept) {
+        let (stored, grant) = match kept {
+            Kept::File(grant) => (true, grant),
+            Kept::Memory => (false, None),
+        };
         state.stored += usize::from(stored);
+        if let Some(grant) = &grant {
+            state.grants.insert(principal.name.clone(), Arc::clone(grant));
+        }
         state.by_digest.insert(self.digest(key.secret.expose()), key.id.clone());
-        state.by_id.insert(key.id.clone(), Entry { secret: key.secret.clone(), principal, stored });
+        state.by_id.insert(key.id.clone(), Entry { secret: key.secret.clone(), principal, stored, grant });
     }
 
     fn digest(&self, token: &str) -> [u8; 32] {
@@ -212,6 +254,7 @@ impl State {
                 secret: entry.secret.clone(),
                 role: entry.principal.role,
                 name: entry.principal.name.clone(),
+                grant: entry.grant.clone(),
             })
             .collect();
         keys.sort_by(|a, b| a.id.cmp(&b.id));
@@ -228,6 +271,10 @@ impl Authenticate for KeyRing {
         let state = self.read();
         let entry = state.by_id.get(state.by_digest.get(&digest)?)?;
         entry.secret.matches(token).then(|| entry.principal.clone())
+    }
+
+    fn grant(&self, name: &str) -> Option<Arc<Grant>> {
+        self.read().grants.get(name).cloned()
     }
 
     fn signing_key(&self, access_key_id: &str) -> Option<(Secret<String>, Principal)> {

@@ -19,6 +19,8 @@ use dh_policy::routing::index::{Held, PrefixIndex};
 use dh_policy::routing::{Ask, Candidate, POLICIES, Route, View};
 
 const BLOCK: u64 = 512;
+/// Of a token.
+const BYTES: u64 = 4;
 const PREFILL_NS: u64 = 50_000;
 const DECODE_NS: u64 = 20_000_000;
 
@@ -39,7 +41,7 @@ fn read(path: &str) -> Vec<Request> {
         let blocks = cells[3].split_ascii_whitespace().zip(1..);
         let links = blocks.map(|(block, number): (&str, u64)| {
             digest = digest_of(digest, block.as_bytes());
-            Link { digest, end: number * BLOCK }
+            Link { digest, end: number * BLOCK * BYTES }
         });
         let seconds: f64 = cells[0].parse().unwrap();
         let at = std::time::Duration::from_secs_f64(seconds).as_nanos().try_into().unwrap();
@@ -57,6 +59,7 @@ struct Engine {
     free_at: u64,
     computed: u64,
     tokens: u64,
+    queued: u64,
     in_flight: u32,
 }
 
@@ -78,6 +81,12 @@ impl Engine {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Prompt,
+    Answer,
+}
+
 struct Outcome {
     hits: f64,
     imbalance: f64,
@@ -87,18 +96,21 @@ struct Outcome {
 fn play(policy: &dyn Route, requests: &[Request], count: usize, room: usize) -> Outcome {
     let mut engines = vec![Engine::default(); count];
     let mut index = PrefixIndex::new(1 << 18);
-    let mut ends: BinaryHeap<Reverse<(u64, usize, u64)>> = BinaryHeap::new();
+    let mut ends: BinaryHeap<Reverse<(u64, usize, Part, u64)>> = BinaryHeap::new();
     let mut held: Vec<Held> = Vec::new();
     let (mut asked, mut hit) = (0, 0);
     let mut ttft_ms = Vec::new();
     for (turn, request) in (0..).zip(requests) {
-        while let Some(Reverse((end, engine, tokens))) = ends.peek().copied() {
+        while let Some(Reverse((end, engine, part, tokens))) = ends.peek().copied() {
             if end > request.at {
                 break;
             }
             ends.pop();
             engines[engine].tokens -= tokens;
-            engines[engine].in_flight -= 1;
+            match part {
+                Part::Prompt => engines[engine].queued -= tokens,
+                Part::Answer => engines[engine].in_flight -= 1,
+            }
         }
         index.look(&request.links, count, &mut held);
         let candidates: Vec<Candidate> = (engines.iter().zip(&held).enumerate())
@@ -107,7 +119,9 @@ fn play(policy: &dyn Route, requests: &[Request], count: usize, room: usize) -> 
                 identity: digest_of(1, &place.to_le_bytes()),
                 in_flight: engine.in_flight,
                 tokens: engine.tokens,
-                cached: held.bytes,
+                queued: engine.queued,
+                recent: held.recent / BYTES,
+                cached: held.bytes / BYTES,
                 ..Candidate::default()
             })
             .collect();
@@ -119,7 +133,7 @@ fn play(policy: &dyn Route, requests: &[Request], count: usize, room: usize) -> 
         let engine = &mut engines[picked];
         let cached = engine.serve(&request.links, room).min(request.input);
         index.computes(&request.links, picked, held[picked]);
-        index.learn(picked, held[picked], cached);
+        index.learn(picked, held[picked], cached * BYTES);
         asked += request.input;
         hit += cached;
         engine.computed += request.input - cached;
@@ -127,10 +141,12 @@ fn play(policy: &dyn Route, requests: &[Request], count: usize, room: usize) -> 
         engine.free_at = start + (request.input - cached) * PREFILL_NS;
         ttft_ms.push((engine.free_at - request.at) / 1_000_000);
         // The gateway's own estimate, not what the engine finds.
-        let tokens = request.input.saturating_sub(held[picked].bytes) + request.output;
-        engine.tokens += tokens;
+        let prompt = request.input.saturating_sub(held[picked].bytes / BYTES);
+        engine.tokens += prompt + request.output;
+        engine.queued += prompt;
         engine.in_flight += 1;
-        ends.push(Reverse((engine.free_at + request.output * DECODE_NS, picked, tokens)));
+        ends.push(Reverse((engine.free_at, picked, Part::Prompt, prompt)));
+        ends.push(Reverse((engine.free_at + request.output * DECODE_NS, picked, Part::Answer, request.output)));
     }
     ttft_ms.sort_unstable();
     let computed = engines.iter().map(|engine| engine.computed);

@@ -160,6 +160,7 @@ impl Server {
             executor,
             store: store.clone(),
             auth: Arc::clone(&auth),
+            keys: keys.clone(),
             listeners: listeners.clone(),
             started: Instant::now(),
             not_enforced: not_enforced(&settings).into_iter().chain(behind.notes()).collect(),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dh_core::{JobId, SimTime};
+use dh_core::{Grant, JobId, Role, SimTime};
 use dh_hall::{Hall, Job, Outcome, Phase, Protocol, Task};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -174,6 +174,43 @@ pub struct NodeView {
     pub busy: u32,
     /// `up` or `drained`.
     pub health: String,
+}
+
+/// A key for an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyRequest {
+    /// Who holds it.
+    pub name: String,
+    /// What it may use of models.
+    #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub grant: Grant,
+}
+
+/// A key that was made. Its secret is told this once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NewKey {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The public id.
+    pub id: String,
+    /// The bearer token.
+    pub secret: String,
+}
+
+/// A key that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyView {
+    /// The public id.
+    pub id: String,
+    /// Who holds it.
+    pub name: String,
+    /// What it may do.
+    #[schemars(with = "String")]
+    pub role: Role,
+    /// What it may use of models.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub grant: Grant,
 }
 
 /// A model that the gateway offers.

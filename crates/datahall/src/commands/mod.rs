@@ -1,6 +1,7 @@
 //! The commands: one file each, one line in [`COMMANDS`]. Help, parsing and dispatch follow from the table.
 
 mod backup;
+mod bench;
 mod calibrate;
 mod cancel;
 mod catalog;
@@ -17,11 +18,14 @@ mod engine;
 mod env;
 mod explain;
 mod fault;
+mod gateway;
 mod graph;
 mod init;
 mod jobs;
+mod keys;
 mod logs;
 mod man;
+mod models;
 mod nodes;
 pub(crate) mod plan;
 mod power;
@@ -74,6 +78,10 @@ const COMMANDS: &[Entry] = &[
     entry::<drain::Drain>(),
     entry::<serve::Serve>(),
     entry::<chat::Chat>(),
+    entry::<models::Models>(),
+    entry::<keys::Keys>(),
+    entry::<gateway::Gateway>(),
+    entry::<bench::Bench>(),
     entry::<store::Store>(),
     entry::<env::Env>(),
     entry::<doctor::Doctor>(),

@@ -11,7 +11,9 @@
 
 mod failover;
 mod hostile;
+mod load;
 mod passing;
+mod quotas;
 mod refusals;
 mod stage;
 mod streams;

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use dh_core::time::Clock;
-use dh_core::{Authenticate, Principal, Role, Secret, SimTime};
+use dh_core::{Authenticate, Grant, Principal, Role, Secret, SimTime};
 use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
 use futures::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
@@ -25,6 +25,8 @@ use tokio::sync::oneshot;
 
 pub(crate) const CALLER: &str = "dh-model-canary-of-the-caller";
 pub(crate) const JOB: &str = "dh-job-canary";
+/// A caller whose key has bounds.
+pub(crate) const BOUNDED: &str = "dh-model-canary-of-the-bounded";
 pub(crate) const ENGINE_KEY: &str = "engine-key-canary";
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 
@@ -35,9 +37,20 @@ impl Authenticate for Keys {
         let role = match token {
             CALLER => Role::Model,
             JOB => Role::Job,
+            BOUNDED => return Some(Principal { name: "bounded".to_owned(), role: Role::Model }),
             _ => return None,
         };
         Some(Principal { name: "tester".to_owned(), role })
+    }
+
+    fn grant(&self, name: &str) -> Option<Arc<Grant>> {
+        let grant = Grant {
+            models: vec!["m".to_owned(), "priced".to_owned()],
+            requests_per_minute: Some(1_000_000),
+            tokens_per_minute: Some(20_000),
+            budget_micro_usd: Some(100),
+        };
+        (name == "bounded").then(|| Arc::new(grant))
     }
 
     fn signing_key(&self, _: &str) -> Option<(Secret<String>, Principal)> {

@@ -22,6 +22,9 @@ const UNKNOWN: u64 = u64::MAX;
 /// A cache smaller than this would serve nobody; so one surprise cannot talk the index into forgetting everything.
 const REACH_MIN: u64 = 64 << 10;
 
+/// What an engine computed fades as all compute so many bytes for each: about a million tokens.
+const MEMORY: u64 = 4 << 20;
+
 /// One entry: digest, when it was last asked for, owners. A digest of 0 is an empty entry.
 type Entry = [u64; 2 + OWNERS];
 
@@ -33,6 +36,7 @@ pub struct PrefixIndex {
     age: u64,
     /// By engine.
     clocks: Vec<u64>,
+    recent: Vec<u64>,
     reach: Vec<u64>,
 }
 
@@ -41,6 +45,8 @@ pub struct PrefixIndex {
 pub struct Held {
     /// Bytes from the prompt's beginning that are within its reach.
     pub bytes: u64,
+    /// Bytes that it computed lately, for any prompt.
+    pub recent: u64,
     /// Bytes that it once computed, within reach or not.
     pub ever: u64,
     /// How far back the last one within reach lies.
@@ -54,13 +60,22 @@ impl PrefixIndex {
     pub fn new(links: usize) -> Self {
         let sets = (links / WAYS).next_power_of_two().max(1);
         // Zeroes come from the system untouched, so a table that nobody fills costs nothing.
-        Self { sets: vec![[[0; 2 + OWNERS]; WAYS]; sets], age: 1, clocks: Vec::new(), reach: Vec::new() }
+        Self {
+            sets: vec![[[0; 2 + OWNERS]; WAYS]; sets],
+            age: 1,
+            clocks: Vec::new(),
+            recent: Vec::new(),
+            reach: Vec::new(),
+        }
     }
 
     /// What each engine holds of the prompt with these `links`; `held` gets a place for each of `engines`.
     pub fn look(&self, links: &[Link], engines: usize, held: &mut Vec<Held>) {
         held.clear();
-        held.resize(engines, Held::default());
+        held.extend((0..engines).map(|engine| {
+            let recent = self.recent.get(engine).copied().unwrap_or(0);
+            Held { recent, ..Held::default() }
+        }));
         let mut before = 0;
         for link in links {
             let Some(entry) = self.entry(link.digest) else { return };
@@ -91,8 +106,10 @@ impl PrefixIndex {
         self.age = self.age.saturating_add(fresh.max(1));
         if self.clocks.len() <= engine {
             self.clocks.resize(engine + 1, 0);
+            self.recent.resize(engine + 1, 0);
             self.reach.resize(engine + 1, UNKNOWN);
         }
+        self.fade(engine, fresh);
         let Some(clock) = self.clocks.get_mut(engine) else { return };
         *clock = clock.saturating_add(fresh).min(MARK_MAX);
         let Ok(number) = u64::try_from(engine + 1) else { return };
@@ -136,6 +153,19 @@ impl PrefixIndex {
     /// Bytes of memory, full or not.
     pub fn memory(&self) -> usize {
         self.sets.len() * size_of::<[Entry; WAYS]>()
+    }
+
+    /// `engine` computed `fresh` bytes more, and what all computed before fades as much.
+    fn fade(&mut self, engine: usize, fresh: u64) {
+        let count = u64::try_from(self.recent.len()).unwrap_or(u64::MAX);
+        let memory = u128::from(MEMORY.saturating_mul(count.max(1)));
+        for recent in &mut self.recent {
+            let faded = (u128::from(*recent) * u128::from(fresh)).div_ceil(memory);
+            *recent = recent.saturating_sub(u64::try_from(faded).unwrap_or(u64::MAX));
+        }
+        if let Some(recent) = self.recent.get_mut(engine) {
+            *recent = recent.saturating_add(fresh);
+        }
     }
 
     fn reach(&self, engine: usize) -> u64 {

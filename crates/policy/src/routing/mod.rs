@@ -31,6 +31,10 @@ pub struct Candidate {
     pub in_flight: u32,
     /// Tokens that it has still to compute for them: of prompts that it had not cached, and of answers.
     pub tokens: u64,
+    /// Those of them that stand before a new prompt: of prompts whose first token has not come.
+    pub queued: u64,
+    /// Tokens of prompts that it had to compute lately; older ones fade.
+    pub recent: u64,
     /// Tokens of this prompt that it likely holds already.
     pub cached: u64,
     /// To its site and back, in microseconds.

@@ -20,7 +20,7 @@ impl Route for Site {
     fn pick(&self, view: View<'_>) -> Option<Candidate> {
         view.least(|candidate| {
             let pace = if candidate.prefill_us == 0 { PREFILL_US } else { candidate.prefill_us };
-            let work = view.ask.uncached(candidate).saturating_add(candidate.tokens);
+            let work = view.ask.uncached(candidate).saturating_add(candidate.queued);
             candidate.round_trip_us.saturating_add(work.saturating_mul(pace) / 1_000)
         })
     }

@@ -23,6 +23,8 @@ fn every_policy_picks_a_candidate_the_same_one_each_time() {
                 // Every tenth round has numbers at the end of their range.
                 let large = |number: u64| if round % 10 == 0 { u64::MAX - number % 3 } else { number % 100 };
                 candidate.tokens = large(drawn);
+                candidate.queued = large(drawn >> 4);
+                candidate.recent = large(drawn >> 6);
                 candidate.cached = large(drawn >> 8);
                 candidate.price = Rates { prompt: large(drawn >> 16), answer: 3 };
                 candidate.energy = Rates { prompt: 3, answer: large(drawn >> 24) };
@@ -81,13 +83,19 @@ fn each_policy_goes_by_what_it_says() {
     // What is cached outweighs the queue, until the queue is longer.
     candidates[2].cached = 80;
     assert_eq!(pick("prefix_cache", ask(0), &candidates), 4);
-    candidates[2].tokens = 60;
+    candidates[2].queued = 200;
     assert_eq!(pick("prefix_cache", ask(0), &candidates), 0);
+    candidates[2].queued = 0;
+    // Nor is an engine worked harder than the others for long.
+    candidates[2].recent = 150;
+    assert_eq!(pick("prefix_cache", ask(0), &candidates), 0);
+    candidates[2].recent = 50;
+    assert_eq!(pick("prefix_cache", ask(0), &candidates), 4);
     // A far engine is worth its way only when the near ones are full.
     candidates[0].round_trip_us = 100_000;
     assert_eq!(pick("site", ask(0), &candidates), 4);
-    candidates[1].tokens = 5_000;
-    candidates[2].tokens = 5_000;
+    candidates[1].queued = 5_000;
+    candidates[2].queued = 5_000;
     assert_eq!(pick("site", ask(0), &candidates), 0);
 }
 

@@ -2,6 +2,7 @@
 
 mod events;
 mod jobs;
+mod keys;
 mod logs;
 mod routes;
 mod services;
@@ -18,6 +19,7 @@ use axum::{Json, Router};
 use dh_blueprint::Settings;
 use dh_core::{Authenticate, HasKind, Kind, Principal, limits};
 use dh_exec::Executor;
+use dh_guard::KeyRing;
 use dh_store::Store;
 use routes::ROUTES;
 use tokio::sync::watch;
@@ -35,6 +37,7 @@ pub(crate) struct Api {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) store: Store,
     pub(crate) auth: Arc<dyn Authenticate>,
+    pub(crate) keys: KeyRing,
     pub(crate) listeners: Listeners,
     pub(crate) started: Instant,
     pub(crate) not_enforced: Vec<String>,

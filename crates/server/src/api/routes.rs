@@ -8,10 +8,10 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Api, events, jobs, logs, services, status};
+use super::{Api, events, jobs, keys, logs, services, status};
 use crate::wire::{
-    Accepted, ErrorBody, JobList, JobRequest, JobView, LogLine, NodeList, SCHEMA_VERSION, ServiceRequest, ServiceView,
-    Status,
+    Accepted, ErrorBody, JobList, JobRequest, JobView, KeyRequest, KeyView, LogLine, NewKey, NodeList, SCHEMA_VERSION,
+    ServiceRequest, ServiceView, Status,
 };
 
 /// A route.
@@ -126,6 +126,14 @@ pub(super) const ROUTES: &[Route] = &[
         (None, Gives::Json(shape::<Vec<ServiceView>>)),
         || post(services::stop),
     ),
+    read("/v1/keys", "Keys of applications.", Gives::Json(shape::<Vec<KeyView>>), || get(keys::list)),
+    change(
+        "/v1/keys",
+        "Makes a key for an application; its secret is in this answer alone.",
+        (Some(shape::<KeyRequest>), Gives::Json(shape::<NewKey>)),
+        || post(keys::issue),
+    ),
+    change("/v1/keys/{id}/revoke", "Ends a key.", (None, Gives::Json(shape::<Vec<KeyView>>)), || post(keys::revoke)),
     read("/v1/openapi.json", "This document.", Gives::Json(any), || get(openapi)),
     read("/metrics", "Figures for Prometheus.", Gives::Text, || get(crate::metrics::metrics)),
 ];

@@ -1,0 +1,96 @@
+//! `datahall gateway`: the model gateway alone, without a hall, in front of engines that run already.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use dh_core::{Kind, Role};
+use dh_gateway::{EngineKind, EngineTarget, Gateway as Door, GatewayConfig};
+use dh_guard::KeyRing;
+use dh_policy::routing;
+
+use super::keys::Bounds;
+use super::{Globals, Verb};
+use crate::failure::{Failure, OrFail};
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Gateway {
+    /// A model and the URL of an engine of it; several engines of one model share its requests
+    #[arg(long = "engine", value_name = "MODEL=URL", required = true, value_parser = engine)]
+    engines: Vec<(String, String)>,
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4600")]
+    listen: SocketAddr,
+    /// How requests are routed: `datahall gateway --help` lists the policies
+    #[arg(long, value_name = "NAME", default_value = "prefix_cache", value_parser = policy)]
+    policy: String,
+    /// The file of keys; it is made, with a key that is printed once, if it is not there
+    #[arg(long, value_name = "FILE", default_value = "gateway-keys.json")]
+    keys: PathBuf,
+    /// Make a key of this name with the bounds below, print it, and end
+    #[arg(long, value_name = "NAME")]
+    add_key: Option<String>,
+    #[command(flatten)]
+    bounds: Bounds,
+}
+
+fn engine(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((model, url)) if !model.is_empty() && !url.is_empty() => Ok((model.to_owned(), url.to_owned())),
+        Some(_) | None => Err("expected MODEL=URL, such as llama=http://127.0.0.1:8000".to_owned()),
+    }
+}
+
+fn policy(text: &str) -> Result<String, String> {
+    routing::by_name(text)
+        .map(|policy| policy.name().to_owned())
+        .ok_or_else(|| format!("expected one of {}", routing::names().join(", ")))
+}
+
+impl Verb for Gateway {
+    const NAME: &'static str = "gateway";
+    const ABOUT: &'static str = "Run the model gateway alone, in front of any engines";
+    const AFTER: &'static str = "Policies: round_robin, least_in_flight, least_tokens, power_of_two, bounded_hash, session, prefix_cache, site, least_cost, least_energy\nExamples:\n  datahall gateway --engine llama=http://10.0.0.1:8000 --engine llama=http://10.0.0.2:8000\n  datahall gateway --engine llama=http://10.0.0.1:8000 --add-key ann --rpm 60 --tpm 100000";
+
+    fn run(self, globals: &Globals) -> Result<u8, Failure> {
+        let fresh = !self.keys.exists();
+        let ring = KeyRing::load_or_create(&self.keys)?;
+        if let Some(name) = &self.add_key {
+            let key = ring.issue_with(Role::Model, name, Some(self.bounds.grant()))?;
+            output::line(key.secret.expose());
+            return Ok(0);
+        }
+        if fresh {
+            let key = ring.issue(Role::Model, "model")?;
+            output::line(key.secret.expose());
+            output::note(format!("a key for clients, shown once; it is kept in {}", self.keys.display()));
+        }
+        let config = GatewayConfig { policy: self.policy, ..GatewayConfig::default() };
+        let door = Door::new(config, Arc::new(ring)).map_err(|error| Failure::new(Kind::Invalid, error))?;
+        let target = |(place, (model, url)): (usize, (String, String))| EngineTarget {
+            id: format!("{model}/{place}"),
+            model,
+            kind: EngineKind::Chat,
+            url,
+            key: None,
+        };
+        door.set_engines(self.engines.into_iter().enumerate().map(target).collect())
+            .map_err(|error| Failure::new(Kind::Invalid, error))?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().or_fail("start the async runtime")?;
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind(self.listen)
+                .await
+                .or_fail_as(Kind::Conflict, format!("listen on {}", self.listen))?;
+            let address = listener.local_addr().or_fail("look at the listener")?;
+            if !globals.quiet {
+                output::note(format!("models are served on http://{address}/v1"));
+            }
+            let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+            door.serve(listener, interrupted).await.map_err(|error| Failure::new(Kind::Internal, error))?;
+            Ok(0)
+        })
+    }
+}
