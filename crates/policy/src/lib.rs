@@ -2,7 +2,7 @@
 //! ([`backfill`]), whom it displaces there ([`preemption`]), where a part of a node goes ([`packing`]), which jobs share
 //! accelerators ([`sharing`]), and who holds what next when all may be arranged anew ([`rounds`]). Boxes on a 3-D torus have
 //! their own ([`torus`]). [`pages`] is how what they look at is kept so that copies are cheap. Who may do what in the store
-//! says [`access`].
+//! says [`access`], and where its objects lie [`tiering`].
 //!
 //! Invariant: a decision follows from the arguments alone: no clock, no hash order, no floating tie, no hidden state.
 #![warn(missing_docs)]
@@ -31,4 +31,5 @@ pub mod prediction;
 pub mod preemption;
 pub mod rounds;
 pub mod sharing;
+pub mod tiering;
 pub mod torus;
