@@ -30,7 +30,7 @@ use crate::endpoint::{Endpoint, started};
 use crate::log::EventLog;
 use crate::services::Services;
 use crate::wire::{Listeners, ServiceRequest};
-use crate::{Error, launch};
+use crate::{Error, launch, store_place};
 
 /// The file of keys in a data directory.
 pub const KEYS_FILE: &str = "keys.json";

@@ -117,10 +117,12 @@ async fn retier(store: &Store, random: &mut Random) -> Result<(), Error> {
     }
     for index in 0..6 {
         if random.below(3) == 0 {
-            drop(store.object("plain", &format!("plain/{index}")).await);
+            for _read in 0..2 {
+                drop(store.object("plain", &format!("plain/{index}")).await);
+            }
         }
     }
-    let later = if random.below(2) == 0 { 120_000 } else { 7_200_000 };
+    let later = if random.below(2) == 0 { 120_000 } else { 43_200_000 };
     store.retier(dh_store::Calendar::real().now_ms + later).await.map(drop)
 }
 
@@ -135,7 +137,7 @@ fn config(layout: Layout, far: &Arc<Elsewhere>) -> StoreConfig {
             tiers: if layout == Layout::Tiers { tiers(far) } else { Vec::new() },
             tiering: Tiering {
                 promote_at: 1,
-                half_life_ms: u64::MAX / 4,
+                half_life_ms: 3_600_000,
                 bytes_min: 0,
                 every_ms: u64::MAX / 4,
                 ..Tiering::default()

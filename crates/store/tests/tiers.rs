@@ -187,8 +187,14 @@ async fn what_is_not_read_moves_down_reads_back_in_ranges_and_comes_up_when_hot(
         assert!(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
         assert!(!body.windows(11).any(|part| part == b"of the hall"));
     }
-    let disk_bytes = store.tiers()[1].disk_bytes;
-    assert_eq!(disk_bytes, Some(0), "the cold drives gave their bytes back");
+    // A thread of its own removes files.
+    for _round in 0..1_000 {
+        if store.tiers()[1].disk_bytes == Some(0) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(store.tiers()[1].disk_bytes, Some(0), "the cold drives gave their bytes back");
     store.close().await;
 
     let store = open(&disk, &far).await;
@@ -323,7 +329,6 @@ async fn parts_and_encrypted_objects_move_as_they_are_and_readers_keep_what_they
         let secret = store.object("data", "secret").await.unwrap().decrypted(Some(Arc::clone(&cipher)));
         assert_eq!(secret.bytes(RangeRequest::Whole).await.unwrap(), text(9, 600_000));
         assert_eq!(store.get_bytes("data", "parts").await.unwrap(), whole);
-        store.retier(now()).await.unwrap();
     }
     assert_eq!(held(&store), counts(0, 0, 2));
     store.close().await;
@@ -335,18 +340,19 @@ async fn full_drives_send_the_coldest_away_and_a_tier_is_not_forgotten() {
     let config = StoreConfig { capacity_bytes: Some(2_000_000), ..config(&far) };
     let store = Store::open_on(Arc::new(disk.clone()), config.clone()).await.unwrap();
     store.create_bucket("data").await.unwrap();
-    for index in 0..9 {
+    for index in 0..8 {
         put(&store, &format!("{index}"), noise(index, 100_000), None).await;
     }
     for index in [0, 1, 2, 5] {
         store.get_bytes("data", &format!("{index}")).await.unwrap();
     }
     store.retier(now()).await.unwrap();
-    assert_eq!(held(&store), counts(9, 0, 0), "1.8 of 2 MB are below the mark");
+    assert_eq!(held(&store), counts(8, 0, 0), "1.6 of 2 MB are below the mark");
+    put(&store, "8", noise(8, 100_000), None).await;
     put(&store, "9", noise(9, 60_000), None).await;
     store.retier(now()).await.unwrap();
     let moved = held(&store)[1].1;
-    assert!((2..=4).contains(&moved), "{moved}");
+    assert!((1..=3).contains(&moved), "{moved}");
     for index in [0, 1, 2, 5] {
         assert_eq!(class(&store, &format!("{index}")).await, "STANDARD", "{index} was read");
     }
