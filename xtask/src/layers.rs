@@ -33,8 +33,13 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// The arrows inside one layer that are meant.
-const SAME_LAYER: &[(&str, &str)] =
-    &[("dh-facility", "dh-blueprint"), ("dh-perf", "dh-blueprint"), ("dh-twin", "dh-hall"), ("datahall", "dh-server")];
+const SAME_LAYER: &[(&str, &str)] = &[
+    ("dh-facility", "dh-blueprint"),
+    ("dh-perf", "dh-blueprint"),
+    ("dh-twin", "dh-hall"),
+    ("dh-store", "dh-s3"),
+    ("datahall", "dh-server"),
+];
 
 /// What must not be in the tree of layers 0 to 3.
 const NO_RUNTIME: &[&str] = &["tokio", "mio", "hyper", "async-std", "smol", "reqwest", "ureq"];

@@ -23,6 +23,7 @@ pub(crate) const DOCS: &[&Doc] = &[
     &read::pool::DOC,
     &read::fabric::DOC,
     &read::store::DOC,
+    &read::tier::DOC,
     &read::queue::DOC,
     &read::zone::DOC,
     &read::zone::ALLOW_DOC,

@@ -13,6 +13,7 @@ mod sources;
 pub(crate) mod store;
 mod syntax;
 pub(crate) mod target;
+pub(crate) mod tier;
 pub(crate) mod workload;
 pub(crate) mod zone;
 
@@ -75,6 +76,8 @@ struct Facts<'a> {
     accelerated: Vec<String>,
     fabrics: Vec<String>,
     stores: Vec<String>,
+    /// Directories of drives that stores have named so far.
+    drives: std::cell::RefCell<Vec<store::Named>>,
     queues: Vec<String>,
     zones: Vec<String>,
     workloads: Vec<String>,
@@ -146,6 +149,7 @@ pub(crate) fn settings(root: &Section<'_>) -> Option<Settings> {
         accelerated: Vec::new(),
         fabrics: root.names("fabric"),
         stores: or_default(root.names("store"), DEFAULT_STORE),
+        drives: std::cell::RefCell::default(),
         queues: or_default(root.names("queue"), DEFAULT_QUEUE),
         zones: root.names("zone"),
         workloads: root.names("workload"),

@@ -16,8 +16,9 @@ pub use crate::read::pool::{OwnNode, Pool};
 pub use crate::read::queue::Queue;
 pub use crate::read::service::{CacheFormat, Service, ServiceLayout, ServiceSource, ServingEngine, WeightFormat};
 pub use crate::read::site::{PueSplit, Site};
-pub use crate::read::store::{Code as ErasureCode, Compression, Store};
+pub use crate::read::store::{Code as ErasureCode, Compression, Durability, Encryption, Store};
 pub use crate::read::target::{Executor, State, Target};
+pub use crate::read::tier::{Tier, TierPlace};
 pub use crate::read::workload::{
     Command, Optimise, PinnedLayout, Precision, Pretrain, Shape, Train, Workload, WorkloadKind,
 };

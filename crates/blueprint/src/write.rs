@@ -43,6 +43,14 @@ impl<'w> Writer<'w> {
         self.put(format_args!("{new}[{}]\n", self.path.clone()));
     }
 
+    /// A section inside of the one that was started, with what `write` puts there.
+    pub(crate) fn below(&mut self, kind: &str, name: &str, write: impl FnOnce(&mut Self)) {
+        let outer = self.path.clone();
+        self.section(&format!("{outer}.{kind}"), name);
+        write(self);
+        self.path = outer;
+    }
+
     /// Whole sections that are TOML already.
     pub(crate) fn sections(&mut self, text: &str) {
         if !text.is_empty() {

@@ -316,6 +316,13 @@ fn the_effective_blueprint_marks_defaults_and_only_them() {
         [store.main]
         cache = "64 MiB"  # default
         compression = "auto"  # default
+        durability = "sync"  # default
+        encryption = "none"  # default
+        half_life = "24 h"  # default
+        promote_at = 3  # default
+        tier_min = "128 KiB"  # default
+        high_water = 0.9  # default
+        low_water = 0.8  # default
 
         [queue.low]
         priority = -5

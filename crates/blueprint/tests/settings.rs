@@ -7,7 +7,10 @@
     reason = "tests fail by panicking"
 )]
 
-use dh_blueprint::{Blueprint, Compression, ServiceSource, Settings, WorkloadKind, explain, template};
+use dh_blueprint::{
+    Blueprint, Compression, Durability, Encryption, ErasureCode, ServiceSource, Settings, TierPlace, WorkloadKind,
+    explain, template,
+};
 use dh_units::{Bytes, Seconds, UsdPerKwh, Watts};
 use expect_test::expect;
 
@@ -142,4 +145,45 @@ fn a_report_is_json_too() {
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&report).unwrap());
     assert!(report.problems.iter().all(|problem| explain(&problem.code.to_string()).is_some()));
+}
+
+#[test]
+fn a_store_says_its_drives_and_its_tiers() {
+    let hall = parse(
+        r#"
+schema = 1
+name = "lab"
+[pool.local]
+nodes = 1
+[store.main]
+drives = ["/nvme/a", "/nvme/b", "/nvme/c"]
+code = "2+1"
+compression = "lz4"
+durability = "group"
+encryption = "store"
+cold_after = "30 d"
+promote_at = 5
+[store.main.tier.cold]
+drives = ["/hdd/a", "/hdd/b"]
+[store.main.tier.far]
+endpoint = "https://s3.example"
+bucket = "hall"
+keys = "/etc/datahall/far.json"
+after = "180 d"
+compression = "zstd"
+"#,
+    );
+    let store = hall.stores.get("main").unwrap();
+    assert_eq!(store.drives, ["/nvme/a", "/nvme/b", "/nvme/c"]);
+    assert_eq!(store.code, Some(ErasureCode { data: 2, parity: 1 }));
+    assert_eq!((store.durability, store.encryption), (Durability::Group, Encryption::Store));
+    assert_eq!((store.compression, store.promote_at), (Compression::Lz4, 5));
+    let (cold, far) = (store.tiers.get("cold").unwrap(), store.tiers.get("far").unwrap());
+    assert_eq!((cold.class.as_str(), cold.after), ("STANDARD_IA", Some(Seconds(30.0 * 86_400.0))));
+    assert!(matches!(&cold.place, TierPlace::Drives { drives, code: None } if drives.len() == 2));
+    assert_eq!((far.class.as_str(), far.compression), ("GLACIER_IR", Some(Compression::Zstd)));
+    let TierPlace::Remote { region, prefix, keys, .. } = &far.place else { panic!("{far:?}") };
+    assert_eq!((region.as_str(), prefix.as_str(), keys.as_deref()), ("us-east-1", "", Some("/etc/datahall/far.json")));
+    let again = hall.to_toml();
+    assert_eq!(parse(&again), hall, "{again}");
 }

@@ -1,9 +1,9 @@
 //! Choices as pure functions: which job is next ([`order`]), where a gang goes ([`placement`]) and from when on it fits
 //! ([`backfill`]), whom it displaces there ([`preemption`]), where a part of a node goes ([`packing`]), which jobs share
 //! accelerators ([`sharing`]), and who holds what next when all may be arranged anew ([`rounds`]). Boxes on a 3-D torus have
-//! their own ([`torus`]). Which engine serves a request says [`routing`], and
-//! how much a caller may still use [`quota`]. [`pages`] is how what they look at is kept so that copies are cheap. Who may do what in the store
-//! says [`access`].
+//! their own ([`torus`]). Which engine serves a request says [`routing`], and how much a caller may still use [`quota`].
+//! [`pages`] is how what they look at is kept so that copies are cheap. Who may do what in the store says [`access`], and where
+//! its objects lie [`tiering`].
 //!
 //! Invariant: a decision follows from the arguments alone: no clock, no hash order, no floating tie, no hidden state.
 #![warn(missing_docs)]
@@ -34,4 +34,5 @@ pub mod quota;
 pub mod rounds;
 pub mod routing;
 pub mod sharing;
+pub mod tiering;
 pub mod torus;

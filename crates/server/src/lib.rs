@@ -24,6 +24,7 @@ mod log;
 mod metrics;
 mod server;
 mod services;
+pub mod store_place;
 pub mod wire;
 
 pub use endpoint::Endpoint;

@@ -19,7 +19,7 @@ use dh_exec::{Executor, Fate, Open, TaskEvent};
 use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
 use dh_guard::KeyRing;
 use dh_hall::{End, EndCause, Event, Hall};
-use dh_store::{Compression, Store, StoreConfig};
+use dh_store::{Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -30,7 +30,7 @@ use crate::endpoint::{Endpoint, started};
 use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
 use crate::services::Services;
 use crate::wire::{Listeners, ServiceRequest};
-use crate::{Error, devices, launch};
+use crate::{Error, devices, launch, store_place};
 
 /// The file of keys in a data directory.
 pub const KEYS_FILE: &str = "keys.json";
@@ -177,7 +177,8 @@ impl Server {
         tasks.spawn(async move { Ok(gateway.serve(gateway_listener, gateway_stop).await?) });
         let served_store = store.clone();
         // No route of a hall is open, and neither are the health of the store and lists of no buckets.
-        let options = dh_store::S3Options { strangers: dh_store::Strangers::Refused, ..Default::default() };
+        let options = settings.stores.values().next().map(store_place::options).unwrap_or_default();
+        let options = dh_store::S3Options { strangers: dh_store::Strangers::Refused, ..options };
         tasks.spawn(async move {
             Ok(dh_store::serve_with(served_store, store_listener, auth, options, until(stopped)).await?)
         });
@@ -408,7 +409,7 @@ async fn open_executor(
 async fn open_store(settings: &Settings, data: &Path) -> Result<Store, Error> {
     let deadline = Instant::now() + LOCK_LINGERS;
     loop {
-        match Store::open(store_config(settings, data)).await {
+        match Store::open(store_config(settings, data)?).await {
             Err(error) if error.kind() == Kind::Conflict && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -417,17 +418,12 @@ async fn open_store(settings: &Settings, data: &Path) -> Result<Store, Error> {
     }
 }
 
-fn store_config(settings: &Settings, data: &Path) -> StoreConfig {
-    let mut config = StoreConfig::new(data.join("store"));
-    if let Some(store) = settings.stores.values().next() {
-        config.cache_bytes = store.cache.0;
-        config.capacity_bytes = store.capacity.map(|capacity| capacity.0);
-        config.compression = match store.compression {
-            dh_blueprint::Compression::Auto => Compression::Auto,
-            dh_blueprint::Compression::Off => Compression::Off,
-        };
+fn store_config(settings: &Settings, data: &Path) -> Result<StoreConfig, Error> {
+    let dir = data.join("store");
+    match settings.stores.values().next() {
+        Some(store) => Ok(store_place::config(store, dir)?),
+        None => Ok(StoreConfig::new(dir)),
     }
-    config
 }
 
 fn external_engines(settings: &Settings) -> Vec<EngineTarget> {

@@ -1,7 +1,8 @@
 //! One block of a body: compressed if it pays, under a checksum that is bound to where it lies.
 //!
 //! Invariant: `open(address, seal(address, bytes)) == bytes`, and a block of another extent or another place fails.
-//! Cost: a probe of 16 KiB tells most incompressible blocks, so that they are not compressed in vain; zstd level 1 else.
+//! Cost: a probe of 16 KiB tells most incompressible blocks, so that they are not compressed in vain. `docs/adr/0011` says
+//! why there are two codecs. Each block names its own, so what was written under another setting stays readable.
 
 use std::cell::RefCell;
 
@@ -13,6 +14,14 @@ use crate::crypto::Cipher;
 
 /// zstd's fastest regular level; levels 2 and 3 gain a few per cent for half of the speed.
 const ZSTD_LEVEL: i32 = 1;
+
+/// How a block lies. The number is part of its checksum and of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Plain = 0,
+    Zstd = 1,
+    Lz4 = 2,
+}
 
 /// Bytes of each of the two samples that the probe compresses.
 const PROBE_BYTES: usize = 8 << 10;
@@ -29,7 +38,7 @@ pub(crate) struct Address {
 pub(crate) struct BlockEntry {
     pub(crate) stored: u32,
     pub(crate) logical: u32,
-    pub(crate) zstd: bool,
+    pub(crate) codec: Codec,
     pub(crate) crc: u64,
 }
 
@@ -42,6 +51,21 @@ pub(crate) enum BlockError {
     Decompress,
     #[error("it does not decrypt")]
     Decrypt,
+}
+
+/// A block as it lies, of which the checksum is right.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) address: Address,
+    pub(crate) entry: BlockEntry,
+    pub(crate) stored: Vec<u8>,
+}
+
+impl Sealed {
+    /// Its bytes.
+    pub(crate) fn open(self, cipher: Option<&Cipher>) -> Result<Vec<u8>, BlockError> {
+        open(self.address, self.entry, self.stored, cipher)
+    }
 }
 
 thread_local! {
@@ -57,7 +81,7 @@ pub(crate) fn bound_crc(place: &[u8], bytes: &[u8]) -> u64 {
     digest.finalize()
 }
 
-pub(crate) fn block_crc(address: Address, zstd: bool, logical: u32, stored: &[u8]) -> u64 {
+pub(crate) fn block_crc(address: Address, codec: Codec, logical: u32, stored: &[u8]) -> u64 {
     let mut place = [0_u8; 17];
     let fields = address
         .extent
@@ -65,14 +89,22 @@ pub(crate) fn block_crc(address: Address, zstd: bool, logical: u32, stored: &[u8
         .into_iter()
         .chain(address.block.to_le_bytes())
         .chain(logical.to_le_bytes())
-        .chain([u8::from(zstd)]);
+        .chain([codec as u8]);
     for (target, byte) in place.iter_mut().zip(fields) {
         *target = byte;
     }
     bound_crc(&place, stored)
 }
 
-fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
+fn compress(codec: Codec, bytes: &[u8]) -> Option<Vec<u8>> {
+    match codec {
+        Codec::Plain => None,
+        Codec::Zstd => zstd(bytes),
+        Codec::Lz4 => Some(lz4_flex::block::compress(bytes)),
+    }
+}
+
+fn zstd(bytes: &[u8]) -> Option<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|slot| {
         if slot.is_none() {
             *slot = zstd::bulk::Compressor::new(ZSTD_LEVEL).ok();
@@ -85,14 +117,14 @@ fn pays(before: usize, after: usize) -> bool {
     after <= before - before / 16
 }
 
-fn looks_compressible(bytes: &[u8]) -> bool {
+fn looks_compressible(codec: Codec, bytes: &[u8]) -> bool {
     if bytes.len() <= 4 * PROBE_BYTES {
         return true;
     }
     [0, bytes.len() / 2].into_iter().any(|start| {
         bytes
             .get(start..start + PROBE_BYTES)
-            .and_then(|sample| Some((sample.len(), compress(sample)?.len())))
+            .and_then(|sample| Some((sample.len(), compress(codec, sample)?.len())))
             .is_some_and(|(before, after)| pays(before, after))
     })
 }
@@ -106,13 +138,14 @@ pub(crate) fn seal(
     compression: Compression,
     cipher: Option<&Cipher>,
 ) -> Result<(BlockEntry, Option<Vec<u8>>), Error> {
-    let packed = match compression {
-        Compression::Auto if bytes.len() >= 64 && looks_compressible(bytes) => {
-            compress(bytes).filter(|packed| pays(bytes.len(), packed.len()))
-        }
-        Compression::Auto | Compression::Off => None,
+    let codec = match compression {
+        Compression::Auto | Compression::Lz4 => Codec::Lz4,
+        Compression::Zstd => Codec::Zstd,
+        Compression::Off => Codec::Plain,
     };
-    let zstd = packed.is_some();
+    let tries = codec != Codec::Plain && bytes.len() >= 64 && looks_compressible(codec, bytes);
+    let packed = if tries { compress(codec, bytes).filter(|packed| pays(bytes.len(), packed.len())) } else { None };
+    let codec = if packed.is_some() { codec } else { Codec::Plain };
     let packed = match cipher {
         None => packed,
         Some(cipher) => Some(cipher.seal(address, packed.unwrap_or_else(|| bytes.to_vec()))?),
@@ -120,13 +153,13 @@ pub(crate) fn seal(
     let stored = packed.as_deref().unwrap_or(bytes);
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let logical = length(bytes);
-    let entry = BlockEntry { stored: length(stored), logical, zstd, crc: block_crc(address, zstd, logical, stored) };
+    let entry = BlockEntry { stored: length(stored), logical, codec, crc: block_crc(address, codec, logical, stored) };
     Ok((entry, packed))
 }
 
 /// Whether the stored bytes are those that were sealed at this address. Needs no key.
 pub(crate) fn checks(address: Address, entry: BlockEntry, stored: &[u8]) -> bool {
-    block_crc(address, entry.zstd, entry.logical, stored) == entry.crc
+    block_crc(address, entry.codec, entry.logical, stored) == entry.crc
 }
 
 /// The bytes of a block, verified.
@@ -149,17 +182,17 @@ pub(crate) fn open(
     if logical > BLOCK_BYTES {
         return Err(BlockError::Decompress);
     }
-    let bytes = if entry.zstd {
-        DECOMPRESSOR
+    let bytes = match entry.codec {
+        Codec::Plain => stored,
+        Codec::Lz4 => lz4_flex::block::decompress(&stored, logical).map_err(|_wrong| BlockError::Decompress)?,
+        Codec::Zstd => DECOMPRESSOR
             .with_borrow_mut(|slot| {
                 if slot.is_none() {
                     *slot = zstd::bulk::Decompressor::new().ok();
                 }
                 slot.as_mut()?.decompress(&stored, logical).ok()
             })
-            .ok_or(BlockError::Decompress)?
-    } else {
-        stored
+            .ok_or(BlockError::Decompress)?,
     };
     if bytes.len() == logical { Ok(bytes) } else { Err(BlockError::Decompress) }
 }
@@ -190,11 +223,22 @@ mod tests {
             (Vec::new(), false),
             (vec![0; 1], false),
         ] {
-            let (entry, packed) = seal(HERE, &bytes, Compression::Auto, None).unwrap();
-            assert_eq!(entry.zstd, compressed, "{} bytes", bytes.len());
-            let stored = packed.unwrap_or_else(|| bytes.clone());
-            assert_eq!(open(HERE, entry, stored, None).unwrap(), bytes);
-            assert!(!seal(HERE, &bytes, Compression::Off, None).unwrap().0.zstd);
+            for (compression, codec) in [
+                (Compression::Auto, Codec::Lz4),
+                (Compression::Lz4, Codec::Lz4),
+                (Compression::Zstd, Codec::Zstd),
+                (Compression::Off, Codec::Plain),
+            ] {
+                let (entry, packed) = seal(HERE, &bytes, compression, None).unwrap();
+                let wanted = if compressed { codec } else { Codec::Plain };
+                assert_eq!(entry.codec, wanted, "{} bytes", bytes.len());
+                let stored = packed.unwrap_or_else(|| bytes.clone());
+                assert_eq!(open(HERE, entry, stored.clone(), None).unwrap(), bytes);
+                for other in [Codec::Plain, Codec::Zstd, Codec::Lz4].into_iter().filter(|other| *other != entry.codec) {
+                    let named = BlockEntry { codec: other, ..entry };
+                    assert_eq!(open(HERE, named, stored.clone(), None), Err(BlockError::Checksum));
+                }
+            }
         }
     }
 
@@ -204,7 +248,7 @@ mod tests {
         let bytes = b"the quick brown fox ".repeat(5_000);
         let (entry, packed) = seal(HERE, &bytes, Compression::Auto, Some(&right)).unwrap();
         let stored = packed.unwrap();
-        assert!(entry.zstd && stored.len() < bytes.len() / 10);
+        assert!(entry.codec == Codec::Lz4 && stored.len() < bytes.len() / 10);
         assert_eq!(open(HERE, entry, stored.clone(), Some(&right)).unwrap(), bytes);
         assert_eq!(open(HERE, entry, stored.clone(), Some(&wrong)), Err(BlockError::Decrypt));
         assert!(open(HERE, entry, stored, None).is_err());

@@ -37,8 +37,8 @@ pub struct BucketStart {
     pub owner: Option<String>,
     /// Whether its versions may be locked; then it keeps versions from the start.
     pub object_lock: Locking,
-    /// What an answer of success promises.
-    pub durability: Durability,
+    /// What an answer of success promises; as the store was told if nothing is said.
+    pub durability: Option<Durability>,
 }
 
 /// Whether S3 allows a bucket of this name. Source: Amazon S3 User Guide, "General purpose bucket naming rules".
@@ -106,7 +106,7 @@ impl Store {
             versioning,
             object_lock: start.object_lock,
             quota: Quota::default(),
-            durability: start.durability,
+            durability: start.durability.unwrap_or(self.0.config.durability),
         };
         self.0.commit(Mutation::CreateBucket { bucket: bucket.to_owned(), row }, None).await.map(|_effects| ())
     }

@@ -142,8 +142,8 @@ impl Committer {
     }
 
     /// The same, from a thread that may block.
-    pub(crate) fn submit_blocking(&self, mutation: Mutation) -> Result<Effects, Error> {
-        self.queue(mutation, None)?.blocking_recv().unwrap_or(Err(Error::Closed))
+    pub(crate) fn submit_blocking(&self, mutation: Mutation, guard: Option<ExtentGuard>) -> Result<Effects, Error> {
+        self.queue(mutation, guard)?.blocking_recv().unwrap_or(Err(Error::Closed))
     }
 
     fn queue(
@@ -337,7 +337,7 @@ fn answer(
         parts.counters.usage(effects);
         for extent in &effects.freed {
             parts.bodies.forget(extent.id);
-            parts.reaper.free(extent, extent.physical(parts.bodies.set()));
+            parts.reaper.free(extent, parts.bodies.physical(extent));
         }
     }
     send(reply, result);

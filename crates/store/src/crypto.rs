@@ -56,7 +56,7 @@ impl std::fmt::Debug for Cipher {
 
 impl Cipher {
     /// From an object's key.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Self, Error> {
+    pub fn new(bytes: &[u8]) -> Result<Self, Error> {
         Ok(Self { key: key(bytes)? })
     }
 

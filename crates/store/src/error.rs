@@ -122,6 +122,9 @@ pub enum Error {
     /// Drives are foreign, swapped, stale or missing, and the rest cannot serve.
     #[error("drives: {0}")]
     Drives(String),
+    /// The tier that holds the object cannot be reached.
+    #[error("tier {0}")]
+    Away(String),
     /// Too many changes wait already.
     #[error("too many changes are waiting")]
     Busy,
@@ -172,7 +175,7 @@ impl HasKind for Error {
             Self::Corrupt { .. } => Kind::Corrupt,
             Self::Full(_) | Self::Quota(_) => Kind::Full,
             Self::Io { .. } | Self::Meta(_) | Self::Sealed(_) => Kind::Internal,
-            Self::Drives(_) => Kind::Unreachable,
+            Self::Drives(_) | Self::Away(_) => Kind::Unreachable,
             Self::Busy => Kind::Busy,
             Self::Closed => Kind::Interrupted,
         }
@@ -208,6 +211,7 @@ impl HasKind for Error {
             | Self::Io { .. }
             | Self::Meta(_)
             | Self::Busy
+            | Self::Away(_)
             | Self::Closed => None,
         }
     }

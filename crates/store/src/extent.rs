@@ -1,7 +1,7 @@
 //! One body, as rows name it, and the large ones, which have striped files of their own.
 //!
 //! A large body's striped file is its stored blocks one after another, an index of 16 bytes per block
-//! `stored u32, bit 31 = zstd | logical u32 | crc u64`, and `"DHINDEX1" | extent id u64 | blocks u32 | 0 u32 | logical u64 |
+//! `stored u32, bit 31 = zstd, bit 30 = lz4 | logical u32 | crc u64`, and `"DHINDEX1" | extent id u64 | blocks u32 | 0 u32 | logical u64 |
 //! crc of index and the 32 bytes before` (40 bytes). Blocks that do not compress are as large as a unit, so one lies on one drive.
 //!
 //! Invariant: the metadata row repeats the file's length and the index's crc, so that a file of the right name and the
@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use crate::Error;
-use crate::block::{self, Address, BlockEntry, bound_crc};
+use crate::block::{self, Address, BlockEntry, Codec, Sealed, bound_crc};
 use crate::body::shape::{Shape, size};
 use crate::body::stripe::{FileKey, StripeWriter};
 use crate::body::striped::{Damage, StripedFile};
@@ -22,6 +22,7 @@ const INDEX_MAGIC: &[u8; 8] = b"DHINDEX1";
 pub(crate) const ENTRY_BYTES: usize = 16;
 const TRAILER_BYTES: usize = 40;
 const ZSTD_BIT: u32 = 1 << 31;
+const LZ4_BIT: u32 = 1 << 30;
 /// Bytes of a unit of a large body's striped file: a block's.
 pub(crate) const UNIT_BYTES: u64 = BLOCK_BYTES as u64;
 
@@ -33,6 +34,20 @@ pub(crate) enum Place {
     Large,
     /// In a segment, from this offset of the segment as it was first written; later moves are the segment's own affair.
     Packed { segment: u64, offset: u64 },
+    /// In a striped file of its own on the drives of a colder tier.
+    Cold { tier: u8 },
+    /// In objects of another store.
+    Remote { tier: u8 },
+}
+
+impl Place {
+    /// The tier: 0 for the store's own drives.
+    pub(crate) const fn tier(self) -> u8 {
+        match self {
+            Self::Large | Self::Packed { .. } => 0,
+            Self::Cold { tier } | Self::Remote { tier } => tier,
+        }
+    }
 }
 
 /// How a metadata row names a body.
@@ -46,6 +61,8 @@ pub(crate) struct ExtentRef {
     /// The index's checksum.
     pub(crate) crc: u64,
     pub(crate) place: Place,
+    /// The id that its blocks are bound to: its own, or that of the body which it is a moved copy of.
+    pub(crate) sealed: u64,
 }
 
 impl ExtentRef {
@@ -57,7 +74,8 @@ impl ExtentRef {
     /// Bytes on all drives; of packed bodies as they are first written.
     pub(crate) fn physical(&self, set: &DriveSet) -> u64 {
         match self.place {
-            Place::Large => self.shape(set).physical(),
+            Place::Large | Place::Cold { .. } => self.shape(set).physical(),
+            Place::Remote { .. } => self.stored,
             Place::Packed { .. } => self.stored * (u64::from(set.code().parity) + 1),
         }
     }
@@ -70,7 +88,12 @@ impl ExtentRef {
 
 /// The bytes of an entry.
 pub(crate) fn encode_entry(entry: &BlockEntry, out: &mut Vec<u8>) {
-    let stored = entry.stored | if entry.zstd { ZSTD_BIT } else { 0 };
+    let codec = match entry.codec {
+        Codec::Plain => 0,
+        Codec::Zstd => ZSTD_BIT,
+        Codec::Lz4 => LZ4_BIT,
+    };
+    let stored = entry.stored | codec;
     out.extend_from_slice(&stored.to_le_bytes());
     out.extend_from_slice(&entry.logical.to_le_bytes());
     out.extend_from_slice(&entry.crc.to_le_bytes());
@@ -79,9 +102,15 @@ pub(crate) fn encode_entry(entry: &BlockEntry, out: &mut Vec<u8>) {
 /// The entry that [`encode_entry`] wrote.
 pub(crate) fn parse_entry(bytes: &[u8]) -> Option<BlockEntry> {
     let word = u32::from_le_bytes(bytes.get(0..4)?.try_into().ok()?);
+    let codec = match (word & ZSTD_BIT != 0, word & LZ4_BIT != 0) {
+        (false, false) => Codec::Plain,
+        (true, false) => Codec::Zstd,
+        (false, true) => Codec::Lz4,
+        (true, true) => return None,
+    };
     Some(BlockEntry {
-        stored: word & !ZSTD_BIT,
-        zstd: word & ZSTD_BIT != 0,
+        stored: word & !(ZSTD_BIT | LZ4_BIT),
+        codec,
         logical: u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?),
         crc: u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?),
     })
@@ -96,6 +125,8 @@ pub(crate) struct ExtentWriter {
     entries: Vec<BlockEntry>,
     compression: Compression,
     cipher: Option<Arc<Cipher>>,
+    place: Place,
+    sealed: u64,
 }
 
 impl ExtentWriter {
@@ -107,7 +138,22 @@ impl ExtentWriter {
         cipher: Option<Arc<Cipher>>,
     ) -> Result<Self, Error> {
         let stripes = StripeWriter::create(set, FileKey::extent(id), UNIT_BYTES)?;
-        Ok(Self { stripes, id, logical: 0, entries: Vec::new(), compression, cipher })
+        let (place, sealed) = (Place::Large, id);
+        Ok(Self { stripes, id, logical: 0, entries: Vec::new(), compression, cipher, place, sealed })
+    }
+
+    /// Starts a copy at `place` of a body whose blocks are bound to `sealed`.
+    pub(crate) fn copying(set: &Arc<DriveSet>, extent: &ExtentRef, compression: Compression) -> Result<Self, Error> {
+        let ExtentRef { id, place, sealed, .. } = *extent;
+        Ok(Self { place, sealed, ..Self::create(set, id, compression, None)? })
+    }
+
+    /// Appends a block as it lies elsewhere.
+    pub(crate) fn push_sealed(&mut self, block: &Sealed) -> Result<(), Error> {
+        self.stripes.append(&block.stored)?;
+        self.entries.push(block.entry);
+        self.logical += u64::from(block.entry.logical);
+        Ok(())
     }
 
     /// Bytes on all drives so far.
@@ -121,7 +167,7 @@ impl ExtentWriter {
         assert!(self.logical.is_multiple_of(BLOCK_BYTES as u64), "only the last block may be short");
         let block = u32::try_from(self.entries.len()).map_err(|_many| Error::TooLarge(u64::from(u32::MAX)))?;
         let (entry, packed) =
-            block::seal(Address { extent: self.id, block }, bytes, self.compression, self.cipher.as_deref())?;
+            block::seal(Address { extent: self.sealed, block }, bytes, self.compression, self.cipher.as_deref())?;
         self.stripes.append(packed.as_deref().unwrap_or(bytes))?;
         self.entries.push(entry);
         self.logical += bytes.len() as u64;
@@ -145,7 +191,8 @@ impl ExtentWriter {
         tail.extend_from_slice(&crc.to_le_bytes());
         self.stripes.append(&tail)?;
         let shape = self.stripes.finish()?;
-        Ok(ExtentRef { id: self.id, len: self.logical, stored: shape.len, crc, place: Place::Large })
+        let Self { id, place, sealed, logical: len, .. } = self;
+        Ok(ExtentRef { id, len, stored: shape.len, crc, place, sealed })
     }
 }
 
@@ -153,7 +200,7 @@ impl ExtentWriter {
 #[derive(Debug)]
 pub(crate) struct OpenExtent {
     file: StripedFile,
-    id: u64,
+    sealed: u64,
     /// Entry and offset of each block.
     blocks: Vec<(BlockEntry, u64)>,
 }
@@ -186,15 +233,20 @@ impl OpenExtent {
             let tail = file.careful(range, found)?;
             parse(&tail).ok_or_else(|| Error::corrupt("the index is not the one that was written", file.name()))?
         };
-        Ok(Self { file, id: extent.id, blocks })
+        Ok(Self { file, sealed: extent.sealed, blocks })
     }
 
-    /// The bytes of block `block`, verified; what was found bad on the way is added to `found`.
-    pub(crate) fn block(&self, block: u32, cipher: Option<&Cipher>, found: &mut Vec<Damage>) -> Result<Vec<u8>, Error> {
+    /// Its name in reports.
+    pub(crate) fn name(&self) -> String {
+        self.file.name()
+    }
+
+    /// Block `block` as it lies, verified; what was found bad on the way is added to `found`.
+    pub(crate) fn sealed(&self, block: u32, found: &mut Vec<Damage>) -> Result<Sealed, Error> {
         let place = usize::try_from(block).ok().and_then(|index| self.blocks.get(index)).copied();
         let (entry, offset) =
             place.ok_or_else(|| Error::corrupt(format!("there is no block {block}"), self.file.name()))?;
-        let address = Address { extent: self.id, block };
+        let address = Address { extent: self.sealed, block };
         let range = offset..offset + u64::from(entry.stored);
         // Whether it decrypts is no question of the drive.
         let good = |stored: &Vec<u8>| block::checks(address, entry, stored);
@@ -202,7 +254,6 @@ impl OpenExtent {
             Some(stored) => stored,
             None => self.file.careful(range, found)?,
         };
-        block::open(address, entry, stored, cipher)
-            .map_err(|error| Error::corrupt(format!("block {block}: {error}"), self.file.name()))
+        Ok(Sealed { address, entry, stored })
     }
 }

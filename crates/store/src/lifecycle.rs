@@ -1,4 +1,5 @@
-//! Lifecycle: what rules of a bucket remove, and when.
+//! Lifecycle: what rules of a bucket remove or move to another storage class, and when. The class is only written into the
+//! row; the mover brings the bytes to the tier that it means.
 //!
 //! The rules are structured here; the front keeps their document and reads it. A sweep reads the rows of a bucket page by
 //! page and removes through ordinary changes, each with a condition that the version is still the one that was judged, so
@@ -13,7 +14,7 @@ use crate::index::meta::{Meta, Next, TableId};
 use crate::index::rows::{ObjectInfo, UploadRow, VersionRow};
 use crate::store::{DeleteRequest, now_ms, off_runtime};
 use crate::version::{Version, VersionId};
-use crate::{Condition, Error, Store, buckets};
+use crate::{Annotation, Condition, Error, Store, buckets};
 
 /// Milliseconds of a day.
 pub const DAY_MS: u64 = 86_400_000;
@@ -36,6 +37,27 @@ pub struct Noncurrent {
     pub days: u32,
     /// But not the newest so many of them.
     pub keep: u32,
+}
+
+/// When an object gets another storage class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// When; of older versions, the days count from when a newer one came.
+    pub when: Expiry,
+    /// The class.
+    pub class: String,
+    /// How many of the newest older versions stay as they are; for rules about older versions.
+    pub keep: u32,
+}
+
+/// Storage classes from the warmest to the coldest; transitions go down only.
+/// Source: Amazon S3 User Guide, "Transitioning objects using Amazon S3 Lifecycle".
+pub(crate) const CLASSES: &[&str] =
+    &["STANDARD", "STANDARD_IA", "INTELLIGENT_TIERING", "ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"];
+
+/// Where a class stands among them; others are as warm as the first.
+fn rank(class: Option<&str>) -> usize {
+    CLASSES.iter().position(|known| Some(*known) == class).unwrap_or(0)
 }
 
 /// Whether delete markers go that hide nothing.
@@ -67,6 +89,10 @@ pub struct Rule {
     pub markers: Markers,
     /// Days after which an upload that is not complete goes.
     pub abort_days: Option<u32>,
+    /// When objects get another storage class.
+    pub transitions: Vec<Transition>,
+    /// When older versions do.
+    pub noncurrent_transitions: Vec<Transition>,
 }
 
 /// What a sweep takes for the time.
@@ -107,6 +133,8 @@ pub struct Swept {
     pub markers: u64,
     /// Uploads.
     pub uploads: u64,
+    /// Versions that got another storage class.
+    pub transitions: u64,
     /// Removals that were refused: a lock, or somebody was faster.
     pub refused: u64,
 }
@@ -118,6 +146,7 @@ enum Action {
     Noncurrent { key: String, version: VersionId, condition: Condition },
     Marker { key: String, version: VersionId },
     Abort { key: String, upload: String },
+    Transition { key: String, version: VersionId, condition: Condition, class: String },
 }
 
 /// A version as far as rules look at it.
@@ -158,12 +187,34 @@ fn same(info: &ObjectInfo) -> Condition {
     Condition::All(vec![Condition::IfMatch(info.etag.clone()), Condition::IfModifiedAt(info.modified_ms)])
 }
 
+/// The coldest class that is due at a version last changed at `since_ms`, if it is colder than the version's own.
+fn colder(
+    info: &ObjectInfo,
+    since_ms: u64,
+    due: impl Iterator<Item = Transition>,
+    calendar: Calendar,
+) -> Option<String> {
+    let passed = |transition: &Transition| match transition.when {
+        Expiry::Days(days) => calendar.passed(since_ms, days),
+        Expiry::At(ms) => ms <= calendar.now_ms,
+    };
+    let coldest = due.filter(passed).max_by_key(|transition| rank(Some(&transition.class)))?;
+    (rank(Some(&coldest.class)) > rank(info.meta.storage_class.as_deref())).then_some(coldest.class)
+}
+
 /// Judges the versions of one key, the newest first.
 fn judge(key: &str, versions: &[Seen], rules: &[Rule], calendar: Calendar, actions: &mut Vec<Action>) {
     let Some(newest) = versions.first() else { return };
     if let Some(info) = &newest.object {
         if rules.iter().any(|rule| rule.matches(key, info) && rule.expires(newest.modified_ms, calendar)) {
             actions.push(Action::Expire { key: key.to_owned(), condition: same(info) });
+        } else {
+            let due = rules.iter().filter(|rule| rule.matches(key, info));
+            let due = due.flat_map(|rule| rule.transitions.iter().cloned());
+            if let Some(class) = colder(info, newest.modified_ms, due, calendar) {
+                let (key, version) = (key.to_owned(), newest.version);
+                actions.push(Action::Transition { key, version, condition: same(info), class });
+            }
         }
     } else if versions.len() == 1 && rules.iter().any(|rule| rule.wants_marker_gone(key, newest, calendar)) {
         actions.push(Action::Marker { key: key.to_owned(), version: newest.version });
@@ -185,6 +236,13 @@ fn judge(key: &str, versions: &[Seen], rules: &[Rule], calendar: Calendar, actio
         });
         if goes {
             actions.push(Action::Noncurrent { key: key.to_owned(), version: seen.version, condition: same(info) });
+            continue;
+        }
+        let due = rules.iter().filter(|rule| rule.matches(key, info));
+        let due = due.flat_map(|rule| rule.noncurrent_transitions.iter().filter(|one| older > one.keep).cloned());
+        if let Some(class) = colder(info, newer.modified_ms, due, calendar) {
+            let (key, version) = (key.to_owned(), seen.version);
+            actions.push(Action::Transition { key, version, condition: same(info), class });
         }
     }
 }
@@ -309,6 +367,11 @@ impl Store {
                     let done = self.delete_object(bucket, &key, request).await;
                     done.map(|_deleted| Swept { markers: 1, ..Swept::default() })
                 }
+                Action::Transition { key, version, condition, class } => {
+                    let change = Annotation::StorageClass(Some(class));
+                    let done = self.annotate(bucket, &key, Version::Id(version), change, condition).await;
+                    done.map(|_info| Swept { transitions: 1, ..Swept::default() })
+                }
                 Action::Abort { key, upload } => {
                     let done = self.abort_upload(bucket, &key, &upload).await;
                     done.map(|()| Swept { uploads: 1, ..Swept::default() })
@@ -322,6 +385,7 @@ impl Store {
                     swept.noncurrent += one.noncurrent;
                     swept.markers += one.markers;
                     swept.uploads += one.uploads;
+                    swept.transitions += one.transitions;
                 }
                 Err(error) if refused(&error) => swept.refused += 1,
                 Err(error) => return Err(error),

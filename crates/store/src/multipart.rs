@@ -173,7 +173,9 @@ impl Store {
         let (path, upload) = (Path::new(bucket, key), upload.to_owned());
         let mutation = Mutation::Complete { path, upload, parts, condition };
         let effects = self.0.commit(mutation, None).await?;
-        effects.object.ok_or_else(|| Error::Meta("a completion without an object".to_owned()))
+        let info = effects.object.ok_or_else(|| Error::Meta("a completion without an object".to_owned()))?;
+        self.0.classed((bucket, key), &info);
+        Ok(info)
     }
 
     /// Drops an upload and its parts.

@@ -40,6 +40,52 @@ pub struct StoreStatus {
     pub requests: u64,
     /// The drives.
     pub drives: Vec<DriveReport>,
+    /// The tiers, the store's own drives first; none if there are no colder ones.
+    #[serde(default)]
+    pub tiers: Vec<TierReport>,
+    /// Bodies that are being moved between tiers now.
+    #[serde(default)]
+    pub moving: u64,
+    /// Bodies that moved since the start.
+    #[serde(default)]
+    pub moved: u64,
+    /// Bytes of them.
+    #[serde(default)]
+    pub moved_bytes: u64,
+    /// Moves that broke off, and are tried again.
+    #[serde(default)]
+    pub moves_failed: u64,
+    /// Bodies in other stores that are to be removed there.
+    #[serde(default)]
+    pub to_remove: u64,
+    /// Objects of which it is known how often they were read.
+    #[serde(default)]
+    pub heat_known: u64,
+}
+
+/// What a tier holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TierReport {
+    /// Its name; `own` for the store's own drives.
+    pub name: String,
+    /// The storage class that means it.
+    pub class: String,
+    /// Objects, with all versions.
+    pub objects: u64,
+    /// Bytes of them as clients see them.
+    pub logical_bytes: u64,
+    /// Bytes of them before parity.
+    pub stored_bytes: u64,
+    /// Bytes on the tier's drives with parity, if it has drives.
+    pub disk_bytes: Option<u64>,
+}
+
+impl From<crate::TierStats> for TierReport {
+    fn from(tier: crate::TierStats) -> Self {
+        let crate::BucketUsage { objects, logical_bytes, stored_bytes } = tier.held;
+        let crate::TierStats { name, class, disk_bytes, .. } = tier;
+        Self { name, class, objects, logical_bytes, stored_bytes, disk_bytes }
+    }
 }
 
 /// How a drive is.
@@ -191,6 +237,7 @@ impl Store {
     /// How the store is; `uptime_seconds` is the front's.
     pub fn status(&self, uptime_seconds: u64) -> StoreStatus {
         let stats = self.stats();
+        let (moving, heat_known, to_remove) = self.moving();
         StoreStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds,
@@ -207,6 +254,13 @@ impl Store {
             corrupt_reads: stats.corrupt_reads,
             requests: stats.requests.values().sum(),
             drives: self.drive_reports(),
+            tiers: stats.tiers.into_iter().map(Into::into).collect(),
+            moving,
+            moved: stats.moved.bodies,
+            moved_bytes: stats.moved.bytes,
+            moves_failed: stats.moved.failed,
+            to_remove,
+            heat_known,
         }
     }
 }

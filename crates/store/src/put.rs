@@ -246,6 +246,8 @@ impl Store {
         };
         let mutation = Mutation::Put { path: Path::new(bucket, key), info, inline, condition };
         let effects = self.0.commit(mutation, guard).await?;
-        effects.object.ok_or_else(|| Error::Meta("a put without an object".to_owned()))
+        let info = effects.object.ok_or_else(|| Error::Meta("a put without an object".to_owned()))?;
+        self.0.classed((bucket, key), &info);
+        Ok(info)
     }
 }

@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use crate::block::Address;
 use crate::config::BLOCK_BYTES;
 use crate::crypto::{Cipher, INLINE};
-use crate::extent::ExtentRef;
+use crate::extent::{ExtentRef, Place};
 use crate::index::codec::decode;
 use crate::index::keys::{object_key, past_object, version_key};
 use crate::index::meta::{Meta, TableId};
@@ -25,6 +25,8 @@ use crate::{Error, ObjectInfo, Store, buckets};
 
 /// Blocks of one reader that are fetched at once.
 const BLOCKS_AHEAD: usize = 2;
+/// The same where each comes from another store, whose answers take long.
+const REMOTE_BLOCKS_AHEAD: usize = 8;
 
 /// Which bytes of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,11 @@ impl ObjectReader {
         &self.info
     }
 
+    /// Whether a part of it lies in another store, which may be away.
+    pub fn is_remote(&self) -> bool {
+        self.info.extents.iter().any(|extent| matches!(extent.place, Place::Remote { .. }))
+    }
+
     /// The same reader, for an object that was written encrypted.
     #[must_use]
     pub fn decrypted(mut self, cipher: Option<Arc<Cipher>>) -> Self {
@@ -125,10 +132,11 @@ impl ObjectReader {
             if to <= whole.len() { Ok(whole.slice(from..to)) } else { Err(damaged()) }
         });
         let counters = Arc::clone(&self.inner.counters);
+        let ahead = if self.is_remote() { REMOTE_BLOCKS_AHEAD } else { BLOCKS_AHEAD };
         let Self { name, inner, pins, cipher, .. } = self;
         let blocks = futures::stream::iter(wanted)
             .map(move |wanted| fetch(Arc::clone(&inner), Arc::clone(&name), wanted, cipher.clone()))
-            .buffered(BLOCKS_AHEAD);
+            .buffered(ahead);
         futures::stream::iter(inline).chain(blocks).map(move |result| {
             // The closure owns the pins, so that they live as long as the stream.
             let _pinned = &pins;
@@ -151,7 +159,7 @@ impl ObjectReader {
 }
 
 async fn fetch(inner: Arc<Inner>, name: Arc<str>, wanted: Wanted, cipher: Option<Arc<Cipher>>) -> Result<Bytes, Error> {
-    let address = Address { extent: wanted.extent.id, block: wanted.block };
+    let address = Address { extent: wanted.extent.sealed, block: wanted.block };
     let bytes = match inner.cache.get(address) {
         Some(bytes) => bytes,
         None => off_runtime(move || read_block(&inner, &name, (&wanted.extent, address), cipher.as_deref())).await?,
@@ -255,6 +263,7 @@ impl Store {
                 // Between reading the row and pinning, the object may have been replaced and its files removed. If the row
                 // still names them, they were not, and the pins keep them.
                 if info.extents.is_empty() || row(&inner.meta, &path, version)?.0.extents == info.extents {
+                    inner.was_read(&path, &info);
                     let name = format!("{}/{}", path.bucket, path.key).into();
                     return Ok(ObjectReader { info, inline, name, inner: Arc::clone(&inner), pins, cipher: None });
                 }

@@ -15,6 +15,7 @@ use crate::body::stripe::{FileKey, TEMP_SUFFIX};
 use crate::config::RESERVE_BYTES;
 use crate::drive::DriveSet;
 use crate::extent::{ExtentRef, Place};
+use crate::tier::Tiers;
 
 /// Counts the bytes of extents on the disk and says whether there may be more.
 #[derive(Debug)]
@@ -62,6 +63,19 @@ impl Meter {
         Ok(())
     }
 
+    /// Bytes that drives have left for bodies, before parity counts: what the drive with the least has, times their number.
+    pub(crate) fn free(&self) -> Result<u64, Error> {
+        let mut least = u64::MAX;
+        let mut count = 0_u64;
+        for drive in self.set.drives().iter().filter(|drive| drive.writable()) {
+            let ask = |error| Error::io(format!("ask drive {} for free space", drive.name()), error);
+            let space = drive.disk.space(&drive.dir).map_err(ask)?;
+            least = least.min(space.free.saturating_sub(RESERVE_BYTES.min(space.total / 16)));
+            count += 1;
+        }
+        Ok(if count == 0 { 0 } else { least.saturating_mul(count) })
+    }
+
     fn add(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -84,7 +98,7 @@ struct Pin {
 #[derive(Debug, Clone, Copy)]
 enum Freed {
     /// A large one's files, whole or half-written.
-    Large { id: u64, bytes: u64 },
+    Large { tier: u8, id: u64, bytes: u64 },
     /// A record of a segment.
     Packed { extent: ExtentRef, at: (u64, u64), bytes: u64 },
 }
@@ -97,6 +111,7 @@ enum Job {
 /// Frees extents.
 pub(crate) struct Reaper {
     meter: Arc<Meter>,
+    tiers: Arc<Tiers>,
     segments: Arc<Segments>,
     pins: Mutex<HashMap<u64, Pin>>,
     jobs: Sender<Job>,
@@ -105,16 +120,21 @@ pub(crate) struct Reaper {
 
 impl Reaper {
     /// Starts the thread.
-    pub(crate) fn start(set: Arc<DriveSet>, segments: Arc<Segments>, meter: Meter) -> Result<Arc<Self>, Error> {
+    pub(crate) fn start(
+        set: Arc<DriveSet>,
+        tiers: Arc<Tiers>,
+        segments: Arc<Segments>,
+        meter: Meter,
+    ) -> Result<Arc<Self>, Error> {
         let (jobs, work) = channel();
         let meter = Arc::new(meter);
         let theirs = Arc::clone(&meter);
-        let packed = Arc::clone(&segments);
+        let (packed, placed) = (Arc::clone(&segments), Arc::clone(&tiers));
         let thread = std::thread::Builder::new()
             .name("store-reaper".to_owned())
-            .spawn(move || run(&set, &packed, &theirs, &work))
+            .spawn(move || run((&set, &theirs), &placed, &packed, &work))
             .map_err(|error| Error::io("start the reaper", error))?;
-        Ok(Arc::new(Self { meter, segments, pins: Mutex::default(), jobs, thread: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Self { meter, tiers, segments, pins: Mutex::default(), jobs, thread: Mutex::new(Some(thread)) }))
     }
 
     pub(crate) fn meter(&self) -> &Meter {
@@ -137,7 +157,9 @@ impl Reaper {
     /// Frees the body now, or when the last reader lets go.
     pub(crate) fn free(&self, extent: &ExtentRef, bytes: u64) {
         let freed = match extent.place {
-            Place::Large => Freed::Large { id: extent.id, bytes },
+            Place::Large | Place::Cold { .. } => Freed::Large { tier: extent.place.tier(), id: extent.id, bytes },
+            // The table of the doomed has it; who removes them asks for pins.
+            Place::Remote { .. } => return,
             Place::Packed { segment, offset } => Freed::Packed { extent: *extent, at: (segment, offset), bytes },
         };
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,6 +184,16 @@ impl Reaper {
         Pins { reaper: Arc::clone(self), ids }
     }
 
+    /// Whether somebody reads the body.
+    pub(crate) fn pinned(&self, id: u64) -> bool {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
+    /// The meter of a tier's drives; the store's own for tier 0.
+    fn meter_of(&self, tier: u8) -> &Meter {
+        self.tiers.meter(tier).unwrap_or(&self.meter)
+    }
+
     /// Does what is queued, then ends the thread. Blocks.
     pub(crate) fn close(&self) {
         let stopped = self.jobs.send(Job::Stop);
@@ -174,17 +206,19 @@ impl Reaper {
     }
 }
 
-fn run(set: &DriveSet, segments: &Segments, meter: &Meter, work: &Receiver<Job>) {
+fn run((set, own): (&DriveSet, &Meter), tiers: &Tiers, segments: &Segments, work: &Receiver<Job>) {
     while let Ok(Job::Free(freed)) = work.recv() {
         match freed {
-            Freed::Large { id, bytes } => {
+            Freed::Large { tier, id, bytes } => {
+                let set = tiers.set(tier).map_or(set, |set| set.as_ref());
+                let meter = tiers.meter(tier).unwrap_or(own);
                 if unlink(set, id) {
                     meter.subtract(bytes);
                 }
             }
             Freed::Packed { extent, at, bytes } => {
                 segments.free(&extent, at);
-                meter.subtract(bytes);
+                own.subtract(bytes);
             }
         }
     }
@@ -242,13 +276,25 @@ pub(crate) struct ExtentGuard {
     bytes: u64,
     reaper: Arc<Reaper>,
     armed: bool,
+    tier: u8,
     packed: Option<(ExtentRef, Arc<Open>)>,
 }
 
 impl ExtentGuard {
     /// A large body that is being written.
     pub(crate) fn new(reaper: &Arc<Reaper>, id: u64) -> Self {
-        Self { id, bytes: 0, reaper: Arc::clone(reaper), armed: true, packed: None }
+        Self::armed(reaper, id)
+    }
+
+    fn armed(reaper: &Arc<Reaper>, id: u64) -> Self {
+        Self { id, bytes: 0, reaper: Arc::clone(reaper), armed: true, tier: 0, packed: None }
+    }
+
+    /// A large body that is being written on a tier, whose directories the writer makes durable itself.
+    pub(crate) fn on_tier(reaper: &Arc<Reaper>, tier: u8, id: u64) -> Self {
+        let mut this = Self::armed(reaper, id);
+        this.tier = tier;
+        this
     }
 
     /// A record of a segment, of `bytes` over all drives.
@@ -261,7 +307,7 @@ impl ExtentGuard {
 
     /// The large body's id.
     pub(crate) const fn large(&self) -> Option<u64> {
-        if self.packed.is_none() { Some(self.id) } else { None }
+        if self.packed.is_none() && self.tier == 0 { Some(self.id) } else { None }
     }
 
     /// The segment that the record is in.
@@ -276,7 +322,7 @@ impl ExtentGuard {
 
     /// Counts the body's bytes up to `bytes`.
     pub(crate) fn grow_to(&mut self, bytes: u64) {
-        self.reaper.meter.add(bytes.saturating_sub(self.bytes));
+        self.reaper.meter_of(self.tier).add(bytes.saturating_sub(self.bytes));
         self.bytes = self.bytes.max(bytes);
     }
 
@@ -298,11 +344,11 @@ impl Drop for ExtentGuard {
     fn drop(&mut self) {
         if self.armed {
             self.reaper.queue(match &self.packed {
-                None => Freed::Large { id: self.id, bytes: self.bytes },
+                None => Freed::Large { tier: self.tier, id: self.id, bytes: self.bytes },
                 Some((extent, _open)) => {
                     let at = match extent.place {
                         Place::Packed { segment, offset } => (segment, offset),
-                        Place::Large => return,
+                        Place::Large | Place::Cold { .. } | Place::Remote { .. } => return,
                     };
                     Freed::Packed { extent: *extent, at, bytes: self.bytes }
                 }

@@ -132,6 +132,53 @@ pub(crate) fn recover(set: &DriveSet, meta: &Meta, first: u64) -> Result<Found, 
     Ok(found)
 }
 
+/// Recovers what lies on the drives of a tier, as [`recover`] does; says how many bytes that is.
+pub(crate) fn recover_tier(
+    (tier, set): (u8, &DriveSet),
+    meta: &Meta,
+    first: u64,
+    report: &mut Recovery,
+) -> Result<u64, Error> {
+    let files = list(set)?;
+    if let Some((_id, _drive, path)) = files.paths.iter().find(|(id, _drive, _path)| *id >= first) {
+        return Err(Error::Drives(format!("the metadata is older than the body {}; it would be lost", path.display())));
+    }
+    let transaction = meta.read()?;
+    let (mut used, mut named, mut absent) = (0, HashSet::new(), Absent::default());
+    Meta::scan(&transaction, TableId::Cold, vec![tier], &[tier, 0xff, 0xff], |key, value| {
+        let id = key.get(1..).and_then(|id| id.try_into().ok()).map_or(0, u64::from_be_bytes);
+        match decode::<u64>(key, value) {
+            Ok((stored, _inline)) => used += Shape { code: set.code(), unit: UNIT_BYTES, len: stored }.physical(),
+            Err(error) => return corrupt(report, key, error),
+        }
+        match files.of_extent(set, id) {
+            There::All => {}
+            There::Degraded => report.degraded += 1,
+            There::Missing => drop(absent.extents.insert(id)),
+        }
+        named.insert(id);
+        Ok(Next::Row)
+    })?;
+    if !absent.extents.is_empty() {
+        let known = report.missing_names.len();
+        names(&transaction, &absent, report)?;
+        for name in report.missing_names.iter().skip(known) {
+            tracing::error!(name, tier, "an acknowledged body is missing from a tier");
+        }
+    }
+    for (drive, path) in &files.temporary {
+        remove(set, *drive, path)?;
+        report.temporary_removed += 1;
+    }
+    if report.corrupt_rows == 0 {
+        for (_id, drive, path) in files.paths.iter().filter(|(id, _drive, _path)| !named.contains(id)) {
+            remove(set, *drive, path)?;
+            report.orphans_removed += 1;
+        }
+    }
+    Ok(used)
+}
+
 /// Removes the files of segments that no row tells of, or tells otherwise of.
 fn segment_orphans(set: &DriveSet, files: &Files, found: &mut Found) -> Result<(), Error> {
     found.segments.retain(|_id, row| row.live > 0);
@@ -307,7 +354,8 @@ fn rows(set: &DriveSet, meta: &Meta, files: &Files, found: &mut Found) -> Result
 fn names(transaction: &ReadTransaction, absent: &Absent, report: &mut Recovery) -> Result<(), Error> {
     let all: &[u8] = &[0xff; 9];
     let gone = |extent: &ExtentRef| match extent.place {
-        Place::Large => absent.extents.contains(&extent.id),
+        Place::Large | Place::Cold { .. } => absent.extents.contains(&extent.id),
+        Place::Remote { .. } => false,
         Place::Packed { segment, .. } => absent.segments.contains(&segment),
     };
     Meta::scan(transaction, TableId::Objects, Vec::new(), all, |key, value| {

@@ -85,6 +85,23 @@ pub struct Stats {
     pub requests: BTreeMap<String, u64>,
     /// What each bucket holds.
     pub per_bucket: BTreeMap<String, BucketUsage>,
+    /// What the tiers hold, the store's own drives first; empty if there are no colder ones.
+    pub tiers: Vec<TierStats>,
+    /// What moved between them.
+    pub moved: crate::Moved,
+}
+
+/// What a tier holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TierStats {
+    /// Its name; `own` for the store's own drives.
+    pub name: String,
+    /// The storage class that means it.
+    pub class: String,
+    /// Objects and bytes; an object counts where its first body lies.
+    pub held: BucketUsage,
+    /// Bytes on its drives with parity, if it has some.
+    pub disk_bytes: Option<u64>,
 }
 
 /// Reads one figure.
@@ -94,6 +111,7 @@ type Pick = fn(&BucketUsage) -> u64;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     usage: Mutex<BTreeMap<String, BucketUsage>>,
+    tiers: Mutex<BTreeMap<u8, BucketUsage>>,
     requests: Mutex<BTreeMap<String, u64>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -103,8 +121,13 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn new(usage: BTreeMap<String, BucketUsage>) -> Self {
-        Self { usage: Mutex::new(usage), ..Self::default() }
+    pub(crate) fn new(usage: BTreeMap<String, BucketUsage>, tiers: BTreeMap<u8, BucketUsage>) -> Self {
+        Self { usage: Mutex::new(usage), tiers: Mutex::new(tiers), ..Self::default() }
+    }
+
+    /// What a colder tier holds.
+    pub(crate) fn tier(&self, number: u8) -> BucketUsage {
+        self.tiers.lock().unwrap_or_else(PoisonError::into_inner).get(&number).copied().unwrap_or_default()
     }
 
     pub(crate) fn request(&self, operation: &str) {
@@ -140,6 +163,13 @@ impl Counters {
         }
         if let Some(gone) = &effects.bucket_gone {
             usage.remove(gone);
+        }
+        drop(usage);
+        if !effects.tiers.is_empty() {
+            let mut tiers = self.tiers.lock().unwrap_or_else(PoisonError::into_inner);
+            for (tier, change) in &effects.tiers {
+                tiers.entry(*tier).or_default().apply(*change);
+            }
         }
     }
 
@@ -211,6 +241,23 @@ impl Stats {
                 line(&mut text, &format!("{name}{{bucket=\"{bucket}\"}}"), pick(usage));
             }
         }
+        if self.tiers.is_empty() {
+            return text;
+        }
+        let per_tier: [(&str, &str, Pick); 3] = [
+            ("tier_objects", "Objects of a tier.", |held| held.objects),
+            ("tier_logical_bytes", "Bytes of a tier as clients see them.", |held| held.logical_bytes),
+            ("tier_stored_bytes", "Bytes of a tier before parity.", |held| held.stored_bytes),
+        ];
+        for (name, help, pick) in per_tier {
+            head(&mut text, name, help, "gauge");
+            for tier in &self.tiers {
+                line(&mut text, &format!("{name}{{tier=\"{}\"}}", tier.name), pick(&tier.held));
+            }
+        }
+        single(&mut text, "moves_total", "Bodies that moved between tiers.", "counter", self.moved.bodies);
+        single(&mut text, "moved_bytes_total", "Bytes that moved between tiers.", "counter", self.moved.bytes);
+        single(&mut text, "moves_failed_total", "Moves that broke off.", "counter", self.moved.failed);
         text
     }
 }

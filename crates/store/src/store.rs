@@ -18,14 +18,15 @@ use crate::drive::{Drive, DriveSet, DriveStatus};
 use crate::index::files;
 use crate::index::meta::Meta;
 use crate::index::place::Place;
+use crate::moving::Mover;
 use crate::mutation::{Effects, Mutation, Path};
 use crate::reaper::{ExtentGuard, Meter, Reaper};
 use crate::retention::Governance;
-use crate::stats::Counters;
+use crate::stats::{BucketUsage, Counters, TierStats};
 use crate::version::Version;
 use crate::{
-    Annotation, Condition, Deleted, Error, ObjectInfo, ObjectMeta, RangeRequest, Recovery, Stats, StoreConfig, recover,
-    upkeep,
+    Annotation, Condition, Deleted, Error, ObjectInfo, ObjectMeta, RangeRequest, Recovery, Stats, StoreConfig, moving,
+    recover, tier, upkeep,
 };
 
 /// How an object is deleted.
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) meta: Arc<Meta>,
     pub(crate) committer: Committer,
     pub(crate) cache: BlockCache,
+    pub(crate) mover: Mover,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) counters: Arc<Counters>,
     /// Held shared for each body that a scrub looks at, and alone while segments are written anew.
@@ -130,7 +132,7 @@ fn lock_drive(disk: &Arc<dyn Disk>, dir: &std::path::Path, locks: &mut Locks) ->
 }
 
 /// Whether a drive has bodies.
-fn bodies_of(set: &DriveSet) -> files::Bodies {
+pub(crate) fn bodies_of(set: &DriveSet) -> files::Bodies {
     let there = |drive: &Drive, name: &str| drive.disk.list(&drive.dir.join(name)).is_ok_and(|there| !there.is_empty());
     let mut serving = set.drives().iter().filter(|drive| drive.writable());
     if serving.any(|drive| there(drive, "extents") || there(drive, "segments")) {
@@ -175,13 +177,16 @@ impl Store {
         }
         let (meta, opened) = Meta::open(Place::of(&set), bodies_of(&set))?;
         let meta = Arc::new(meta);
-        let found = recover::recover(&set, &meta, opened.first_extent)?;
+        let mut found = recover::recover(&set, &meta, opened.first_extent)?;
+        let opening = tier::Opening { disk, config: &config, meta: &meta, first: opened.first_extent };
+        let (tiers, held) = tier::open(&opening, &mut found.report, |dir| lock_drive(disk, dir.as_path(), &mut locks))?;
+        let tiers = Arc::new(tiers);
         tracing::info!(dir = %dir.display(), recovery = ?found.report, replayed = opened.replayed, "the store is open");
-        let counters = Arc::new(Counters::new(found.usage));
+        let counters = Arc::new(Counters::new(found.usage, held));
         let meter = Meter::new(Arc::clone(&set), config.capacity_bytes, found.used);
         let segments = Arc::new(Segments::new(Arc::clone(&set), config.segment_bytes, found.segments));
-        let reaper = Reaper::start(Arc::clone(&set), Arc::clone(&segments), meter)?;
-        let bodies = Arc::new(Bodies::new(segments, set, opened.first_extent));
+        let reaper = Reaper::start(Arc::clone(&set), Arc::clone(&tiers), Arc::clone(&segments), meter)?;
+        let bodies = Arc::new(Bodies::new(segments, set, tiers, opened.first_extent));
         let committer = Committer::start(
             CommitParts {
                 bodies: Arc::clone(&bodies),
@@ -194,6 +199,7 @@ impl Store {
         )?;
         let inner = Arc::new(Inner {
             cache: BlockCache::new(config.cache_bytes),
+            mover: Mover::new(config.tiering.half_life_ms),
             config,
             bodies,
             meta,
@@ -205,6 +211,7 @@ impl Store {
             locks: Mutex::new(locks),
         });
         upkeep::start(&inner)?;
+        moving::start(&inner)?;
         Ok(Self(inner))
     }
 
@@ -277,17 +284,58 @@ impl Store {
         check_key(key)?;
         let mutation = Mutation::Annotate { path: Path::new(bucket, key), version, change, condition };
         let effects = self.0.commit(mutation, None).await?;
-        effects.object.ok_or_else(|| Error::Meta("a change without an object".to_owned()))
+        let info = effects.object.ok_or_else(|| Error::Meta("a change without an object".to_owned()))?;
+        self.0.classed((bucket, key), &info);
+        Ok(info)
     }
 
     /// How each drive stands.
     pub fn drives(&self) -> Vec<DriveStatus> {
-        self.0.bodies.set().status()
+        let own = self.0.bodies.set().status();
+        let tiers = self.0.bodies.tiers().drives(own.len());
+        own.into_iter().chain(tiers).collect()
     }
 
     /// The last thousand damages that reads, scrubs and rebuilds found, oldest first.
     pub fn damages(&self) -> Vec<Damage> {
         self.0.bodies.damages()
+    }
+
+    /// What the tiers hold: the store's own drives first.
+    pub fn tiers(&self) -> Vec<TierStats> {
+        let inner = &self.0;
+        let tiers = inner.bodies.tiers();
+        if tiers.is_empty() {
+            return Vec::new();
+        }
+        let all = inner.counters.snapshot();
+        let mut own =
+            BucketUsage { objects: all.objects, logical_bytes: all.logical_bytes, stored_bytes: all.stored_bytes };
+        let mut list = Vec::new();
+        for tier in tiers.all() {
+            let held = inner.counters.tier(tier.number);
+            own.objects = own.objects.saturating_sub(held.objects);
+            own.logical_bytes = own.logical_bytes.saturating_sub(held.logical_bytes);
+            own.stored_bytes = own.stored_bytes.saturating_sub(held.stored_bytes);
+            let disk_bytes = tiers.meter(tier.number).map(Meter::used);
+            list.push(TierStats { name: tier.name.clone(), class: tier.class.clone(), held, disk_bytes });
+        }
+        let used = Some(inner.reaper.meter().used());
+        list.insert(0, TierStats { name: "own".to_owned(), class: "STANDARD".to_owned(), held: own, disk_bytes: used });
+        list
+    }
+
+    /// Moves under way, objects whose heat is known, and bodies in other stores that are to be removed.
+    pub fn moving(&self) -> (u64, u64, u64) {
+        let doomed = if self.0.bodies.tiers().is_empty() { 0 } else { self.0.doomed() };
+        (self.0.mover.under_way(), self.0.mover.heats.len(), doomed)
+    }
+
+    /// The storage class of an object as clients are told: what was asked for, else that of the tier where it lies.
+    pub fn class_of(&self, info: &ObjectInfo) -> Option<String> {
+        let tier = info.tier();
+        let lies = || self.0.bodies.tiers().all().iter().find(|one| one.number == tier).map(|one| one.class.clone());
+        info.meta.storage_class.clone().or_else(lies)
     }
 
     /// The counters.
@@ -304,6 +352,8 @@ impl Store {
             cache_misses: inner.cache.misses(),
             index_damaged: inner.meta.damage().0,
             index_repaired: inner.meta.damage().1,
+            tiers: self.tiers(),
+            moved: inner.mover.moved(),
             ..inner.counters.snapshot()
         }
     }

@@ -12,6 +12,7 @@ use crate::body::packed::{CodedRow, SegmentRow};
 use crate::body::stripe::FileKey;
 use crate::body::striped::StripedFile;
 use crate::crypto::KeyRing;
+use crate::drive::DriveSet;
 use crate::extent::{ExtentRef, Place};
 use crate::index::codec::decode;
 use crate::index::keys::split_version;
@@ -83,8 +84,8 @@ struct Named {
 struct Scrub<'i> {
     inner: &'i Inner,
     options: ScrubOptions,
-    /// Only what lies on this drive.
-    only: Option<usize>,
+    /// Only what lies on this drive of this tier.
+    only: Option<(u8, usize)>,
     report: ScrubReport,
     started: Instant,
 }
@@ -157,10 +158,15 @@ impl Scrub<'_> {
         }
     }
 
-    fn file(&mut self, file: &StripedFile, id: u64, found: &mut Vec<Damage>) -> Result<(), Error> {
-        let set = self.inner.bodies.set();
+    fn file(
+        &mut self,
+        (set, tier): (&DriveSet, u8),
+        file: &StripedFile,
+        id: u64,
+        found: &mut Vec<Damage>,
+    ) -> Result<(), Error> {
         for slot in 0..set.code().total() {
-            if self.only.is_none_or(|only| set.drive_of(id, slot) == only) {
+            if self.only.is_none_or(|only| (tier, set.drive_of(id, slot)) == only) {
                 self.report.bytes += file.check_slot(slot, found)?;
             }
         }
@@ -169,14 +175,23 @@ impl Scrub<'_> {
 
     fn body(&mut self, extent: &ExtentRef, found: &mut Vec<Damage>) -> Result<(), Error> {
         let bodies = &self.inner.bodies;
-        self.report.bodies += 1;
+        let tier = extent.place.tier();
+        if self.only.is_some_and(|(only, _drive)| only != tier) {
+            return Ok(());
+        }
+        let only = self.only.map(|(_tier, drive)| drive);
         match extent.place {
             Place::Packed { segment, offset } => {
-                self.report.bytes += bodies.segments().check(extent, (segment, offset), self.only, found);
+                self.report.bodies += 1;
+                self.report.bytes += bodies.segments().check(extent, (segment, offset), only, found);
             }
-            Place::Large => {
-                let file = StripedFile::new(bodies.set(), FileKey::extent(extent.id), extent.shape(bodies.set()));
-                self.file(&file, extent.id, found)?;
+            // The other store checks and mends what it holds; each read from it is checked here.
+            Place::Remote { .. } => {}
+            Place::Large | Place::Cold { .. } => {
+                let Some(set) = bodies.set_of(extent.place).map(Arc::clone) else { return Ok(()) };
+                self.report.bodies += 1;
+                let file = StripedFile::new(&set, FileKey::extent(extent.id), extent.shape(&set));
+                self.file((&set, tier), &file, extent.id, found)?;
                 if !found.is_empty() {
                     bodies.forget(extent.id);
                 }
@@ -212,6 +227,10 @@ impl Scrub<'_> {
     }
 
     fn segments(&mut self, after: Option<u64>) -> Result<(), Error> {
+        if self.only.is_some_and(|(tier, _drive)| tier > 0) {
+            return Ok(());
+        }
+        let set = Arc::clone(self.inner.bodies.set());
         let segments = self.inner.bodies.segments();
         for (id, _row) in
             segments.rows().into_iter().filter(|(id, row)| row.coded.is_some() && after.is_none_or(|after| *id > after))
@@ -219,7 +238,7 @@ impl Scrub<'_> {
             let working = self.inner.work()?;
             let Some(file) = segments.coded_file(id) else { continue };
             let mut found = Vec::new();
-            self.file(&file, id, &mut found)?;
+            self.file((&set, 0), &file, id, &mut found)?;
             if !found.is_empty() {
                 segments.forget(id);
                 let objects = self.objects_in(id)?;
@@ -294,7 +313,7 @@ fn each_row(meta: &Meta, mut take: impl FnMut(&str, &[ExtentRef])) -> Result<(),
 }
 
 impl Inner {
-    fn scrub(&self, options: ScrubOptions, only: Option<usize>) -> Result<ScrubReport, Error> {
+    fn scrub(&self, options: ScrubOptions, only: Option<(u8, usize)>) -> Result<ScrubReport, Error> {
         Scrub { inner: self, options, only, report: ScrubReport::default(), started: Instant::now() }.run()
     }
 
@@ -313,7 +332,7 @@ impl Inner {
     }
 
     /// Keeps segments where they are, and the store from being closed.
-    fn work(&self) -> Result<RwLockReadGuard<'_, ()>, Error> {
+    pub(crate) fn work(&self) -> Result<RwLockReadGuard<'_, ()>, Error> {
         let working = self.working.read().unwrap_or_else(PoisonError::into_inner);
         if self.committer.closed() { Err(Error::Closed) } else { Ok(working) }
     }
@@ -373,7 +392,7 @@ impl Inner {
         if before.live == 0 {
             // The committer removes the row of a segment in which nothing lives.
             let coded = CodedRow { generation: 0, len: 0, records: 0 };
-            self.committer.submit_blocking(Mutation::Segment { id, coded })?;
+            self.committer.submit_blocking(Mutation::Segment { id, coded }, None)?;
             segments.remove_files(id, &before.copies, old);
             return Ok(coded);
         }
@@ -381,7 +400,7 @@ impl Inner {
         let coded = segments.code(id, live, &mut found);
         self.bodies.report(found, None);
         let coded = coded?;
-        self.committer.submit_blocking(Mutation::Segment { id, coded })?;
+        self.committer.submit_blocking(Mutation::Segment { id, coded }, None)?;
         segments.remove_files(id, &before.copies, old);
         Ok(coded)
     }
@@ -432,15 +451,19 @@ impl Store {
     pub async fn replace_drive(&self, index: usize) -> Result<ScrubReport, Error> {
         let inner = Arc::clone(&self.0);
         off_runtime(move || {
-            let set = inner.bodies.set();
+            let (tier, set, index) = inner.bodies.tiers().drive(inner.bodies.set(), index)?;
             let drive = set.drive(index).ok_or_else(|| Error::Drives(format!("there is no drive {index}")))?;
             if drive.state() != crate::DriveState::Rebuilding {
-                inner.meta.renew(&drive.dir, || set.admit(index))?;
-                KeyRing::open(inner.meta.places())?;
+                if tier == 0 {
+                    inner.meta.renew(&drive.dir, || set.admit(index))?;
+                    KeyRing::open(inner.meta.places())?;
+                } else {
+                    set.admit(index)?;
+                }
             }
             // Handles may hold the files of the drive that is gone.
             inner.bodies.close_files();
-            let report = inner.scrub(ScrubOptions::default(), Some(index))?;
+            let report = inner.scrub(ScrubOptions::default(), Some((tier, index)))?;
             let name = set.drive(index).map_or_else(String::new, crate::drive::Drive::name);
             let left = report.damages.iter().filter(|damage| !damage.repaired && damage.drive == name).count();
             if left > 0 {

@@ -13,13 +13,14 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dh_store::disk::{CrashPoints, Fault, SimDisk, Survival};
 use dh_store::{
     ChecksumKind, Code, CompletePart, Compression, Condition, DeleteRequest, DriveConfig, Error, Expect, ListQuery,
-    Store, StoreConfig, UploadStart, Version, VersionEntry, VersionQuery, Versioning,
+    RemoteError, RemoteObjects, Store, StoreConfig, TierConfig, TierGround, Tiering, UploadStart, Version,
+    VersionEntry, VersionQuery, Versioning,
 };
 
 const DISK_BYTES: u64 = 256 << 20;
@@ -34,6 +35,8 @@ enum Layout {
     Directory,
     /// On three drives, of which one may be lost.
     Drives,
+    /// The same, with two colder drives and another store behind, between which objects move.
+    Tiers,
 }
 
 impl Layout {
@@ -43,14 +46,102 @@ impl Layout {
     }
 }
 
-fn config(layout: Layout) -> StoreConfig {
+/// Another store, which remembers what it was asked for, and after how many operations of the disk.
+#[derive(Debug)]
+struct Elsewhere {
+    disk: SimDisk,
+    asked: Mutex<Vec<(u64, String, Option<Bytes>)>>,
+}
+
+impl Elsewhere {
+    fn beside(disk: &SimDisk) -> Arc<Self> {
+        Arc::new(Self { disk: disk.clone(), asked: Mutex::default() })
+    }
+
+    /// As it was when the disk had done `done` operations, beside the disk that was left.
+    fn after(&self, done: u64, disk: &SimDisk) -> Arc<Self> {
+        let asked = self.asked.lock().unwrap();
+        let before = asked.iter().filter(|(at, ..)| *at < done);
+        let asked = Mutex::new(before.map(|(_at, name, body)| (0, name.clone(), body.clone())).collect());
+        Arc::new(Self { disk: disk.clone(), asked })
+    }
+
+    fn ask(&self, name: &str, body: Option<Bytes>) {
+        self.asked.lock().unwrap().push((self.disk.operations(), name.to_owned(), body));
+    }
+}
+
+impl RemoteObjects for Elsewhere {
+    fn put(&self, name: &str, body: Bytes) -> Result<(), RemoteError> {
+        self.ask(name, Some(body));
+        Ok(())
+    }
+
+    fn get(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, RemoteError> {
+        let asked = self.asked.lock().unwrap();
+        let last = asked.iter().rev().find(|(_at, have, _body)| have == name);
+        let body = last.and_then(|(_at, _name, body)| body.clone());
+        let range = usize::try_from(offset).unwrap()..usize::try_from(offset + length).unwrap();
+        let lost = || RemoteError::Lost(format!("{name} is not there, or too short"));
+        body.filter(|body| range.end <= body.len()).map(|body| body.slice(range)).ok_or_else(lost)
+    }
+
+    fn delete(&self, name: &str) -> Result<(), RemoteError> {
+        self.ask(name, None);
+        Ok(())
+    }
+}
+
+fn tiers(far: &Arc<Elsewhere>) -> Vec<TierConfig> {
+    let ground = TierGround::Drives {
+        drives: (0..2).map(|index| DriveConfig { dir: format!("/cold{index}").into() }).collect(),
+        code: Code { data: 1, parity: 1 },
+        capacity_bytes: None,
+    };
+    let remote = TierGround::Remote(Arc::clone(far) as Arc<dyn RemoteObjects>);
+    [("cold", ground, 60_000), ("far", remote, 3_600_000)]
+        .map(|(name, ground, after)| TierConfig {
+            name: name.to_owned(),
+            class: format!("CLASS_{name}"),
+            ground,
+            after_ms: Some(after),
+            compression: Some(Compression::Zstd),
+        })
+        .to_vec()
+}
+
+/// Lets objects move: down if nobody reads them, up if somebody does.
+async fn retier(store: &Store, random: &mut Random) -> Result<(), Error> {
+    if store.tiers().is_empty() {
+        return Ok(());
+    }
+    for index in 0..6 {
+        if random.below(3) == 0 {
+            for _read in 0..2 {
+                drop(store.object("plain", &format!("plain/{index}")).await);
+            }
+        }
+    }
+    let later = if random.below(2) == 0 { 120_000 } else { 43_200_000 };
+    store.retier(dh_store::Calendar::real().now_ms + later).await.map(drop)
+}
+
+fn config(layout: Layout, far: &Arc<Elsewhere>) -> StoreConfig {
     let compression = Compression::Auto;
     // A short log, so that this life has many checkpoints, and small segments, so that many are closed.
     let config =
         StoreConfig { cache_bytes: 1 << 20, compression, checkpoint_bytes: 24 << 10, ..StoreConfig::new("/store") };
     match layout {
         Layout::Directory => config,
-        Layout::Drives => StoreConfig {
+        Layout::Drives | Layout::Tiers => StoreConfig {
+            tiers: if layout == Layout::Tiers { tiers(far) } else { Vec::new() },
+            tiering: Tiering {
+                promote_at: 1,
+                half_life_ms: 3_600_000,
+                bytes_min: 0,
+                every_ms: u64::MAX / 4,
+                ..Tiering::default()
+            },
             code: Code { data: 2, parity: 1 },
             drives: (0..3).map(|index| DriveConfig { dir: format!("/drive{index}").into() }).collect(),
             segment_bytes: 16 << 10,
@@ -59,8 +150,8 @@ fn config(layout: Layout) -> StoreConfig {
     }
 }
 
-async fn open(disk: &SimDisk, layout: Layout) -> Result<Store, Error> {
-    Store::open_on(Arc::new(disk.clone()), config(layout)).await
+async fn open(disk: &SimDisk, layout: Layout, far: &Arc<Elsewhere>) -> Result<Store, Error> {
+    Store::open_on(Arc::new(disk.clone()), config(layout, far)).await
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -295,6 +386,9 @@ async fn live(store: &Store, disk: &SimDisk, seed: u64, changes: usize, ledger: 
         if store.drives().len() > 1 && random.below(40) == 0 {
             store.reclaim().await.unwrap_or_else(|error| panic!("seed {seed}: reclaim: {error}"));
         }
+        if random.below(12) == 0 {
+            retier(store, &mut random).await.unwrap_or_else(|error| panic!("seed {seed}: a move: {error}"));
+        }
         let mut chosen = BTreeSet::new();
         for _hand in 0..=random.below(4) {
             chosen.insert(random.below(things.len()));
@@ -357,8 +451,8 @@ async fn found(store: &Store, thing: &Thing) -> Result<Stack, Error> {
 }
 
 /// Opens the disk and compares; `done` operations had been done when the power went.
-async fn check(disk: &SimDisk, layout: Layout, ledger: &Ledger, done: u64, context: &str) {
-    let store = open(disk, layout).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+async fn check(disk: &SimDisk, (layout, far): (Layout, &Arc<Elsewhere>), ledger: &Ledger, done: u64, context: &str) {
+    let store = open(disk, layout, far).await.unwrap_or_else(|error| panic!("{context}: {error}"));
     let recovery = store.recovery().clone();
     assert_eq!((recovery.missing, recovery.corrupt_rows), (0, 0), "{context}");
     if done >= ledger.ready {
@@ -386,14 +480,18 @@ async fn check(disk: &SimDisk, layout: Layout, ledger: &Ledger, done: u64, conte
 }
 
 /// Looks at `images` images of the life `seed`, spread over its operations; says how many.
-fn explore(seed: u64, images: usize) -> usize {
-    let layout = Layout::of(seed);
+fn explore(seed: u64, layout: Layout, images: usize) -> usize {
     let disk = SimDisk::new(DISK_BYTES);
     disk.record();
+    let far = Elsewhere::beside(&disk);
     let mut ledger = Ledger::default();
     runtime().block_on(async {
-        let store = open(&disk, layout).await.unwrap();
+        let store = open(&disk, layout, &far).await.unwrap();
         live(&store, &disk, seed, CHANGES, &mut ledger).await;
+        if layout == Layout::Tiers {
+            let moved = store.stats().moved;
+            assert!(moved.bodies > 30 && moved.failed == 0, "{moved:?}");
+        }
         store.close().await;
     });
     let events: Vec<&Event> = ledger.events.values().flatten().collect();
@@ -412,7 +510,9 @@ fn explore(seed: u64, images: usize) -> usize {
             let kinds = Survival::all(seed << 48 ^ seen as u64);
             let kind = kinds[seen % kinds.len()];
             let context = format!("seed {seed}, operation {operation}, {kind:?}");
-            runtime.block_on(check(&points.image(kind), layout, &ledger, operation + 1, &context));
+            let image = points.image(kind);
+            let far = far.after(operation + 1, &image);
+            runtime.block_on(check(&image, (layout, &far), &ledger, operation + 1, &context));
             seen += 1;
         }
     }
@@ -428,7 +528,7 @@ fn explore_all(first: u64) {
     let want = images() / 2;
     let (mut seen, mut seed) = (0, first);
     while seen < want {
-        seen += explore(seed, (want - seen).min(40_000));
+        seen += explore(seed, Layout::of(seed), (want - seen).min(40_000));
         seed += 2;
     }
     println!("{seen} images of {} lives", (seed - first) / 2);
@@ -444,12 +544,19 @@ fn every_crash_of_another_life_keeps_what_was_acknowledged() {
     explore_all(2);
 }
 
+#[test]
+fn every_crash_of_a_life_with_moves_keeps_what_was_acknowledged() {
+    let seen = explore(5, Layout::Tiers, (images() / 4).min(40_000));
+    println!("{seen} images of a life with moves");
+}
+
 fn fail_everywhere(layout: Layout) {
     let long = images() > 5_000;
     let changes = if long { 200 } else { 40 };
     let disk = SimDisk::new(DISK_BYTES);
+    let far = Elsewhere::beside(&disk);
     runtime().block_on(async {
-        let store = open(&disk, layout).await.unwrap();
+        let store = open(&disk, layout, &far).await.unwrap();
         live(&store, &disk, 3, changes, &mut Ledger::default()).await;
     });
     let last = disk.operations();
@@ -459,19 +566,20 @@ fn fail_everywhere(layout: Layout) {
             let context = format!("{layout:?}, {fault:?} at operation {at} of {last}");
             let disk = SimDisk::new(DISK_BYTES);
             disk.plan(at, fault);
+            let far = Elsewhere::beside(&disk);
             let mut ledger = Ledger::default();
             runtime().block_on(async {
-                let Ok(store) = open(&disk, layout).await else {
+                let Ok(store) = open(&disk, layout, &far).await else {
                     disk.heal();
                     ledger.ready = u64::MAX;
-                    return check(&disk.after_power_cut(), layout, &ledger, 0, &context).await;
+                    return check(&disk.after_power_cut(), (layout, &far), &ledger, 0, &context).await;
                 };
                 live_carefully(&store, &disk, changes, &mut ledger).await;
                 store.close().await;
                 drop(store);
                 disk.heal();
                 let done = disk.operations();
-                check(&disk.after_power_cut(), layout, &ledger, done, &context).await;
+                check(&disk.after_power_cut(), (layout, &far), &ledger, done, &context).await;
             });
         }
     }
@@ -484,6 +592,11 @@ fn fail_everywhere(layout: Layout) {
 #[test]
 fn a_failing_operation_anywhere_in_a_life_loses_nothing() {
     fail_everywhere(Layout::Directory);
+}
+
+#[test]
+fn a_failing_operation_of_any_tier_in_a_life_loses_nothing() {
+    fail_everywhere(Layout::Tiers);
 }
 
 #[test]
@@ -507,6 +620,10 @@ async fn live_carefully(store: &Store, disk: &SimDisk, changes: usize, ledger: &
     let things = things();
     let mut lost = BTreeSet::new();
     for done in 0..changes {
+        if done % 4 == 0 {
+            // What a failing drive does to moves is nobody's loss.
+            drop(retier(store, &mut random).await);
+        }
         let thing = &things[random.below(things.len())];
         let change = plan(&mut random, thing, &ledger.now(thing), 3 << 32 | done as u64);
         if lost.contains(thing) {

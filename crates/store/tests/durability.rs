@@ -366,7 +366,7 @@ fn classes_of_durability_promise_what_they_say() {
         let disk = SimDisk::new(DISK_BYTES);
         let store = open(&disk).await.unwrap();
         for (bucket, durability) in [("cached", Durability::Cache), ("grouped", Durability::Group)] {
-            let start = BucketStart { durability, ..BucketStart::default() };
+            let start = BucketStart { durability: Some(durability), ..BucketStart::default() };
             store.create_bucket_with(bucket, start).await.unwrap();
         }
         let before = disk.operations();

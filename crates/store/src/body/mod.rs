@@ -18,10 +18,12 @@ use self::packed::{Open, Segments};
 use self::stripe::{FileKey, on_all};
 pub(crate) use self::striped::Damage;
 use crate::Error;
+use crate::block::Sealed;
 use crate::config::{Compression, OPEN_EXTENTS_MAX};
 use crate::crypto::Cipher;
 use crate::drive::DriveSet;
 use crate::extent::{ExtentRef, OpenExtent, Place};
+use crate::tier::Tiers;
 
 /// Findings that are kept for whoever asks; the log has them all.
 const DAMAGES_MAX: usize = 1_000;
@@ -29,6 +31,7 @@ const DAMAGES_MAX: usize = 1_000;
 /// The bodies of a store.
 pub(crate) struct Bodies {
     set: Arc<DriveSet>,
+    tiers: Arc<Tiers>,
     segments: Arc<Segments>,
     next: AtomicU64,
     open: quick_cache::sync::Cache<u64, Arc<OpenExtent>>,
@@ -39,9 +42,10 @@ pub(crate) struct Bodies {
 
 impl Bodies {
     /// The bodies on `set`; new ones get ids from `next`.
-    pub(crate) fn new(segments: Arc<Segments>, set: Arc<DriveSet>, next: u64) -> Self {
+    pub(crate) fn new(segments: Arc<Segments>, set: Arc<DriveSet>, tiers: Arc<Tiers>, next: u64) -> Self {
         Self {
             set,
+            tiers,
             segments,
             next: AtomicU64::new(next),
             open: quick_cache::sync::Cache::new(OPEN_EXTENTS_MAX),
@@ -53,6 +57,24 @@ impl Bodies {
 
     pub(crate) const fn set(&self) -> &Arc<DriveSet> {
         &self.set
+    }
+
+    pub(crate) const fn tiers(&self) -> &Arc<Tiers> {
+        &self.tiers
+    }
+
+    /// The drives on which bodies at `place` lie; none for those that lie on no drive.
+    pub(crate) fn set_of(&self, place: Place) -> Option<&Arc<DriveSet>> {
+        match place {
+            Place::Large | Place::Packed { .. } => Some(&self.set),
+            Place::Cold { tier } => self.tiers.set(tier),
+            Place::Remote { .. } => None,
+        }
+    }
+
+    /// Bytes of a body on all drives.
+    pub(crate) fn physical(&self, extent: &ExtentRef) -> u64 {
+        self.set_of(extent.place).map_or(extent.stored, |set| extent.physical(set))
     }
 
     /// An id that no body had before.
@@ -116,28 +138,45 @@ impl Bodies {
         cipher: Option<&Cipher>,
         object: &str,
     ) -> Result<Vec<u8>, Error> {
-        let mut found = Vec::new();
-        if let Place::Packed { segment, offset } = extent.place {
-            let blocks = self.segments.read(extent, (segment, offset), Some(block), &mut found);
-            self.report(found, Some(object));
-            let name = format!("segment {segment:016x}");
-            let sealed = blocks?.into_iter().next();
-            let sealed = sealed.ok_or_else(|| Error::corrupt(format!("there is no block {block}"), &name))?;
-            return sealed.open(cipher).map_err(|error| Error::corrupt(format!("block {block}: {error}"), name));
+        let (sealed, name) = self.sealed(extent, block, object)?;
+        sealed.open(cipher).map_err(|error| Error::corrupt(format!("block {block}: {error}"), name))
+    }
+
+    /// A block as it lies, verified, and the name of what it lies in.
+    pub(crate) fn sealed(&self, extent: &ExtentRef, block: u32, object: &str) -> Result<(Sealed, String), Error> {
+        match extent.place {
+            Place::Packed { segment, offset } => {
+                let mut found = Vec::new();
+                let blocks = self.segments.read(extent, (segment, offset), Some(block), &mut found);
+                self.report(found, Some(object));
+                let name = format!("segment {segment:016x}");
+                let sealed = blocks?.into_iter().next();
+                Ok((sealed.ok_or_else(|| Error::corrupt(format!("there is no block {block}"), &name))?, name))
+            }
+            Place::Remote { tier } => {
+                let remote = self.tiers.remote(tier)?;
+                Ok((remote.block(extent, block)?, format!("tier {}", remote.name())))
+            }
+            Place::Large | Place::Cold { .. } => self.of_file(extent, block, object),
         }
+    }
+
+    fn of_file(&self, extent: &ExtentRef, block: u32, object: &str) -> Result<(Sealed, String), Error> {
+        let set = self.set_of(extent.place).ok_or_else(|| Error::Away("it is not named any more".to_owned()))?;
+        let mut found = Vec::new();
         let opened = match self.open.get(&extent.id) {
             Some(opened) => Ok(opened),
-            None => OpenExtent::open(&self.set, extent, &mut found).map(Arc::new).inspect(|opened| {
+            None => OpenExtent::open(set, extent, &mut found).map(Arc::new).inspect(|opened| {
                 self.open.insert(extent.id, Arc::clone(opened));
             }),
         };
-        let bytes = opened.and_then(|opened| opened.block(block, cipher, &mut found));
+        let sealed = opened.and_then(|opened| Ok((opened.sealed(block, &mut found)?, opened.name())));
         if !found.is_empty() {
             // The handle may hold a file that was made anew.
             self.forget(extent.id);
         }
         self.report(found, Some(object));
-        bytes
+        sealed
     }
 
     /// Keeps and logs what was found.

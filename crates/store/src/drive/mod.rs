@@ -127,7 +127,18 @@ impl DriveSet {
         } else {
             config.drives.iter().map(|drive| drive.dir.clone()).collect()
         };
-        let code = config.code;
+        Self::open_known(disk, dirs, config.code, None)
+    }
+
+    /// The same for any directories; `known` is the set that they must be, if there is one already.
+    /// # Errors
+    /// As [`DriveSet::open`], and if they are another set, or none.
+    pub(crate) fn open_known(
+        disk: &Arc<dyn Disk>,
+        dirs: Vec<PathBuf>,
+        code: Code,
+        known: Option<Id>,
+    ) -> Result<Arc<Self>, Error> {
         if code.data == 0 || usize::from(code.data) + usize::from(code.parity) > dirs.len() || dirs.len() > 64 {
             return Err(Error::Drives(format!(
                 "{code} needs at least {} drives and at most 64, not {}",
@@ -142,6 +153,12 @@ impl DriveSet {
             .max_by_key(|block| block.generation)
             .cloned();
         let newest_generation = newest.as_ref().map_or(0, |block| block.generation);
+        if let Some(known) = known
+            && newest.as_ref().is_none_or(|newest| newest.store != known)
+        {
+            let named: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+            return Err(Error::Drives(format!("{} are not the drives that were there before", named.join(", "))));
+        }
         let (identity, states) = match newest {
             None => Self::make(&dirs, code, &found)?,
             Some(newest) => Self::judge(&dirs, code, &found, &newest)?,
@@ -291,6 +308,11 @@ impl DriveSet {
                 }
             }
         }
+    }
+
+    /// The id of the set.
+    pub(crate) fn id(&self) -> Id {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner).store
     }
 
     pub(crate) const fn code(&self) -> Code {

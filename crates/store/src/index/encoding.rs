@@ -25,6 +25,11 @@ fn read_pair(from: &mut Reader<'_>) -> Option<(String, String)> {
     Some((from.text()?, from.text()?))
 }
 
+/// Numbers in the place of a segment's, which are all beyond 2^40.
+const COPIED: u64 = 1;
+const COLD: u64 = 2;
+const REMOTE: u64 = 3;
+
 impl Row for ExtentRef {
     fn write(&self, out: &mut Vec<u8>) {
         number(out, self.id);
@@ -33,7 +38,21 @@ impl Row for ExtentRef {
         out.extend_from_slice(&self.crc.to_le_bytes());
         // No segment has the id zero.
         match self.place {
-            Place::Large => number(out, 0),
+            Place::Large if self.sealed == self.id => number(out, 0),
+            Place::Large => {
+                number(out, COPIED);
+                number(out, self.sealed);
+            }
+            Place::Cold { tier } => {
+                number(out, COLD);
+                number(out, u64::from(tier));
+                number(out, self.sealed);
+            }
+            Place::Remote { tier } => {
+                number(out, REMOTE);
+                number(out, u64::from(tier));
+                number(out, self.sealed);
+            }
             Place::Packed { segment, offset } => {
                 number(out, segment);
                 number(out, offset);
@@ -44,11 +63,15 @@ impl Row for ExtentRef {
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let (id, len, stored) = (from.number()?, from.number()?, from.number()?);
         let crc = u64::from_le_bytes(from.fixed()?);
-        let place = match from.number()? {
-            0 => Place::Large,
-            segment => Place::Packed { segment, offset: from.number()? },
+        let tier = |from: &mut Reader<'_>| u8::try_from(from.number()?).ok();
+        let (place, sealed) = match from.number()? {
+            0 => (Place::Large, id),
+            COPIED => (Place::Large, from.number()?),
+            COLD => (Place::Cold { tier: tier(from)? }, from.number()?),
+            REMOTE => (Place::Remote { tier: tier(from)? }, from.number()?),
+            segment => (Place::Packed { segment, offset: from.number()? }, id),
         };
-        Some(Self { id, len, stored, crc, place })
+        Some(Self { id, len, stored, crc, place, sealed })
     }
 }
 
@@ -476,14 +499,23 @@ pub(super) mod tests {
             stored: (5 << 20) + 99,
             crc: u64::MAX,
             place: Place::Packed { segment: 1 << 40 | 7, offset: 64 },
+            sealed: 1 << 40,
         };
+        let moved = |place| ExtentRef { place, sealed: 3 << 40, ..extent };
+        let extents = vec![
+            extent,
+            ExtentRef { place: Place::Large, ..extent },
+            moved(Place::Large),
+            moved(Place::Cold { tier: 1 }),
+            moved(Place::Remote { tier: 255 }),
+        ];
         let part = |number| ObjectPart { number, size: 5 << 20, checksums: Checksums::default() };
         ObjectInfo {
             version: VersionId::Id(4_097),
             etag: "5d41402abc4b2a76b9719d911017c592-2".to_owned(),
             meta,
             parts: vec![part(1), part(7)],
-            extents: vec![extent; 2],
+            extents,
             ..plain()
         }
     }

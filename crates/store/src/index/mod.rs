@@ -14,5 +14,5 @@ pub(crate) mod meta;
 mod mirror;
 pub(crate) mod place;
 pub(crate) mod rows;
-mod tables;
+pub(crate) mod tables;
 pub(crate) mod wal;

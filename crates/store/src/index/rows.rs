@@ -189,6 +189,11 @@ impl ObjectInfo {
         if self.extents.is_empty() { self.size } else { self.extents.iter().map(|extent| extent.stored).sum() }
     }
 
+    /// The tier it lies on: that of its first body.
+    pub(crate) fn tier(&self) -> u8 {
+        self.extents.first().map_or(0, |extent| extent.place.tier())
+    }
+
     /// The number of parts, if it was uploaded in parts.
     pub fn part_count(&self) -> Option<usize> {
         self.etag.contains('-').then_some(self.extents.len())

@@ -36,10 +36,16 @@ pub(crate) enum TableId {
     Extents = 8,
     /// Segments of small bodies: the id, big-endian, and where they lie.
     Segments = 9,
+    /// Tiers: what they hold by number, and how they are known by name.
+    Tiers = 10,
+    /// Bodies on the drives of tiers: the tier, the id, big-endian, and the bytes before parity.
+    Cold = 11,
+    /// Bodies in other stores that no row names, or none yet: the tier, the id, big-endian, and how many blocks.
+    Doomed = 12,
 }
 
 impl TableId {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::State,
         Self::Buckets,
         Self::Objects,
@@ -50,6 +56,9 @@ impl TableId {
         Self::Usage,
         Self::Extents,
         Self::Segments,
+        Self::Tiers,
+        Self::Cold,
+        Self::Doomed,
     ];
 
     pub(super) const fn definition(self) -> TableDefinition<'static, Bytes, Bytes> {
@@ -64,6 +73,9 @@ impl TableId {
             Self::Usage => "usage",
             Self::Extents => "extents",
             Self::Segments => "segments",
+            Self::Tiers => "tiers",
+            Self::Cold => "cold",
+            Self::Doomed => "doomed",
         })
     }
 }
@@ -76,6 +88,16 @@ pub(crate) struct Tables<'t> {
     usage: BTreeMap<String, Option<BucketUsage>>,
     /// The rows that this transaction changed.
     batch: Batch,
+}
+
+/// The key of what a tier holds.
+pub(crate) const fn tier_key(tier: u8) -> [u8; 2] {
+    [0, tier]
+}
+
+/// The key of a body on a tier.
+pub(crate) fn placed_key(tier: u8, id: u64) -> Vec<u8> {
+    [[tier].as_slice(), &id.to_be_bytes()].concat()
 }
 
 /// A row: key and value.
@@ -156,6 +178,16 @@ impl<'t> Tables<'t> {
         usage.apply(change);
         self.usage.insert(bucket.to_owned(), Some(usage));
         Ok(())
+    }
+
+    /// Counts what came to a tier and went from it.
+    pub(crate) fn change_tier(&mut self, tier: u8, change: UsageChange) -> Result<(), Error> {
+        let key = tier_key(tier);
+        let row = self.get(TableId::Tiers, &key)?;
+        let row = row.map(|value| Ok::<_, Error>(decode::<BucketUsage>(&key, &value)?.0));
+        let mut usage = row.transpose()?.unwrap_or_default();
+        usage.apply(change);
+        self.put(TableId::Tiers, &key, &encode(&key, &usage, &[]))
     }
 
     /// Forgets a bucket that is gone.

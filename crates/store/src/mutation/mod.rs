@@ -20,9 +20,10 @@ use crate::identities::{Expect, Identity};
 use crate::index::codec::encode;
 use crate::index::meta::{TableId, Tables};
 use crate::index::rows::{BucketRow, Durability, Locking, ObjectInfo, PartRow, Quota, UploadRow};
+use crate::index::tables::placed_key;
 use crate::multipart::CompletePart;
 use crate::retention::Governance;
-use crate::version::{Version, Versioning};
+use crate::version::{Version, VersionId, Versioning};
 
 /// When a change happens.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +121,24 @@ pub(crate) enum Mutation {
         bytes: Option<Vec<u8>>,
         expect: Expect,
     },
+    /// A body of an object lies elsewhere from now on.
+    Relocate {
+        path: Path,
+        version: VersionId,
+        from: ExtentRef,
+        to: ExtentRef,
+    },
+    /// A body in another store is about to be written, and is to be removed there unless a row comes to name it.
+    Doom {
+        tier: u8,
+        id: u64,
+        blocks: u64,
+    },
+    /// It is removed.
+    Undoom {
+        tier: u8,
+        id: u64,
+    },
     /// A segment was written anew; the committer's ledger of segments does it.
     Segment {
         id: u64,
@@ -145,6 +164,7 @@ impl Mutation {
             Self::Put { path, .. }
             | Self::Delete { path, .. }
             | Self::Annotate { path, .. }
+            | Self::Relocate { path, .. }
             | Self::CreateUpload { path, .. }
             | Self::PutPart { path, .. }
             | Self::Complete { path, .. }
@@ -154,6 +174,8 @@ impl Mutation {
             | Self::DeleteBucket { .. }
             | Self::PutDocument { .. }
             | Self::PutIdentity { .. }
+            | Self::Doom { .. }
+            | Self::Undoom { .. }
             | Self::Segment { .. } => None,
         }
     }
@@ -161,6 +183,7 @@ impl Mutation {
     /// Whether it makes the metadata larger for long; the others are let through on a full disk.
     pub(crate) const fn grows(&self) -> bool {
         match self {
+            Self::Annotate { change: Annotation::StorageClass(_), .. } => false,
             Self::CreateBucket { .. }
             | Self::Put { .. }
             | Self::Annotate { .. }
@@ -173,6 +196,9 @@ impl Mutation {
             | Self::Delete { .. }
             | Self::Complete { .. }
             | Self::Abort { .. }
+            | Self::Relocate { .. }
+            | Self::Doom { .. }
+            | Self::Undoom { .. }
             | Self::PutDocument { bytes: None, .. }
             | Self::PutIdentity { bytes: None, .. }
             | Self::Segment { .. } => false,
@@ -200,6 +226,8 @@ pub(crate) struct Effects {
     pub(crate) added: Vec<ExtentRef>,
     /// Extents that no row names any more.
     pub(crate) freed: Vec<ExtentRef>,
+    /// What came to colder tiers and went from them.
+    pub(crate) tiers: Vec<(u8, UsageChange)>,
     /// The bucket and its change.
     pub(crate) usage: Option<(String, UsageChange)>,
     /// The durability that changes of this bucket have from now on.
@@ -221,7 +249,32 @@ pub(crate) fn apply(tables: &mut Tables<'_>, mutation: Mutation, moment: Moment)
     for extent in effects.freed.iter().filter(large) {
         tables.remove(TableId::Extents, &extent.id.to_be_bytes())?;
     }
+    for extent in &effects.added {
+        match extent.place {
+            Place::Large | Place::Packed { .. } => {}
+            Place::Cold { tier } => {
+                let key = placed_key(tier, extent.id);
+                tables.put(TableId::Cold, &key, &encode(&key, &extent.stored, &[]))?;
+            }
+            Place::Remote { tier } => tables.remove(TableId::Doomed, &placed_key(tier, extent.id))?,
+        }
+    }
+    for extent in &effects.freed {
+        match extent.place {
+            Place::Large | Place::Packed { .. } => {}
+            Place::Cold { tier } => tables.remove(TableId::Cold, &placed_key(tier, extent.id))?,
+            Place::Remote { tier } => doom(tables, tier, extent.id, extent.blocks() as u64)?,
+        }
+    }
+    for (tier, change) in &effects.tiers {
+        tables.change_tier(*tier, *change)?;
+    }
     Ok(effects)
+}
+
+fn doom(tables: &mut Tables<'_>, tier: u8, id: u64, blocks: u64) -> Result<(), Error> {
+    let key = placed_key(tier, id);
+    tables.put(TableId::Doomed, &key, &encode(&key, &blocks, &[]))
 }
 
 fn change(tables: &mut Tables<'_>, mutation: Mutation, moment: Moment) -> Result<Effects, Error> {
@@ -244,6 +297,12 @@ fn change(tables: &mut Tables<'_>, mutation: Mutation, moment: Moment) -> Result
         }
         Mutation::Abort { path, upload } => upload::abort(tables, &path, &upload),
         Mutation::Segment { .. } => Ok(Effects::default()),
+        Mutation::Relocate { path, version, from, to } => object::relocate(tables, path, version, from, to),
+        Mutation::Doom { tier, id, blocks } => doom(tables, tier, id, blocks).map(|()| Effects::default()),
+        Mutation::Undoom { tier, id } => {
+            tables.remove(TableId::Doomed, &placed_key(tier, id))?;
+            Ok(Effects::default())
+        }
         Mutation::PutIdentity { name, bytes, expect } => identity::put(tables, &name, bytes, expect, moment),
     }
 }
@@ -278,6 +337,7 @@ pub(crate) const fn is_refusal(error: &Error) -> bool {
         | Error::Locked(_)
         | Error::Drives(_)
         | Error::Busy
+        | Error::Away(_)
         | Error::Closed => false,
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{Condition, Effects, Moment, Path, UsageChange, bucket};
 use crate::Error;
+use crate::extent::ExtentRef;
 use crate::index::codec::{decode, encode};
 use crate::index::keys::{object_key, past_object, split_version, version_key};
 use crate::index::meta::{TableId, Tables};
@@ -26,6 +27,8 @@ pub enum Annotation {
     LegalHold(LegalHold),
     /// Its encryption, for a new wrapping of the same key.
     Sse(Option<crate::index::rows::Sse>),
+    /// Its storage class; `None` for the standard one.
+    StorageClass(Option<String>),
 }
 
 /// What a delete did.
@@ -169,6 +172,39 @@ fn lost(found: Option<Found>) -> (Option<(u64, u64)>, Vec<crate::extent::ExtentR
     }
 }
 
+/// What colder tiers lose with a version.
+fn tiers_lost(found: Option<&Found>) -> Vec<(u8, UsageChange)> {
+    let info = found.and_then(Found::object).filter(|info| info.tier() > 0);
+    info.map(|info| (info.tier(), UsageChange { added: None, removed: Some((info.size, info.stored())) }))
+        .into_iter()
+        .collect()
+}
+
+/// A body of a version lies elsewhere from now on, if it still lies where it was moved from.
+pub(super) fn relocate(
+    tables: &mut Tables<'_>,
+    path: Path,
+    version: VersionId,
+    from: ExtentRef,
+    to: ExtentRef,
+) -> Result<Effects, Error> {
+    let changed = || Error::Precondition("the object was not changed while it moved");
+    let found = find(tables, &path, Version::Id(version))?;
+    let Some(Found { sequence, row: VersionRow::Object(mut info), inline }) = found else { return Err(changed()) };
+    let before = (info.tier(), info.size, info.stored());
+    let slot = info.extents.iter_mut().find(|extent| **extent == from).ok_or_else(changed)?;
+    *slot = to;
+    let after = (info.tier(), info.size, info.stored());
+    let row_key = version_key(&path.bucket, &path.key, sequence);
+    tables.put(TableId::Objects, &row_key, &encode(&row_key, &VersionRow::Object(info), &inline))?;
+    let left = UsageChange { added: None, removed: Some((before.1, before.2)) };
+    let came = UsageChange { added: Some((after.1, after.2)), removed: None };
+    let usage = UsageChange { added: came.added, removed: left.removed };
+    tables.change_usage(&path.bucket, usage)?;
+    let tiers = [(before.0, left), (after.0, came)].into_iter().filter(|(tier, _change)| *tier > 0).collect();
+    Ok(Effects { added: vec![to], freed: vec![from], tiers, usage: Some((path.bucket, usage)), ..Effects::default() })
+}
+
 /// The newest version for a change that replaces or removes it. Where no versions are kept, a corrupt row may be
 /// overwritten and deleted, else it could never be got rid of; its extents stay until a scrub finds that nothing names
 /// them.
@@ -229,10 +265,11 @@ pub(super) fn put(
     let row = VersionRow::Object(info);
     write(tables, &path, &place, &row, inline)?;
     tables.change_usage(&path.bucket, usage)?;
+    let tiers = tiers_lost(place.replaced.as_ref());
     let (_removed, freed) = lost(place.replaced);
     let object = if let VersionRow::Object(info) = row { Some(info) } else { None };
     let added = object.as_ref().map(|info| info.extents.clone()).unwrap_or_default();
-    Ok(Effects { object, added, freed, usage: Some((path.bucket, usage)), ..Effects::default() })
+    Ok(Effects { object, added, freed, tiers, usage: Some((path.bucket, usage)), ..Effects::default() })
 }
 
 pub(super) fn delete(
@@ -272,10 +309,11 @@ pub(super) fn delete(
             (Deleted { existed, version: Some(place.version), marker: true }, place.replaced)
         }
     };
+    let tiers = tiers_lost(gone.as_ref());
     let (removed, freed) = lost(gone);
     let usage = UsageChange { added: None, removed };
     tables.change_usage(&path.bucket, usage)?;
-    Ok(Effects { deleted: Some(deleted), freed, usage: Some((path.bucket, usage)), ..Effects::default() })
+    Ok(Effects { deleted: Some(deleted), freed, tiers, usage: Some((path.bucket, usage)), ..Effects::default() })
 }
 
 fn remove_found(
@@ -313,6 +351,7 @@ pub(super) fn annotate(
         Annotation::Acl(acl) => info.meta.acl = acl,
         Annotation::Owner(owner) => info.meta.owner = owner,
         Annotation::Sse(sse) => info.meta.sse = sse,
+        Annotation::StorageClass(class) => info.meta.storage_class = class,
         Annotation::LegalHold(hold) => info.meta.lock.legal_hold = Some(hold),
         Annotation::Retention(retention, governance) => {
             info.meta.lock.may_become(retention, &path.key, moment.now_ms, governance)?;

@@ -74,7 +74,7 @@ pub(super) fn get(job: &Job) -> Answer {
             });
         }
         if wants("StorageClass") {
-            xml.leaf("StorageClass", info.meta.storage_class.as_deref().unwrap_or("STANDARD"));
+            xml.leaf("StorageClass", job.store().class_of(info).as_deref().unwrap_or("STANDARD"));
         }
         if wants("ObjectSize") {
             xml.leaf("ObjectSize", info.size);

@@ -6,6 +6,9 @@ use http::StatusCode;
 use super::xml::Xml;
 use crate::Error;
 
+/// When to ask again for an object on a tier that is away.
+const AWAY_SECONDS: &str = "30";
+
 /// A refusal.
 #[derive(Debug, Clone)]
 pub(super) struct Fault {
@@ -157,7 +160,7 @@ fn code(error: &Error) -> &'static str {
         Error::BodyBroken(_) => "IncompleteBody",
         Error::Full(_) => "InsufficientStorage",
         Error::Busy => "SlowDown",
-        Error::Closed | Error::Sealed(_) | Error::Drives(_) => "ServiceUnavailable",
+        Error::Closed | Error::Sealed(_) | Error::Drives(_) | Error::Away(_) => "ServiceUnavailable",
         Error::Corrupt { .. } | Error::Io { .. } | Error::Meta(_) | Error::Locked(_) => "InternalError",
     }
 }
@@ -184,6 +187,10 @@ impl From<Error> for Fault {
         };
         if matches!(kind, Kind::Internal | Kind::Unreachable | Kind::Corrupt | Kind::Full) {
             tracing::error!(%error, "a request failed");
+        }
+        if let Error::Away(_) = error {
+            let message = "The tier that holds the object cannot be reached now. Please try again later.";
+            return Self::new(code(&error), message).header("retry-after", AWAY_SECONDS);
         }
         let fault = Self::new(code(&error), message);
         if let Error::DeleteMarker { version, .. } = error {

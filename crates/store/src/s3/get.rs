@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use futures::StreamExt as _;
 use http::StatusCode;
 
 use super::conditions;
@@ -69,7 +70,7 @@ fn head_of(job: &Job, status: StatusCode, info: &ObjectInfo) -> Result<Reply, Fa
         .maybe("content-encoding", headers.content_encoding.as_ref())
         .maybe("content-language", headers.content_language.as_ref())
         .maybe("expires", headers.expires_ms.map(http_date))
-        .maybe("x-amz-storage-class", info.meta.storage_class.as_ref());
+        .maybe("x-amz-storage-class", job.store().class_of(info));
     for (name, value) in &headers.user {
         reply.set(&format!("x-amz-meta-{name}"), value);
     }
@@ -170,7 +171,13 @@ pub(super) async fn get(job: &mut Job) -> Answer {
     let reader = reader.decrypted(cipher);
     let info = reader.info().clone();
     let (reply, bytes) = wanted(job, &info)?;
-    Ok(reply.body(streamed(reader.stream(bytes))))
+    if !reader.is_remote() {
+        return Ok(reply.body(streamed(reader.stream(bytes))));
+    }
+    // Whether the other store answers is known before anything is said to the client.
+    let mut pieces = Box::pin(reader.stream(bytes));
+    let first = pieces.next().await.transpose()?;
+    Ok(reply.body(streamed(futures::stream::iter(first.map(Ok)).chain(pieces))))
 }
 
 #[cfg(test)]

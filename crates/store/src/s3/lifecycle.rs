@@ -8,7 +8,8 @@ use super::job::{Front, Job};
 use super::reply::parse_time;
 use super::xml::Node;
 use crate::identity::random_text;
-use crate::{Calendar, DAY_MS, Expiry, Markers, Noncurrent, ObjectInfo, Rule};
+use crate::lifecycle::CLASSES;
+use crate::{Calendar, DAY_MS, Expiry, Markers, Noncurrent, ObjectInfo, Rule, Transition};
 
 /// Rules of one document; S3's own limit.
 const RULES_MAX: usize = 1_000;
@@ -30,6 +31,13 @@ fn check_date(node: &Node) -> Result<(), Fault> {
             if ms % DAY_MS == 0 { Ok(()) } else { Err(Fault::argument("'Date' must be at midnight GMT")) }
         }
     }
+}
+
+/// A class that objects can be moved to.
+fn check_class(node: &Node) -> Result<(), Fault> {
+    let class = node.need("StorageClass")?;
+    let known = CLASSES.iter().any(|known| *known == class && class != "STANDARD");
+    if known { Ok(()) } else { Err(Fault::malformed(format!("`{class}` is no storage class to move objects to"))) }
 }
 
 /// Refuses documents that S3 does not take; gives ids to rules without one.
@@ -85,11 +93,9 @@ pub(super) fn check(root: &mut Node) -> Result<(), Fault> {
                 "AbortIncompleteMultipartUpload" => positive(child, "DaysAfterInitiation")?,
                 "Transition" => {
                     check_date(child)?;
-                    child.need("StorageClass")?;
+                    check_class(child)?;
                 }
-                "NoncurrentVersionTransition" => {
-                    child.need("StorageClass")?;
-                }
+                "NoncurrentVersionTransition" => check_class(child)?,
                 _other => continue,
             }
             actions += 1;
@@ -123,6 +129,15 @@ fn rule(node: &Node) -> Result<Rule, Fault> {
     let prefix = filters.iter().filter_map(|filter| filter.get("Prefix")).find(|prefix| !prefix.is_empty());
     let tag =
         |tag: &Node| (tag.get("Key").unwrap_or_default().to_owned(), tag.get("Value").unwrap_or_default().to_owned());
+    let transitions = |action: &str, name: &str| -> Result<Vec<Transition>, Fault> {
+        let read = |node: &Node| {
+            let date = node.get("Date").and_then(parse_time).map(Expiry::At);
+            let when = days(Some(node), name)?.map(Expiry::Days).or(date).unwrap_or(Expiry::Days(0));
+            let keep = days(Some(node), "NewerNoncurrentVersions")?.unwrap_or_default();
+            Ok(Transition { when, class: node.need("StorageClass")?.to_owned(), keep })
+        };
+        node.all(action).map(read).collect()
+    };
     Ok(Rule {
         prefix: prefix.unwrap_or_default().to_owned(),
         tags: filters.iter().flat_map(|filter| filter.all("Tag")).map(tag).collect(),
@@ -135,6 +150,8 @@ fn rule(node: &Node) -> Result<Rule, Fault> {
         } else {
             Markers::Stay
         },
+        transitions: transitions("Transition", "Days")?,
+        noncurrent_transitions: transitions("NoncurrentVersionTransition", "NoncurrentDays")?,
         abort_days: days(node.child("AbortIncompleteMultipartUpload"), "DaysAfterInitiation")?,
     })
 }
@@ -173,7 +190,9 @@ mod tests {
     fn a_document_is_the_rules_that_it_says() {
         let text = "<LifecycleConfiguration><Rule><ID>a</ID><Status>Enabled</Status><Filter><And><Prefix>log/</Prefix>\
             <Tag><Key>k</Key><Value>v</Value></Tag><ObjectSizeGreaterThan>7</ObjectSizeGreaterThan></And></Filter>\
-            <Expiration><Days>3</Days></Expiration><NoncurrentVersionExpiration><NoncurrentDays>4</NoncurrentDays>\
+            <Expiration><Days>3</Days></Expiration><Transition><Days>1</Days><StorageClass>STANDARD_IA</StorageClass>\
+            </Transition><Transition><Date>2026-11-26</Date><StorageClass>GLACIER_IR</StorageClass></Transition>\
+            <NoncurrentVersionExpiration><NoncurrentDays>4</NoncurrentDays>\
             <NewerNoncurrentVersions>2</NewerNoncurrentVersions></NoncurrentVersionExpiration></Rule>\
             <Rule><ID>b</ID><Status>Disabled</Status><Prefix>x</Prefix><Expiration><Days>1</Days></Expiration></Rule>\
             <Rule><ID>c</ID><Status>Enabled</Status><Prefix>tmp/</Prefix><Expiration>\
@@ -185,6 +204,10 @@ mod tests {
             larger_than: Some(7),
             expiry: Some(Expiry::Days(3)),
             noncurrent: Some(Noncurrent { days: 4, keep: 2 }),
+            transitions: vec![
+                Transition { when: Expiry::Days(1), class: "STANDARD_IA".to_owned(), keep: 0 },
+                Transition { when: Expiry::At(1_795_651_200_000), class: "GLACIER_IR".to_owned(), keep: 0 },
+            ],
             ..Rule::default()
         };
         let last = Rule { prefix: "tmp/".to_owned(), markers: Markers::Go, abort_days: Some(9), ..Rule::default() };

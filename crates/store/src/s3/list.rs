@@ -62,7 +62,7 @@ fn entry(job: &Job, xml: &mut Xml, shown: Shown, entry: &ListEntry, with_owner: 
         if let (true, Some(bucket)) = (with_owner, &job.bucket) {
             owner_element(job, xml, "Owner", object_owner(info, bucket));
         }
-        xml.leaf("StorageClass", info.meta.storage_class.as_deref().unwrap_or("STANDARD"));
+        xml.leaf("StorageClass", job.store().class_of(info).as_deref().unwrap_or("STANDARD"));
     });
 }
 
@@ -201,7 +201,7 @@ fn show_version(job: &Job, xml: &mut Xml, shown: Shown, entry: &VersionEntry) {
             if let Some(bucket) = &job.bucket {
                 owner_element(job, xml, "Owner", object_owner(info, bucket));
             }
-            xml.leaf("StorageClass", info.meta.storage_class.as_deref().unwrap_or("STANDARD"));
+            xml.leaf("StorageClass", job.store().class_of(info).as_deref().unwrap_or("STANDARD"));
         }),
         VersionEntry::Marker { key, latest, info } => xml.element("DeleteMarker", |xml| {
             xml.leaf("Key", shown.show(key));

@@ -67,6 +67,16 @@ pub enum Strangers {
     Refused,
 }
 
+/// How objects are encrypted that come without a wish, into a bucket without a default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DefaultEncryption {
+    /// Not at all.
+    #[default]
+    None,
+    /// Each by a key of its own under the store's ring, as SSE-S3.
+    Managed,
+}
+
 /// How the front behaves.
 #[derive(Debug, Clone)]
 pub struct S3Options {
@@ -84,6 +94,8 @@ pub struct S3Options {
     pub metrics: Metrics,
     /// What requests may do that nobody signed.
     pub strangers: Strangers,
+    /// How objects are encrypted that come without a wish.
+    pub encryption: DefaultEncryption,
 }
 
 impl Default for S3Options {
@@ -96,6 +108,7 @@ impl Default for S3Options {
             events: None,
             metrics: Metrics::Root,
             strangers: Strangers::ByPolicy,
+            encryption: DefaultEncryption::None,
         }
     }
 }

@@ -139,6 +139,10 @@ pub(super) fn wish(call: &Call, bucket: &Bucket) -> Result<Wish, Fault> {
 
 /// Makes an object's key and wraps it as wished.
 pub(super) fn start(job: &Job, wish: Wish) -> Result<Sealing, Fault> {
+    let wish = match (wish, job.front.options.encryption) {
+        (Wish::No, super::DefaultEncryption::Managed) => Wish::Managed,
+        (wish, super::DefaultEncryption::Managed | super::DefaultEncryption::None) => wish,
+    };
     if matches!(wish, Wish::No) {
         return Ok(Sealing::default());
     }

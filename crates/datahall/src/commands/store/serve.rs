@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::commands::Globals;
 use crate::failure::{Failure, OrFail};
-use crate::output;
+use crate::{blueprint_file, output, place};
 
 /// The largest file of accounts.
 const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
@@ -21,8 +21,15 @@ const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
 /// Where a store lies.
 #[derive(Debug, Args)]
 struct Whereabouts {
-    /// The store's directory
-    dir: PathBuf,
+    /// The store's directory; that of the blueprint's hall if left out
+    #[arg(required_unless_present = "blueprint")]
+    dir: Option<PathBuf>,
+    /// Take drives, code, compression, encryption and tiers from this blueprint
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["drive", "parity"])]
+    blueprint: Option<PathBuf>,
+    /// The store of the blueprint, if there are several
+    #[arg(long, value_name = "NAME", requires = "blueprint")]
+    store: Option<String>,
     /// A drive that objects and index lie on instead of the directory, once for each drive, always in the same order
     #[arg(long, value_name = "DIR")]
     drive: Vec<PathBuf>,
@@ -32,8 +39,45 @@ struct Whereabouts {
 }
 
 impl Whereabouts {
-    fn config(self) -> Result<StoreConfig, Failure> {
-        let mut config = StoreConfig::new(self.dir);
+    /// How to open the store, and how its front behaves.
+    fn config(self, globals: &Globals) -> Result<(StoreConfig, S3Options), Failure> {
+        if let Some(path) = &self.blueprint {
+            return self.of_blueprint(path, globals);
+        }
+        Ok((self.plain()?, S3Options::default()))
+    }
+
+    fn of_blueprint(&self, path: &Path, globals: &Globals) -> Result<(StoreConfig, S3Options), Failure> {
+        let settings = blueprint_file::load(path)?;
+        let shown = path.display();
+        let found = match &self.store {
+            Some(name) => settings.stores.get(name).ok_or_else(|| {
+                let names: Vec<&str> = settings.stores.keys().map(String::as_str).collect();
+                let hint = match dh_blueprint::nearest(name, names.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("it has {}", names.join(", ")),
+                };
+                Failure::new(Kind::NotFound, format!("{shown} has no store `{name}`")).hint(hint)
+            })?,
+            None if settings.stores.len() > 1 => {
+                let names: Vec<&str> = settings.stores.keys().map(String::as_str).collect();
+                let hint = format!("--store NAME, one of {}", names.join(", "));
+                return Err(Failure::new(Kind::Invalid, format!("{shown} has several stores")).hint(hint));
+            }
+            None => {
+                let none = || Failure::new(Kind::NotFound, format!("{shown} has no store"));
+                settings.stores.values().next().ok_or_else(none)?
+            }
+        };
+        let dir = match &self.dir {
+            Some(dir) => dir.clone(),
+            None => place::of_hall(globals, &settings.name)?.join("store"),
+        };
+        Ok((dh_server::store_place::config(found, dir)?, dh_server::store_place::options(found)))
+    }
+
+    fn plain(self) -> Result<StoreConfig, Failure> {
+        let mut config = StoreConfig::new(self.dir.unwrap_or_default());
         let drives = u8::try_from(self.drive.len()).unwrap_or(u8::MAX);
         if drives == 0 {
             return Ok(config);
@@ -130,14 +174,15 @@ struct Made {
     secret_key: String,
 }
 
-async fn open(place: Whereabouts) -> Result<ObjectStore, Failure> {
-    Ok(ObjectStore::open(place.config()?).await?)
+async fn open(place: Whereabouts, globals: &Globals) -> Result<(ObjectStore, S3Options), Failure> {
+    let (config, options) = place.config(globals)?;
+    Ok((ObjectStore::open(config).await?, options))
 }
 
 pub(super) async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure> {
     crate::commands::up::logging();
-    let mut options =
-        S3Options { region: up.region, domains: up.domain, day_seconds: up.day_seconds, ..S3Options::default() };
+    let (store, options) = open(up.place, globals).await?;
+    let mut options = S3Options { region: up.region, domains: up.domain, day_seconds: up.day_seconds, ..options };
     if up.open_metrics {
         options.metrics = dh_store::s3::Metrics::Everybody;
     }
@@ -146,7 +191,6 @@ pub(super) async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure>
         let url = url.parse().map_err(|error| Failure::new(Kind::Invalid, format!("`{url}` is no URL: {error}")))?;
         options.events = Some(dh_store::s3::webhook_to(url));
     }
-    let store = open(up.place).await?;
     let listener = tokio::net::TcpListener::bind(up.listen).await.or_fail(format!("listen on {}", up.listen))?;
     if !globals.quiet {
         output::note(format!("S3 is served on http://{}; Ctrl-C stops it", up.listen));
@@ -162,7 +206,7 @@ pub(super) async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure>
 }
 
 pub(super) async fn accounts(keys: Keys, globals: &Globals) -> Result<u8, Failure> {
-    let store = open(keys.place).await?;
+    let (store, _options) = open(keys.place, globals).await?;
     let book = Accounts::open(&store).await?;
     let mut made = None;
     if keys.rotate {

@@ -80,6 +80,36 @@ fn drives(drives: &[DriveReport]) {
     table.lines().iter().for_each(output::line);
 }
 
+fn tiers(status: &StoreStatus) {
+    let StoreStatus { moving, moved, moved_bytes, moves_failed, to_remove, heat_known, .. } = status;
+    output::line(format!(
+        "moves      {moving} under way, {moved} done ({}), {moves_failed} broke off",
+        Bytes(*moved_bytes)
+    ));
+    output::line(format!("far        {to_remove} bodies are to be removed from other stores"));
+    output::line(format!("heat       known of {heat_known} objects"));
+    output::line("");
+    let mut table = Table::new(&[
+        ("TIER", Side::Left),
+        ("CLASS", Side::Left),
+        ("OBJECTS", Side::Right),
+        ("BYTES", Side::Right),
+        ("STORED", Side::Right),
+        ("ON DRIVES", Side::Right),
+    ]);
+    for tier in &status.tiers {
+        table.row([
+            tier.name.clone(),
+            tier.class.clone(),
+            tier.objects.to_string(),
+            Bytes(tier.logical_bytes).to_string(),
+            Bytes(tier.stored_bytes).to_string(),
+            tier.disk_bytes.map_or_else(|| "-".to_owned(), |bytes| Bytes(bytes).to_string()),
+        ]);
+    }
+    table.lines().iter().for_each(output::line);
+}
+
 fn damage(one: &DamageReport) {
     let object = one.object.as_deref().unwrap_or("-");
     let state = if one.repaired { output::yellow("repaired") } else { output::red("NOT repaired") };
@@ -104,6 +134,9 @@ impl Status {
         output::line(format!("cache      {} blocks found, {} read", status.cache_hits, status.cache_misses));
         if status.corrupt_reads > 0 {
             output::line(output::red(format!("corrupt    {} reads found wrong bytes", status.corrupt_reads)));
+        }
+        if !status.tiers.is_empty() {
+            tiers(&status);
         }
         output::line("");
         drives(&status.drives);

@@ -233,7 +233,7 @@ impl Segments {
             return Err(trouble.unwrap_or_else(|| Error::Drives("too few copies can be written".to_owned())));
         }
         let place = Place::Packed { segment: open.id, offset };
-        Ok((ExtentRef { id, len, stored, crc, place }, open))
+        Ok((ExtentRef { id, len, stored, crc, place, sealed: id }, open))
     }
 
     /// Makes the records in `open` durable: one sync per copy, on all drives at the same time.

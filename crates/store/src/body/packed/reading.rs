@@ -4,9 +4,10 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::record::{Sealed, encode_map, parse_map, verified};
+use super::record::{encode_map, parse_map, verified};
 use super::{CodedRow, CopyFile, Reading, SEGMENT_UNIT, Segments, copy_path};
 use crate::Error;
+use crate::block::Sealed;
 use crate::body::shape::{Shape, size};
 use crate::body::stripe::{FileKey, FileKind, StripeWriter, TEMP_SUFFIX, make_directory};
 use crate::body::striped::{Bad, Damage, StripedFile};
@@ -224,7 +225,7 @@ impl Segments {
             .iter()
             .filter_map(|extent| match extent.place {
                 Place::Packed { segment, offset } if segment == id => Some((offset, extent)),
-                Place::Packed { .. } | Place::Large => None,
+                Place::Packed { .. } | Place::Large | Place::Cold { .. } | Place::Remote { .. } => None,
             })
             .collect();
         live.sort_unstable_by_key(|(offset, _extent)| *offset);

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use crate::block::{self, Address, BlockEntry, BlockError, bound_crc};
-use crate::crypto::Cipher;
+use crate::block::{self, Address, BlockEntry, Sealed, bound_crc};
 use crate::extent::{ENTRY_BYTES, ExtentRef, encode_entry, parse_entry};
 
 const MAGIC: &[u8; 4] = b"DHRC";
@@ -29,21 +28,6 @@ pub(super) fn head_crc(segment: u64, offset: u64, head: &[u8]) -> u64 {
     let mut place = segment.to_le_bytes().to_vec();
     place.extend_from_slice(&offset.to_le_bytes());
     bound_crc(&place, head)
-}
-
-/// A block as it lies, of which the checksum is right.
-#[derive(Debug)]
-pub(crate) struct Sealed {
-    address: Address,
-    entry: BlockEntry,
-    stored: Vec<u8>,
-}
-
-impl Sealed {
-    /// Its bytes.
-    pub(crate) fn open(self, cipher: Option<&Cipher>) -> Result<Vec<u8>, BlockError> {
-        block::open(self.address, self.entry, self.stored, cipher)
-    }
 }
 
 /// Blocks `wanted` (all, if none) of the record `extent`, from whatever `read` gives for ranges of the record; `None` if
