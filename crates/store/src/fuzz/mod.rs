@@ -11,7 +11,7 @@ mod replay;
 
 use std::path::Path;
 
-use crate::block::{self, Address, BlockEntry};
+use crate::block::{self, Address, BlockEntry, Codec};
 use crate::disk::{Disk as _, SimDisk};
 use crate::drive::{Found, Superblock};
 use crate::{body, index, s3};
@@ -68,11 +68,16 @@ fn superblocks(bytes: &[u8]) {
 fn blocks(bytes: &[u8]) {
     let Some((head, stored)) = bytes.split_first_chunk::<5>() else { return };
     let [kind, logical @ ..] = *head;
-    let (zstd, logical) = (kind & 1 != 0, u32::from_le_bytes(logical));
+    let codec = match kind % 3 {
+        0 => Codec::Plain,
+        1 => Codec::Zstd,
+        _ => Codec::Lz4,
+    };
+    let logical = u32::from_le_bytes(logical);
     let address = Address { extent: 7, block: 1 };
     let length = u32::try_from(stored.len()).unwrap_or(u32::MAX);
-    let crc = block::block_crc(address, zstd, logical, stored);
-    let entry = BlockEntry { stored: length, logical, zstd, crc };
+    let crc = block::block_crc(address, codec, logical, stored);
+    let entry = BlockEntry { stored: length, logical, codec, crc };
     if let Ok(opened) = block::open(address, entry, stored.to_vec(), None) {
         assert_eq!(u32::try_from(opened.len()), Ok(logical));
     }

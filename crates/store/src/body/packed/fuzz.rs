@@ -25,7 +25,7 @@ pub(crate) fn segments(bytes: &[u8]) {
     for (block, entry) in (0_u32..).zip(body.get_mut(24..).unwrap_or_default().chunks_exact_mut(ENTRY_BYTES)) {
         let Some(read) = parse_entry(entry) else { return };
         let (stored, after) = rest.split_at(rest.len().min(usize::try_from(read.stored).unwrap_or(usize::MAX)));
-        let crc = block_crc(Address { extent: extent.id, block }, read.zstd, read.logical, stored);
+        let crc = block_crc(Address { extent: extent.id, block }, read.codec, read.logical, stored);
         if let Some(slot) = entry.get_mut(8..16) {
             slot.copy_from_slice(&crc.to_le_bytes());
         }
