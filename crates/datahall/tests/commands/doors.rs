@@ -21,6 +21,9 @@ const API: &[(&str, &str)] = &[
     ("GET", "/v1/services"),
     ("POST", "/v1/services"),
     ("POST", "/v1/services/{service}/stop"),
+    ("GET", "/v1/keys"),
+    ("POST", "/v1/keys"),
+    ("POST", "/v1/keys/{id}/revoke"),
     ("GET", "/metrics"),
 ];
 
@@ -31,6 +34,9 @@ const GATEWAY: &[(&str, &str)] = &[
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/v1/responses"),
+    ("POST", "/v1/rerank"),
+    ("POST", "/v1/messages"),
     ("GET", "/v2/models/{*path}"),
     ("POST", "/v2/models/{*path}"),
     ("GET", "/metrics"),
