@@ -55,9 +55,8 @@ pub struct AccessKey {
 pub trait Authenticate: Send + Sync {
     /// The caller that presents `token` as a bearer token; `None` if nobody knows it.
     fn bearer(&self, token: &str) -> Option<Principal>;
-    /// What the caller named `name` may use of models; `None` if nothing bounds it.
-    fn grant(&self, name: &str) -> Option<std::sync::Arc<Grant>> {
-        let _unbounded = name;
+    /// What the caller of this name may use of models; `None` if nothing bounds it.
+    fn grant(&self, _name: &str) -> Option<std::sync::Arc<Grant>> {
         None
     }
     /// The private half of the key named `access_key_id` and its owner, to verify a signature with.

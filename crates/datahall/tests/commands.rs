@@ -12,6 +12,8 @@
 mod accuracy;
 #[path = "commands/doors.rs"]
 mod doors;
+#[path = "commands/gateway.rs"]
+mod gateway;
 #[path = "commands/jobs.rs"]
 mod jobs;
 #[path = "commands/newcomer.rs"]

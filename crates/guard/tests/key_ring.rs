@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use dh_core::{Authenticate as _, HasKind as _, Kind, Role};
+use dh_core::{Authenticate as _, Grant, HasKind as _, Kind, Role};
 use dh_guard::{Error, KeyRing};
 
 struct Home {
@@ -72,6 +72,23 @@ fn keys_survive_a_reload_and_ephemeral_ones_do_not() {
     assert!(again.find("ops", Role::Admin).unwrap().secret.matches(admin.secret.expose()));
     assert!(again.find("ops", Role::Model).is_none());
     assert_eq!(again.keys().len(), 2);
+}
+
+#[test]
+fn bounds_survive_a_reload_and_end_with_the_last_key_of_their_name() {
+    let home = home();
+    let ring = KeyRing::create(&home.path).unwrap();
+    let grant = Grant { models: vec!["llama-*".to_owned()], requests_per_minute: Some(60), ..Grant::default() };
+    let key = ring.issue_with(Role::Model, "ann", Some(grant.clone())).unwrap();
+    ring.issue(Role::Model, "free").unwrap();
+    let loaded = KeyRing::load(&home.path).unwrap();
+    for ring in [&ring, &loaded] {
+        assert_eq!(ring.grant("ann").as_deref(), Some(&grant));
+        assert_eq!(ring.grant("free"), None);
+    }
+    loaded.revoke(&key.id).unwrap();
+    assert_eq!(loaded.grant("ann"), None);
+    assert_eq!(KeyRing::load(&home.path).unwrap().grant("ann"), None);
 }
 
 #[test]

@@ -263,7 +263,7 @@ mod tests {
                     begun.push(now);
                     open.push((ticket, most));
                 }
-                if !open.is_empty() && mix(seed, round + 1) % 3 > 0 {
+                if !open.is_empty() && !mix(seed, round + 1).is_multiple_of(3) {
                     let place = usize::try_from(mix(seed, round + 2)).unwrap_or(0) % open.len();
                     let (ticket, most) = open.swap_remove(place);
                     let used =

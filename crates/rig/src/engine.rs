@@ -524,7 +524,7 @@ mod tests {
                 reader = head_end(&got).map(|end| (end, crate::message::BodyReader::of(&got[..end])));
             }
             if let Some((seen, body)) = &mut reader {
-                *seen += body.push(&got[*seen..].to_vec(), |_| {});
+                *seen += body.push(&got[*seen..], |_| {});
                 if body.done() {
                     break;
                 }

@@ -189,7 +189,7 @@ mod tests {
                 assert_eq!(cache.cached(&digests), digests.len(), "a running prompt is cached");
                 held.push((lease, 0));
             }
-            if mix(round, 4) % 2 == 0 && !held.is_empty() {
+            if mix(round, 4).is_multiple_of(2) && !held.is_empty() {
                 let at = usize::try_from(mix(round, 5)).unwrap_or(0) % held.len();
                 let (lease, _) = held.swap_remove(at);
                 cache.release(&lease);

@@ -100,7 +100,6 @@ impl BodyReader {
                     continue;
                 }
                 Body::Break if byte == b'\n' => self.0 = Body::Size(0, Digits::Read),
-                Body::Break => {}
                 Body::Size(0, _) if byte == b'\n' => self.0 = Body::Trailer(2),
                 Body::Size(size, _) if byte == b'\n' => self.0 = Body::Chunk(size),
                 Body::Size(size, Digits::Read) => {
@@ -109,7 +108,7 @@ impl BodyReader {
                         Body::Size(size.saturating_mul(16).saturating_add(u64::from(digit)), Digits::Read)
                     });
                 }
-                Body::Size(_, Digits::Over) => {}
+                Body::Break | Body::Size(_, Digits::Over) => {}
                 Body::Trailer(2) => self.0 = Body::Trailer(1),
                 Body::Trailer(_) => self.0 = Body::Done,
             }

@@ -90,7 +90,7 @@ pub(crate) const DOC: Doc = Doc {
     ],
 };
 
-pub(super) fn read<'a>(section: &Section<'a>, known: &mut Vec<Named>, cold_after: Option<Seconds>) -> Option<Tier> {
+pub(super) fn read(section: &Section<'_>, known: &mut Vec<Named>, cold_after: Option<Seconds>) -> Option<Tier> {
     let drives = paths(section, "drives", known);
     let code = section.text("code").and_then(|found| erasure_code(section, &found));
     let endpoint = section.text("endpoint");

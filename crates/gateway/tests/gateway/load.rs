@@ -40,7 +40,7 @@ async fn an_engine_that_dies_under_load_fails_no_request() {
             dress(stage.address, false).request(&Shape { at: 0, prompt: 50, answer: 4, blocks: Vec::new() }, number)
         })
         .collect();
-    let how = Closed { connections: 32, time: Duration::from_secs(120), requests: 6_000 };
+    let how = Closed { connections: 32, time: Duration::from_mins(2), requests: 6_000 };
     let mut engines = engines.into_iter();
     let (victim, _, runtime) = engines.next().unwrap();
     let killer = tokio::task::spawn_blocking(move || {
@@ -78,7 +78,7 @@ async fn cached_under(policy: &str) -> (u64, u64, u64) {
         blocks: vec![0, 100 * talk + 1, 100 * talk + 2, 100 * talk + 3],
     };
     let requests = (0..400).map(|number| dress.request(&shape(number * 5 % 27), number)).collect();
-    let how = Closed { connections: 4, time: Duration::from_secs(120), requests: 400 };
+    let how = Closed { connections: 4, time: Duration::from_mins(2), requests: 400 };
     let report = closed(stage.address, Arc::new(requests), how).await.unwrap();
     assert_eq!(report.good, 400);
     let most = engines.iter().map(|(engine, ..)| engine.requests()).max().unwrap();

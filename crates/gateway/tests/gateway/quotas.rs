@@ -38,7 +38,7 @@ async fn a_thousand_requests_at_once_never_use_more_tokens_than_granted() {
         let dress = Dress { stream, ..dress(stage.address) };
         let shape = |number: u32| Shape { at: 0, prompt: 100 + number % 50, answer: 10, blocks: Vec::new() };
         let requests = (0..64_u32).map(|number| dress.request(&shape(number), u64::from(number))).collect();
-        let how = Closed { connections: 1_000, time: Duration::from_secs(120), requests: 1_000 };
+        let how = Closed { connections: 1_000, time: Duration::from_mins(2), requests: 1_000 };
         let report = closed(stage.address, Arc::new(requests), how).await.unwrap();
         assert_eq!((report.good + report.limited, report.broken, report.refused), (1_000, 0, 0));
         assert!(report.good > 0 && report.limited > 0, "{} good", report.good);

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(of(&[]).len(), 0);
         assert_eq!(of(&[7; 255]).len(), 0);
         assert_eq!(of(&[7; 256]).len(), 1);
-        assert_eq!(of(&[7; 64 << 10]).len(), 16 + 28 + 8);
+        assert_eq!(of(&vec![7; 64 << 10]).len(), 16 + 28 + 8);
         assert_eq!(of(&vec![7; 16 << 20]).len(), LINKS_MAX);
     }
 

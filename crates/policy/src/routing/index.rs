@@ -116,7 +116,9 @@ impl PrefixIndex {
         let owner = (number << MARK_BITS) | *clock;
         for link in links {
             let age = self.age;
-            remember(self.entry_mut(link.digest), age, owner);
+            if let Some(entry) = self.entry_mut(link.digest) {
+                remember(entry, age, owner);
+            }
         }
     }
 
@@ -189,17 +191,13 @@ impl PrefixIndex {
     fn entry_mut(&mut self, digest: u64) -> Option<&mut Entry> {
         let at = self.set_of(digest);
         let set = self.sets.get_mut(at)?;
-        let place = set.iter().position(|entry| entry[0] == digest);
-        let entry = match place {
-            Some(place) => set.get_mut(place)?,
-            None => {
-                let oldest = set.iter_mut().min_by_key(|entry| entry[1])?;
-                *oldest = [0; 2 + OWNERS];
-                oldest[0] = digest;
-                oldest
-            }
-        };
-        Some(entry)
+        if let Some(place) = set.iter().position(|entry| entry[0] == digest) {
+            return set.get_mut(place);
+        }
+        let oldest = set.iter_mut().min_by_key(|entry| entry[1])?;
+        *oldest = [0; 2 + OWNERS];
+        oldest[0] = digest;
+        Some(oldest)
     }
 }
 
@@ -213,8 +211,8 @@ fn owners(entry: &Entry) -> impl Iterator<Item = (usize, u64)> + '_ {
 }
 
 /// Puts `owner` first; the one that was there longest goes if there is no room.
-fn remember(entry: Option<&mut Entry>, age: u64, owner: u64) {
-    let Some([_, asked, owners @ ..]) = entry else { return };
+fn remember(entry: &mut Entry, age: u64, owner: u64) {
+    let [_, asked, owners @ ..] = entry;
     *asked = age;
     let engine = owner >> MARK_BITS;
     let place = owners.iter().position(|one| *one == 0 || one >> MARK_BITS == engine).unwrap_or(OWNERS - 1);
@@ -230,7 +228,7 @@ fn remember(entry: Option<&mut Entry>, age: u64, owner: u64) {
 mod tests {
     use super::*;
     use crate::routing::mix;
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     fn chain(prompt: &[u64]) -> Vec<Link> {
         let mut digest = 0;
@@ -270,7 +268,7 @@ mod tests {
     #[test]
     fn it_never_claims_what_no_engine_computed_and_forgets_nothing_while_there_is_room() {
         let mut index = PrefixIndex::new(1 << 14);
-        let mut naive: BTreeMap<(usize, Vec<u64>), ()> = BTreeMap::new();
+        let mut naive: BTreeSet<(usize, Vec<u64>)> = BTreeSet::new();
         for round in 0..600_u64 {
             let length = usize::try_from(mix(round, 1) % 6).unwrap() + 1;
             let prompt: Vec<u64> = (0..length as u64).map(|at| mix(round, at + 10) % 3).collect();
@@ -278,13 +276,12 @@ mod tests {
             let engine = usize::try_from(mix(round, 2) % 6).unwrap();
             let claimed = held(&index, &prompt);
             for (engine, bytes) in claimed.iter().enumerate() {
-                let known =
-                    (1..=length).take_while(|end| naive.contains_key(&(engine, prompt[..*end].to_vec()))).count();
+                let known = (1..=length).take_while(|end| naive.contains(&(engine, prompt[..*end].to_vec()))).count();
                 assert_eq!(*bytes, known as u64 * 100, "round {round} engine {engine}");
             }
             computes(&mut index, &prompt, engine);
             for end in 1..=length {
-                naive.insert((engine, prompt[..end].to_vec()), ());
+                naive.insert((engine, prompt[..end].to_vec()));
             }
         }
     }

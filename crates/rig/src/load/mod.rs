@@ -242,7 +242,7 @@ mod tests {
         for stream in [false, true] {
             let shape = |number| Shape { at: 0, prompt: 600, answer: 7, blocks: vec![1, number % 3] };
             let requests = (0..9).map(|number| dress(stream).request(&shape(number), number)).collect();
-            let how = Closed { connections: 4, time: Duration::from_secs(60), requests: 90 };
+            let how = Closed { connections: 4, time: Duration::from_mins(1), requests: 90 };
             let before = (engine.requests(), engine.prompt_tokens());
             let report = closed(address, Arc::new(requests), how).await.unwrap();
             assert_eq!((report.good, report.broken, report.latency.count()), (90, 0, 90));
@@ -270,7 +270,7 @@ mod tests {
     async fn what_goes_wrong_is_counted_by_kind() {
         let (_, address) = engine(Config { refuse_per_mille: 300, cut_per_mille: 300, ..Config::default() }).await;
         let requests = vec![dress(false).request(&Shape { prompt: 1, answer: 1, ..Shape::default() }, 0)];
-        let how = Closed { connections: 1, time: Duration::from_secs(60), requests: 400 };
+        let how = Closed { connections: 1, time: Duration::from_mins(1), requests: 400 };
         let report = closed(address, Arc::new(requests), how).await.unwrap();
         assert_eq!(report.good + report.refused + report.broken, 400);
         assert!(report.good > 50 && report.refused > 50 && report.broken > 50, "{report:?}");
