@@ -380,7 +380,9 @@ impl Lines {
         let Some(shown) = self.group(group) else { return };
         let old = shown.head;
         let new = shown.members.top().and_then(|slot| jobs.get(slot)).map(|job| (job.key, job.id));
-        if old != new {
+        if old == new {
+            self.seek(group);
+        } else {
             let stand = Stand::Class(shown.home_class);
             self.set_short(group, None);
             self.leave(group);
@@ -389,8 +391,6 @@ impl Lines {
                 shown.stand = stand;
             }
             self.enter(group);
-        } else {
-            self.seek(group);
         }
     }
 
