@@ -508,19 +508,6 @@ impl Lines {
         }
     }
 
-    /// Groups that wait for open room go back to their classes, where `room` would do if it were open and the head `may`.
-    pub(super) fn go_home(&mut self, room: impl Fn(&RoomKind) -> u32, may: impl Fn(Slot) -> bool) {
-        let mut gone: Vec<GroupId> = Vec::new();
-        for (kind, classes) in self.closed.iter().filter(|(kind, _)| kind.view == View::Open) {
-            let within = classes.range(..=(room(kind), ClassId::MAX));
-            let heads = within.filter_map(|(_, class)| self.class(*class)).flat_map(|class| &class.heads);
-            gone.extend(heads.map(|(_, head)| head.2).filter(|group| self.top(*group).is_some_and(&may)));
-        }
-        for group in gone {
-            self.unpark(group);
-        }
-    }
-
     /// The head of `group` waits for something other than room.
     pub(super) fn park(&mut self, group: GroupId, lacks: Lacks) {
         self.leave(group);

@@ -316,23 +316,47 @@ impl Scheduler {
         near
     }
 
-    /// Who holds most in a domain. Each job counts where the first of its ranks in the domain stands.
+    /// Who holds most in a domain. Records are looked at of those only who are on enough of its nodes.
     fn holders(&self, domain: Domain) -> Vec<Holder> {
-        let nodes = self.state.fleet.tree().nodes_of(domain);
+        let fleet = &self.state.fleet;
+        let nodes = fleet.tree().nodes_of(domain);
+        let span = |node: u32| usize::try_from(node).unwrap_or(usize::MAX);
+        let owners = self.state.owners.iter().take(span(nodes.end)).skip(span(nodes.start)).flatten();
+        // On how many nodes each is. Neighbours mostly have the same owner.
+        let mut on: Vec<(Slot, u32)> = Vec::new();
+        for slot in owners {
+            match on.last_mut() {
+                Some((last, count)) if last == slot => *count += 1,
+                Some(_) | None => on.push((*slot, 1)),
+            }
+        }
+        on.sort_unstable();
+        on.dedup_by(|(slot, more), (kept, count)| {
+            let same = slot == kept;
+            *count += if same { *more } else { 0 };
+            same
+        });
+        on.sort_unstable_by_key(|(slot, count)| (std::cmp::Reverse(*count), *slot));
+        // Of whole accelerators nobody has more than there are; of parts each rank counts.
+        let whole = (0..=fleet.classes())
+            .all(|class| fleet.parts(class, 0).next().is_none() && fleet.cuts(class).next().is_none());
         let mut most: Vec<(std::cmp::Reverse<u32>, Slot)> = Vec::with_capacity(NAMED + 1);
-        for node in nodes.clone() {
-            let owners = usize::try_from(node).ok().and_then(|node| self.state.owners.get(node));
-            for slot in owners.into_iter().flatten() {
-                let ranks = self.state.jobs.get(*slot).and_then(Job::run).map_or(&[][..], |run| run.ranks.as_slice());
-                let mut here = ranks.iter().filter(|held| nodes.contains(&held.node.0));
-                let Some(first) = here.next().filter(|held| held.node.0 == node) else { continue };
-                let held = first.mask.count_ones() + here.map(|held| held.mask.count_ones()).sum::<u32>();
-                let place = (std::cmp::Reverse(held), *slot);
-                let at = most.partition_point(|other| *other < place);
-                if at < NAMED {
-                    most.insert(at, place);
-                    most.truncate(NAMED);
-                }
+        for (slot, count) in on {
+            let bound = count.saturating_mul(fleet.widest().into());
+            if whole && most.get(NAMED - 1).is_some_and(|(std::cmp::Reverse(least), _)| bound < *least) {
+                break;
+            }
+            let ranks = self.state.jobs.get(slot).and_then(Job::run).map_or(&[][..], |run| run.ranks.as_slice());
+            let mut here = ranks.iter().filter(|held| nodes.contains(&held.node.0)).peekable();
+            if here.peek().is_none() {
+                continue;
+            }
+            let held: u32 = here.map(|held| held.mask.count_ones()).sum();
+            let place = (std::cmp::Reverse(held), slot);
+            let at = most.partition_point(|other| *other < place);
+            if at < NAMED {
+                most.insert(at, place);
+                most.truncate(NAMED);
             }
         }
         let named = most.into_iter().filter_map(|(std::cmp::Reverse(accelerators), slot)| {

@@ -135,8 +135,8 @@ pub fn misfit(fleet: &Fleet, need: &Need, context: &Context<'_>) -> Option<Misfi
     (places < u64::from(ranks)).then_some(Misfit::Reserved { places, ranks })
 }
 
-/// Ranks in the domain of `level` that has most of them; a domain that has enough is not counted to its end. Domains next to
-/// the nodes that are not `worth` a look have none.
+/// Ranks in the domain of `level` that has most of them; a domain that has enough is not counted to its end. Domains that are
+/// not `worth` a look have none.
 fn most(
     fleet: &Fleet,
     need: &Need,
@@ -159,6 +159,17 @@ fn most(
                         return sum;
                     }
                 }
+                node = end;
+                continue;
+            }
+            // Nor is any other domain next to the nodes below one that is not worth a look.
+            let mut end = end;
+            for up in (level + 1..tree.last()).rev() {
+                let around = tree.domain(node, up);
+                if worth(around).is_some() {
+                    break;
+                }
+                end = end.max(tree.nodes_of(around).end.min(nodes.end));
             }
             node = end;
         }

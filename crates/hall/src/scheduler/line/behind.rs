@@ -142,6 +142,19 @@ impl Lines {
         groups
     }
 
+    /// Groups that wait for open room go back to their classes, where `room` would do if it were open and the head `may`.
+    pub(in crate::scheduler) fn go_home(&mut self, room: impl Fn(&RoomKind) -> u32, may: impl Fn(Slot) -> bool) {
+        let mut gone: Vec<GroupId> = Vec::new();
+        for (kind, classes) in self.closed.iter().filter(|(kind, _)| kind.view == View::Open) {
+            let within = classes.range(..=(room(kind), ClassId::MAX));
+            let heads = within.filter_map(|(_, class)| self.class(*class)).flat_map(|class| &class.heads);
+            gone.extend(heads.map(|(_, head)| head.2).filter(|group| self.top(*group).is_some_and(&may)));
+        }
+        for group in gone {
+            self.unpark(group);
+        }
+    }
+
     /// Keeps up to date for whom a group is looked through: for all while it shows a short job, which may be one no more.
     pub(super) fn seek(&mut self, group: GroupId) {
         let Some(of) = self.group(group) else { return };

@@ -154,3 +154,52 @@ fn without_the_named_conditions_a_lone_job_starts_and_with_any_of_them_it_does_n
     }
     assert!(checked[0] == 0 && checked.iter().skip(1).all(|count| *count > 10), "{checked:?}");
 }
+
+#[test]
+fn those_who_hold_most_are_named_whatever_their_gangs_look_like() {
+    for seed in 0..60_u64 {
+        let mut scheduler = Scheduler::new(Settings { backfill: Backfill::Any, ..settings(4, 8, 8) }).unwrap();
+        let mut dice = seed;
+        let mut roll = |most: u64| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) % most
+        };
+        for job in 1..80 {
+            let mut wanted = gang(u32::try_from(1 + roll(6)).unwrap(), [1, 2, 4, 8][usize::try_from(roll(4)).unwrap()]);
+            if seed % 3 == 0 && wanted.need.rank.accelerators == 1 {
+                wanted.need.rank.milli = 250;
+            }
+            step(&mut scheduler, job, &Event::Submitted(submission(job, wanted)));
+        }
+        let mut rack = gang(8, 8);
+        rack.need.within = 1;
+        step(&mut scheduler, 80, &Event::Submitted(submission(80, rack)));
+        step(&mut scheduler, 80, &Event::Submitted(submission(81, gang(32, 8))));
+        for job in [80, 81] {
+            let why = scheduler.why(JobId(job)).unwrap();
+            let (domain, _) = why.nearest.first().copied().unwrap();
+            let nodes = scheduler.fleet().tree().nodes_of(domain);
+            let mut all: Vec<(std::cmp::Reverse<u32>, Slot, JobId)> = Vec::new();
+            for id in (1..80).map(JobId) {
+                let here: Vec<u32> = scheduler
+                    .ranks(id)
+                    .unwrap_or(&[])
+                    .iter()
+                    .filter(|held| nodes.contains(&held.node.0))
+                    .map(|held| held.mask.count_ones())
+                    .collect();
+                if !here.is_empty() {
+                    all.push((std::cmp::Reverse(here.iter().sum()), scheduler.state.jobs.slot(id).unwrap(), id));
+                }
+            }
+            all.sort_unstable();
+            all.truncate(NAMED);
+            let named: Vec<(u32, JobId)> = why.holders.iter().map(|holder| (holder.accelerators, holder.job)).collect();
+            assert_eq!(
+                named,
+                all.iter().map(|(held, _, id)| (held.0, *id)).collect::<Vec<_>>(),
+                "seed {seed}, job {job}"
+            );
+        }
+    }
+}
