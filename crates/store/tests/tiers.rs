@@ -96,7 +96,7 @@ fn config(far: &Arc<Elsewhere>) -> StoreConfig {
             },
         ],
         // Passes are asked for, not waited for.
-        tiering: Tiering { every_ms: u64::MAX / 4, bytes_min: 5_000, ..Tiering::default() },
+        tiering: Tiering { every_ms: u64::MAX / 4, bytes_min: 5_000, promote_at: 5, ..Tiering::default() },
         ..StoreConfig::new("/store")
     }
 }
@@ -199,7 +199,7 @@ async fn what_is_not_read_moves_down_reads_back_in_ranges_and_comes_up_when_hot(
 
     let store = open(&disk, &far).await;
     assert_eq!(held(&store), counts(2, 0, 4), "counts outlive the store");
-    for _read in 0..3 {
+    for _read in 0..6 {
         assert_eq!(store.get_bytes("data", "large").await.unwrap(), bodies[4].1);
     }
     let moved = store.retier(now()).await.unwrap();
