@@ -145,12 +145,11 @@ impl Asked {
                 continue;
             }
             let next = words.peek().filter(|next| !next.starts_with('-')).map(|next| (*next).to_owned());
-            let value = match given {
-                Some(value) => value,
-                None => {
-                    words.next();
-                    next.ok_or_else(|| format!("`{word}` has no value"))?
-                }
+            let value = if let Some(value) = given {
+                value
+            } else {
+                words.next();
+                next.ok_or_else(|| format!("`{word}` has no value"))?
             };
             self.option(&name, value.trim_matches('"'))?;
         }
@@ -215,7 +214,7 @@ impl Asked {
             }
             return Ok((1, all.max(1)));
         }
-        if all % tasks != 0 && all > tasks {
+        if !all.is_multiple_of(tasks) && all > tasks {
             return Err(format!("{all} GPUs cannot be divided among {tasks} tasks"));
         }
         Ok((tasks, (all / tasks).max(1)))
@@ -318,6 +317,8 @@ fn memory(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
     use super::*;
 
     fn batch(options: &str, commands: &str) -> Result<Batch, Failure> {
