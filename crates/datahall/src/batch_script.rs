@@ -128,17 +128,16 @@ impl Asked {
     fn line(&mut self, options: &str) -> Result<(), String> {
         let mut words = options.split_ascii_whitespace().peekable();
         while let Some(word) = words.next() {
-            let (name, given) = match word.strip_prefix("--") {
-                Some(long) => match long.split_once('=') {
+            let (name, given) = if let Some(long) = word.strip_prefix("--") {
+                match long.split_once('=') {
                     Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
                     None => (long.to_owned(), None),
-                },
-                None => {
-                    let short = word.strip_prefix('-').ok_or_else(|| format!("`{word}` is no option"))?;
-                    let (letter, rest) = short.split_at_checked(1).ok_or_else(|| format!("`{word}` is no option"))?;
-                    let value = (!rest.is_empty()).then(|| rest.trim_start_matches('=').to_owned());
-                    (long_name(letter).to_owned(), value)
                 }
+            } else {
+                let short = word.strip_prefix('-').ok_or_else(|| format!("`{word}` is no option"))?;
+                let (letter, rest) = short.split_at_checked(1).ok_or_else(|| format!("`{word}` is no option"))?;
+                let value = (!rest.is_empty()).then(|| rest.trim_start_matches('=').to_owned());
+                (long_name(letter).to_owned(), value)
             };
             if SWITCHES.contains(&name.as_str()) {
                 self.without_effect.push(format!("--{name}"));
