@@ -128,29 +128,27 @@ impl Asked {
     fn line(&mut self, options: &str) -> Result<(), String> {
         let mut words = options.split_ascii_whitespace().peekable();
         while let Some(word) = words.next() {
-            let (name, given) = match word.strip_prefix("--") {
-                Some(long) => match long.split_once('=') {
+            let (name, given) = if let Some(long) = word.strip_prefix("--") {
+                match long.split_once('=') {
                     Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
                     None => (long.to_owned(), None),
-                },
-                None => {
-                    let short = word.strip_prefix('-').ok_or_else(|| format!("`{word}` is no option"))?;
-                    let (letter, rest) = short.split_at_checked(1).ok_or_else(|| format!("`{word}` is no option"))?;
-                    let value = (!rest.is_empty()).then(|| rest.trim_start_matches('=').to_owned());
-                    (long_name(letter).to_owned(), value)
                 }
+            } else {
+                let short = word.strip_prefix('-').ok_or_else(|| format!("`{word}` is no option"))?;
+                let (letter, rest) = short.split_at_checked(1).ok_or_else(|| format!("`{word}` is no option"))?;
+                let value = (!rest.is_empty()).then(|| rest.trim_start_matches('=').to_owned());
+                (long_name(letter).to_owned(), value)
             };
             if SWITCHES.contains(&name.as_str()) {
                 self.without_effect.push(format!("--{name}"));
                 continue;
             }
             let next = words.peek().filter(|next| !next.starts_with('-')).map(|next| (*next).to_owned());
-            let value = match given {
-                Some(value) => value,
-                None => {
-                    words.next();
-                    next.ok_or_else(|| format!("`{word}` has no value"))?
-                }
+            let value = if let Some(value) = given {
+                value
+            } else {
+                words.next();
+                next.ok_or_else(|| format!("`{word}` has no value"))?
             };
             self.option(&name, value.trim_matches('"'))?;
         }
@@ -215,7 +213,7 @@ impl Asked {
             }
             return Ok((1, all.max(1)));
         }
-        if all % tasks != 0 && all > tasks {
+        if !all.is_multiple_of(tasks) && all > tasks {
             return Err(format!("{all} GPUs cannot be divided among {tasks} tasks"));
         }
         Ok((tasks, (all / tasks).max(1)))
@@ -318,6 +316,8 @@ fn memory(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
     use super::*;
 
     fn batch(options: &str, commands: &str) -> Result<Batch, Failure> {

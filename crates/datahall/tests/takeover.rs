@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use database::{Database, programs};
 use dh_guard::KeyRing;
-use dh_server::wire::{Accepted, JobList};
+use dh_server::wire::{Accepted, JobList, JobView};
 use dh_server::{ADMIN_KEY, Endpoint, KEYS_FILE};
 
 const DATAHALL: &str = env!("CARGO_BIN_EXE_datahall");
@@ -210,7 +210,7 @@ fn a_killed_leader_is_replaced_and_no_job_is_lost_or_doubled() {
     for client in clients {
         acknowledged.extend(client.join().unwrap());
     }
-    let list = until("the end of every job", || hall.jobs().filter(|list| list.jobs.iter().all(|job| job.over())));
+    let list = until("the end of every job", || hall.jobs().filter(|list| list.jobs.iter().all(JobView::over)));
     let by_name: BTreeMap<&str, Vec<u64>> = list.jobs.iter().fold(BTreeMap::new(), |mut names, job| {
         names.entry(job.name.as_str()).or_insert_with(Vec::new).push(job.id.0);
         names
@@ -261,9 +261,7 @@ fn a_deposed_leader_has_no_effect() {
     let ended = until("its end", || servers[0].child.as_mut().unwrap().try_wait().unwrap());
     assert!(!ended.success());
     servers[0].child = None;
-    let list = until("the job's end", || {
-        hall(&servers[1]).jobs().filter(|list| list.jobs.iter().all(dh_server::wire::JobView::over))
-    });
+    let list = until("the job's end", || hall(&servers[1]).jobs().filter(|list| list.jobs.iter().all(JobView::over)));
     assert_eq!(list.jobs.iter().map(|job| job.id.0).collect::<Vec<_>>(), [job]);
     servers[1].kill();
 }
