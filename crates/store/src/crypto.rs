@@ -56,6 +56,8 @@ impl std::fmt::Debug for Cipher {
 
 impl Cipher {
     /// From an object's key.
+    /// # Errors
+    /// If it is no key of 32 bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, Error> {
         Ok(Self { key: key(bytes)? })
     }

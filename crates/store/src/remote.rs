@@ -67,7 +67,10 @@ pub struct S3Bucket {
 
 impl std::fmt::Debug for S3Bucket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("S3Bucket").field("endpoint", &self.client.endpoint()).field("bucket", &self.bucket).finish()
+        f.debug_struct("S3Bucket")
+            .field("endpoint", &self.client.endpoint())
+            .field("bucket", &self.bucket)
+            .finish_non_exhaustive()
     }
 }
 

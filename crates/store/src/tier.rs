@@ -46,7 +46,7 @@ impl Row for TierRow {
 
 enum Ground {
     Drives { set: Arc<DriveSet>, meter: Meter },
-    Remote(RemoteTier),
+    Remote(Box<RemoteTier>),
 }
 
 /// A tier.
@@ -223,7 +223,7 @@ pub(crate) fn open(
                 let lost = || Error::corrupt(format!("the secret of tier `{}`", tier.name), "the key ring");
                 let secret = secret.ok_or_else(lost)?;
                 let remote = RemoteTier::new(Arc::clone(objects), secret.expose(), tier.name.clone(), row.number);
-                Ground::Remote(remote)
+                Ground::Remote(Box::new(remote))
             }
         };
         if known.is_none() {

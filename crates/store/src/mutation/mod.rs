@@ -183,10 +183,9 @@ impl Mutation {
     /// Whether it makes the metadata larger for long; the others are let through on a full disk.
     pub(crate) const fn grows(&self) -> bool {
         match self {
-            Self::Annotate { change: Annotation::StorageClass(_), .. } => false,
+            Self::Annotate { change, .. } => !matches!(change, Annotation::StorageClass(_)),
             Self::CreateBucket { .. }
             | Self::Put { .. }
-            | Self::Annotate { .. }
             | Self::CreateUpload { .. }
             | Self::PutPart { .. }
             | Self::PutDocument { bytes: Some(_), .. }

@@ -13,8 +13,14 @@ pub(crate) fn segments(bytes: &[u8]) {
     let Some((len, rest)) = bytes.split_first_chunk::<3>() else { return };
     let [low, middle, high] = *len;
     let len = u64::from(u32::from_le_bytes([low, middle, high, 0]));
-    let mut extent =
-        ExtentRef { id: 7, len, stored: 0, crc: 0, place: Place::Packed { segment: SEGMENT, offset: OFFSET } };
+    let mut extent = ExtentRef {
+        id: 7,
+        len,
+        stored: 0,
+        crc: 0,
+        sealed: 7,
+        place: Place::Packed { segment: SEGMENT, offset: OFFSET },
+    };
     let Some((body, data)) = rest.split_at_checked(HEAD_BYTES - 8 + extent.blocks().max(1) * ENTRY_BYTES) else {
         drop(parse_map(SEGMENT, 1, bytes));
         return;
