@@ -52,7 +52,7 @@ fn lock(account: &Mutex<Account>) -> MutexGuard<'_, Account> {
 
 impl Accounts {
     /// Refuses a caller whose key is for other models.
-    pub(crate) fn scope(&self, shared: &Shared, caller: &str, model: &Model) -> Result<Option<Arc<Grant>>, Error> {
+    pub(crate) fn scope(shared: &Shared, caller: &str, model: &Model) -> Result<Option<Arc<Grant>>, Error> {
         let grant = shared.auth.grant(caller);
         if grant.as_ref().is_some_and(|grant| !grant.allows(&model.name)) {
             return Err(Error::OutOfScope { caller: caller.to_owned(), model: model.name.to_string() });
@@ -68,7 +68,7 @@ impl Accounts {
         model: &Model,
         prompt: &Prompt<'_>,
     ) -> Result<Option<Charge>, Error> {
-        let Some(grant) = self.scope(shared, caller, model)? else { return Ok(None) };
+        let Some(grant) = Self::scope(shared, caller, model)? else { return Ok(None) };
         let answer =
             prompt.answer_max.unwrap_or(shared.config.answer_tokens).saturating_mul(prompt.answers.unwrap_or(1));
         let read = model.knowledge.tokens_at_most(prompt.bytes());

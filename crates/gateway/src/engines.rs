@@ -288,7 +288,7 @@ impl Snapshot {
             let state = match present.get(id.as_str()) {
                 Some((name, engine)) if *name == model && engine.address == address => Arc::clone(&engine.state),
                 _ => {
-                    let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or(0);
+                    let slot = (0..=taken.len()).find(|slot| !taken.contains(slot)).unwrap_or(0);
                     taken.insert(slot);
                     Arc::new(EngineState::new(breaker, &id, slot))
                 }

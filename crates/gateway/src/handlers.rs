@@ -138,7 +138,7 @@ async fn inference_protocol(
         }
         let model = Arc::clone(found.insert(Arc::clone(model)));
         let begun = begin(&gateway, caller.clone(), model, EngineKind::Classifier, started, false, place)?;
-        gateway.shared.accounts.scope(&gateway.shared, &caller.name, &begun.model)?;
+        crate::accounts::Accounts::scope(&gateway.shared, &caller.name, &begun.model)?;
         let body = gateway.shared.admission.read(&parts.headers, body).await?;
         let turn = begun.model.turn.fetch_add(1, Ordering::Relaxed);
         let prompt = Prompt::default();

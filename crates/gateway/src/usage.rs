@@ -15,6 +15,7 @@ const TOKENS_MAX: u64 = 1 << 40;
 /// Tokens as the engine counted them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "Dialects")]
+#[expect(clippy::struct_field_names, reason = "the interface's own names")]
 pub(crate) struct Usage {
     pub(crate) prompt_tokens: Option<u64>,
     pub(crate) completion_tokens: Option<u64>,

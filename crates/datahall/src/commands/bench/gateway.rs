@@ -78,22 +78,19 @@ impl Load {
             stream: self.stream,
         };
         let unreachable = |error: dh_rig::load::Error| Failure::new(Kind::Unreachable, error);
-        let report = match &self.trace {
-            Some(path) => {
-                let how = Open { connections: self.connections, speed: self.speed };
-                open(address, Arc::new(dress), self.shapes(path)?, how).await.map_err(unreachable)?
-            }
-            None => {
-                let count = self.prefixes.clamp(1, ROTATION);
-                let of = |number: u64| {
-                    let shape = Shape { at: 0, prompt: self.prompt, answer: self.answer, blocks: vec![number % count] };
-                    dress.request(&shape, number)
-                };
-                let time = Duration::try_from_secs_f64(self.duration.0)
-                    .map_err(|error| Failure::new(Kind::Invalid, format!("--duration: {error}")))?;
-                let how = Closed { connections: self.connections, time, requests: self.requests.unwrap_or(u64::MAX) };
-                closed(address, Arc::new((0..ROTATION).map(of).collect()), how).await.map_err(unreachable)?
-            }
+        let report = if let Some(path) = &self.trace {
+            let how = Open { connections: self.connections, speed: self.speed };
+            open(address, Arc::new(dress), self.shapes(path)?, how).await.map_err(unreachable)?
+        } else {
+            let count = self.prefixes.clamp(1, ROTATION);
+            let of = |number: u64| {
+                let shape = Shape { at: 0, prompt: self.prompt, answer: self.answer, blocks: vec![number % count] };
+                dress.request(&shape, number)
+            };
+            let time = Duration::try_from_secs_f64(self.duration.0)
+                .map_err(|error| Failure::new(Kind::Invalid, format!("--duration: {error}")))?;
+            let how = Closed { connections: self.connections, time, requests: self.requests.unwrap_or(u64::MAX) };
+            closed(address, Arc::new((0..ROTATION).map(of).collect()), how).await.map_err(unreachable)?
         };
         if globals.output.is_data() {
             output::versioned(&data(&report))?;
