@@ -389,9 +389,8 @@ impl Lines {
                 shown.stand = stand;
             }
             self.enter(group);
-        } else {
-            self.seek(group);
         }
+        self.seek(group);
     }
 
     fn leave(&mut self, group: GroupId) {
