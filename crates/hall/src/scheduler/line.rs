@@ -392,6 +392,7 @@ impl Lines {
             }
             self.enter(group);
         }
+        self.seek(group);
     }
 
     fn leave(&mut self, group: GroupId) {
