@@ -26,6 +26,7 @@ use crate::index::codec::decode;
 use crate::index::keys::{object_key, past_object, split_version};
 use crate::index::meta::{Meta, Next, TableId};
 use crate::index::rows::{ObjectInfo, VersionRow};
+use crate::index::tables::placed_key;
 use crate::mutation::{Mutation, Path};
 use crate::reaper::ExtentGuard;
 use crate::remote::CHUNK_BLOCKS;
@@ -471,6 +472,11 @@ impl Inner {
             let sending = self.mover.sending.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
             if sending || self.reaper.pinned(id) {
                 all = false;
+                continue;
+            }
+            // A body that was being sent a moment ago may have its row by now, and with it is doomed no longer: the row comes
+            // before the end of sending, so that this look, after it, sees it.
+            if Meta::get(&self.meta.read()?, TableId::Doomed, &placed_key(tier, id))?.is_none() {
                 continue;
             }
             self.bodies.tiers().remote(tier)?.delete(id, blocks)?;
