@@ -82,6 +82,12 @@ pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root()?);
     command.envs(environment.iter().copied());
+    // What cargo told this program about itself: build scripts that watch it (ring's) would run again, and all behind them.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     let status = command.status().with_context(|| format!("cargo {}", arguments.join(" ")))?;
     if !status.success() {
         bail!("`cargo {}` failed ({status})", arguments.join(" "));
