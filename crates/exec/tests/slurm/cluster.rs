@@ -183,5 +183,22 @@ impl Drop for Cluster {
             drop(daemon.kill());
             drop(daemon.wait());
         }
+        self.sweep();
+    }
+}
+
+impl Cluster {
+    /// Ends the steps of nodes that were taken down: they outlive their daemon. Ours are those that speak to this cluster.
+    fn sweep(&self) {
+        let conf = format!("SLURM_CONF={}", self.path("slurm.conf"));
+        let ours = |process: &std::path::PathBuf| {
+            std::fs::read(process.join("comm")).is_ok_and(|name| name.starts_with(b"slurmstepd"))
+                && std::fs::read(process.join("environ"))
+                    .is_ok_and(|text| text.split(|byte| *byte == 0).any(|one| one == conf.as_bytes()))
+        };
+        let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        for process in processes.filter(ours) {
+            drop(Command::new("kill").arg("-KILL").arg(process.file_name().unwrap()).status());
+        }
     }
 }

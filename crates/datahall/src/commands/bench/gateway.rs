@@ -67,7 +67,7 @@ impl Load {
         let place = self.address.trim_start_matches("http://").trim_end_matches('/');
         let address: SocketAddr = place
             .to_socket_addrs()
-            .or_fail_as(Kind::Invalid, format!("find {place}"))?
+            .or_fail_as(Kind::Invalid, format!("read `{place}` as HOST:PORT"))?
             .next()
             .ok_or_else(|| Failure::new(Kind::NotFound, format!("{place} has no address")))?;
         let dress = Dress {
