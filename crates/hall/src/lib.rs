@@ -24,6 +24,7 @@ mod ends;
 mod event;
 mod invariants;
 mod job;
+pub mod layout;
 mod machine;
 mod node;
 pub mod rules;

@@ -187,7 +187,7 @@ impl Hall {
         let old = std::mem::take(&mut self.nodes);
         for (number, spec) in (0..).zip(nodes) {
             let id = NodeId(number);
-            let health = old.get(&id).filter(|node| node.spec == spec).map_or(Health::Up, |node| node.health);
+            let health = old.get(&id).filter(|node| node.spec.same(&spec)).map_or(Health::Up, |node| node.health);
             self.nodes.insert(id, Node { spec, health, busy: BTreeMap::new(), parts: BTreeMap::new() });
         }
         // Whoever runs keeps the slots that still exist; a gang that lost one cannot go on.

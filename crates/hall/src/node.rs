@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dh_core::{AttemptId, NodeId, Rank};
+use dh_policy::fleet::{ACCELERATORS_MAX, NodeFacts};
 use dh_policy::packing::WHOLE;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,24 @@ pub struct NodeSpec {
     pub pool: String,
     /// Accelerator slots.
     pub slots: u32,
+    /// What the scheduler knows of it beyond its slots; a log of before this was known has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<NodeFacts>,
+}
+
+impl NodeSpec {
+    /// What the scheduler is told of it.
+    pub(crate) fn told(&self) -> NodeFacts {
+        let accelerators = u8::try_from(self.slots).unwrap_or(u8::MAX).min(ACCELERATORS_MAX);
+        let unknown =
+            || NodeFacts { class: 0, accelerators, cpu_milli: u32::MAX, memory_mib: u32::MAX, path: Vec::new() };
+        self.facts.clone().map_or_else(unknown, |facts| NodeFacts { accelerators, ..facts })
+    }
+
+    /// Whether it is the same node, whatever more or less is known of it.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        (&self.name, &self.pool, self.slots) == (&other.name, &other.pool, other.slots)
+    }
 }
 
 /// A queue as the blueprint describes it.

@@ -9,6 +9,7 @@ use dh_blueprint::Settings as Blueprint;
 use dh_blueprint::scheduling::{self, Scheduling};
 use dh_core::time::Span;
 use dh_policy::fairness::Stretch;
+use dh_policy::sharing::Contention;
 use dh_policy::{health, prediction};
 use dh_units::{Seconds, whole};
 
@@ -42,6 +43,8 @@ pub fn settings(policy: &Scheduling) -> Settings {
             probation: span(policy.health.probation),
         },
         sleep_after: policy.sleep_after.map(span),
+        rounds: policy.rounds.map(span),
+        interleave: policy.interleave.then_some(Contention::PUBLISHED),
         predict: policy.predict.map(|predict| Predict {
             history: prediction::Settings {
                 samples_min: predict.samples_min,
@@ -64,6 +67,11 @@ pub fn settings(policy: &Scheduling) -> Settings {
         }),
         ..Settings::default()
     }
+}
+
+/// How often a blueprint wants plans of moves, if it does.
+pub fn moves(policy: &Scheduling) -> Option<Span> {
+    policy.moves.map(span)
 }
 
 /// The queues of a blueprint.
@@ -113,6 +121,8 @@ mod tests {
         let made = settings(&Scheduling { predict: Some(predict), ..Scheduling::default() }).predict.unwrap();
         assert_eq!(made.history, prediction::Settings::default());
         assert_eq!(made.statistic, prediction::Statistic::PerMille(500));
+        let rounds = settings(&Scheduling { rounds: Some(Seconds(90.0)), interleave: true, ..Scheduling::default() });
+        assert_eq!((rounds.rounds, rounds.interleave), (Some(Span::from_secs(90)), Some(Contention::PUBLISHED)));
         let stretch = Some(scheduling::Stretch::default());
         let made = settings(&Scheduling { stretch, ..Scheduling::default() });
         assert_eq!(made.stretch, Some(Stretch::default()));

@@ -1,7 +1,7 @@
 //! Which gangs start now: the hall asks its scheduler, and carries out what that decides.
 
 use dh_core::{AttemptId, JobId, NodeId, Rank};
-use dh_policy::fleet::{ACCELERATORS_MAX, Fleet, Holding, NodeFacts, Service, Slice, View};
+use dh_policy::fleet::{Fleet, Holding, NodeFacts, Service, Slice, View};
 use dh_policy::order::{self, Candidate};
 use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{self, Context, Misfit, Need, Rails};
@@ -9,7 +9,7 @@ use dh_policy::placement::{self, Context, Misfit, Need, Rails};
 use crate::event::Action;
 use crate::job::{Attempt, Held, Job, Phase, Placed, Task, Verdict};
 use crate::machine::Hall;
-use crate::node::{Health, Node};
+use crate::node::Health;
 use crate::rules;
 use crate::scheduler::{self, Cause, Gang, Grace, QueueRules, Scheduler, Settings, Submission};
 use crate::spec::{JobSpec, Part};
@@ -17,24 +17,17 @@ use crate::spec::{JobSpec, Part};
 impl Hall {
     /// A scheduler for the nodes and queues as they are, which takes over what runs and what waits.
     pub(crate) fn new_scheduler(&mut self, out: &mut Vec<Action>) {
-        let facts = |node: &Node| NodeFacts {
-            class: 0,
-            accelerators: u8::try_from(node.spec.slots).unwrap_or(u8::MAX).min(ACCELERATORS_MAX),
-            cpu_milli: u32::MAX,
-            memory_mib: u32::MAX,
-            path: Vec::new(),
-        };
         let settings = Settings {
-            levels: Vec::new(),
-            nodes: self.nodes.values().map(facts).collect(),
+            nodes: self.nodes.values().map(|node| node.spec.told()).collect(),
             queues: rules::queue_rules(&self.queues),
             ..self.policy.clone()
         };
         // Names that this version does not know are in the log of another, and so are promises that it does not make: the
         // defaults decide.
         let plain = |rules: &QueueRules| QueueRules { priority: rules.priority, ..QueueRules::default() };
+        let flat = |facts: &NodeFacts| NodeFacts { path: Vec::new(), ..facts.clone() };
         let fallback = || Settings {
-            nodes: settings.nodes.clone(),
+            nodes: settings.nodes.iter().map(flat).collect(),
             queues: settings.queues.iter().map(plain).collect(),
             ..Settings::default()
         };
@@ -208,6 +201,11 @@ fn holding(placed: &Placed, rank: &Request) -> Holding {
     }
 }
 
+/// What a rank may use of its node's memory, MiB, rounded up; nothing said is nothing held.
+fn memory_mib(spec: &JobSpec) -> u32 {
+    spec.memory_bytes.map_or(0, |bytes| u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX))
+}
+
 /// What a job asks of the scheduler.
 pub(crate) fn gang(spec: &JobSpec) -> Gang {
     let accelerators = u8::try_from(spec.slots_per_rank).unwrap_or(u8::MAX);
@@ -221,7 +219,7 @@ pub(crate) fn gang(spec: &JobSpec) -> Gang {
     Gang {
         need: Need {
             ranks: spec.ranks,
-            rank: Request { cpu_milli: 0, memory_mib: 0, accelerators, milli, models: 0 },
+            rank: Request { cpu_milli: 0, memory_mib: memory_mib(spec), accelerators, milli, models: 0 },
             within: 0,
             rails,
         },

@@ -19,7 +19,7 @@ fn hall(slots: &[u32]) -> Hall {
     let mut hall = Hall::default();
     let nodes = (0..)
         .zip(slots)
-        .map(|(n, slots): (u32, _)| NodeSpec { name: format!("n{n}"), pool: "p".into(), slots: *slots })
+        .map(|(n, slots): (u32, _)| NodeSpec { name: format!("n{n}"), pool: "p".into(), slots: *slots, facts: None })
         .collect();
     let queues = BTreeMap::from([
         ("default".to_owned(), QueueSpec { priority: 0, max_jobs: None, ..QueueSpec::default() }),
@@ -121,7 +121,7 @@ fn work_lost_with_the_server_is_not_the_jobs_fault() {
         step(&mut hall, 10 * u64::from(round), ended(1, round, 0, 0, EndCause::Lost));
         let actions = step(&mut hall, 10 * u64::from(round), ended(1, round, 1, 0, EndCause::Lost));
         assert_eq!(started(&actions), [], "nothing starts before the server knows its nodes");
-        let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots: 2 }];
+        let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots: 2, facts: None }];
         let queues = hall.queues().clone();
         let configured = Event::Configured { nodes, queues, policy: strict() };
         assert_eq!(started(&step(&mut hall, 10 * u64::from(round) + 1, configured)), [(1, 2)]);
@@ -239,7 +239,7 @@ fn time_never_goes_back() {
 
 fn under(policy: Settings, queues: BTreeMap<String, QueueSpec>, slots: u32) -> Hall {
     let mut hall = Hall::default();
-    let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots }];
+    let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots, facts: None }];
     hall.step(SimTime(0), Event::Configured { nodes, queues, policy: Box::new(policy) }, &mut Vec::new());
     hall
 }
@@ -351,7 +351,7 @@ fn slices_of_a_slot_do_not_overlap_and_outlive_a_restart_of_the_server() {
     let before = cut(&hall);
     assert_eq!(before.iter().fold(0, |all, cut| all | cut), 0xff, "{before:?}");
     // Configured anew, the hall adopts what runs.
-    let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots: 1 }];
+    let nodes = vec![NodeSpec { name: "n0".into(), pool: "p".into(), slots: 1, facts: None }];
     let queues = hall.queues().clone();
     assert_eq!(started(&step(&mut hall, 4, Event::Configured { nodes, queues, policy: strict() })), []);
     assert_eq!(cut(&hall), before);

@@ -47,7 +47,9 @@ fn strict() -> Box<Settings> {
 
 fn configured(nodes: u64, slots: u64) -> Event {
     Event::Configured {
-        nodes: (0..nodes).map(|n| NodeSpec { name: format!("n{n}"), pool: "p".into(), slots: slots as u32 }).collect(),
+        nodes: (0..nodes)
+            .map(|n| NodeSpec { name: format!("n{n}"), pool: "p".into(), slots: slots as u32, facts: None })
+            .collect(),
         queues: BTreeMap::from([
             ("default".into(), QueueSpec { priority: 0, max_jobs: None, ..QueueSpec::default() }),
             ("urgent".into(), QueueSpec { priority: 10, max_jobs: Some(5), ..QueueSpec::default() }),

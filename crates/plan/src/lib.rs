@@ -38,7 +38,7 @@ pub use error::Error;
 pub use findings::{Bottleneck, Finding, Weight};
 pub use floors::{Floors, NetworkHall, SiteFloor, What};
 pub use networks::{Counting, EndOf, Ends, NetworkPlan, Range};
-pub use plan::{Plan, plan, plan_with};
+pub use plan::{Outline, Plan, Standing, outline, plan, plan_with};
 pub use pools::PoolPlan;
 pub use services::{Interval, PoolDemand, ServicePlan, Way as ServiceWay};
 pub use storage::StorePlan;

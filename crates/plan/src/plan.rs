@@ -57,6 +57,50 @@ pub struct Plan {
     pub bottlenecks: Vec<Bottleneck>,
 }
 
+/// Pools and where their nodes stand.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// Nodes and accelerators.
+    pub pools: &'a [PoolPlan],
+    /// Racks and places.
+    pub floors: &'a Floors,
+}
+
+impl Plan {
+    /// Its pools and where their nodes stand.
+    pub fn standing(&self) -> Standing<'_> {
+        Standing { pools: &self.pools, floors: &self.floors }
+    }
+}
+
+/// A plan as far as its racks: what must be known before a hall runs, and cheap, since no layout of a training is searched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outline {
+    /// Nodes and accelerators.
+    pub pools: Vec<PoolPlan>,
+    /// Racks and places.
+    pub floors: Floors,
+}
+
+impl Outline {
+    /// Its pools and where their nodes stand.
+    pub fn standing(&self) -> Standing<'_> {
+        Standing { pools: &self.pools, floors: &self.floors }
+    }
+}
+
+/// Plans the hall that `settings` describe as far as its racks; they are those of [`plan`].
+/// # Errors
+/// [`Error`] if a network cannot be built, or a node fits no rack.
+pub fn outline(settings: &Settings) -> Result<Outline, Error> {
+    let origins = Origins::default();
+    let mut book = Book::new(settings, &origins);
+    let pools = pools(&mut book)?;
+    let networks = networks(&mut book, &pools)?;
+    let floors = floors(settings, &pools, &networks)?;
+    Ok(Outline { pools, floors })
+}
+
 /// Plans the hall that `settings` describe; `origins` say where each of them is written.
 /// # Errors
 /// [`Error`] if a network cannot be built, a node fits no rack, a cable would be too long, or a number makes no sense.

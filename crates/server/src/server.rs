@@ -153,6 +153,7 @@ impl Server {
 
         recover(&handle, &executor, &open_attempts).await?;
 
+        let nodes = launch::nodes(&settings);
         let shared = Arc::new(Api {
             settings: settings.clone(),
             hall: handle.clone(),
@@ -163,7 +164,7 @@ impl Server {
             keys: keys.clone(),
             listeners: listeners.clone(),
             started: Instant::now(),
-            not_enforced: not_enforced(&settings).into_iter().chain(behind.notes()).collect(),
+            not_enforced: not_enforced(&settings).into_iter().chain(nodes.notes).chain(behind.notes()).collect(),
             stop: asked.clone(),
         });
         let mut tasks = tokio::task::JoinSet::new();
@@ -195,9 +196,9 @@ impl Server {
         // From here on gangs start: everything that they need is there.
         handle
             .ask(Event::Configured {
-                nodes: launch::nodes(&settings),
+                nodes: nodes.specs,
                 queues: dh_hall::rules::queues(&settings),
-                policy: Box::new(dh_hall::rules::settings(&settings.policy.scheduling)),
+                policy: Box::new(nodes.policy),
             })
             .await?;
         start_declared_services(&shared).await;
@@ -396,7 +397,7 @@ async fn open_executor(
         state_dir: data.join("tasks"),
         events: Arc::new(move |report: TaskEvent| hall.tell(event_of(report))),
         hall: settings.name.clone(),
-        nodes: u32::try_from(launch::nodes(settings).len()).unwrap_or(u32::MAX),
+        nodes: launch::node_count(settings),
         hosts: target.hosts,
         partition: target.partition,
         leads: Arc::new(move || lease.holds()),

@@ -65,6 +65,8 @@ impl Policy {
             ("encrypt_at_rest", self.encrypt_at_rest),
             ("encrypt_in_transit", self.encrypt_in_transit),
             ("sleep_after", self.scheduling.sleep_after.is_some()),
+            ("interleave", self.scheduling.interleave),
+            ("moves", self.scheduling.moves.is_some()),
         ];
         keys.into_iter().filter(|(_, written)| *written).map(|(key, _)| key)
     }
@@ -95,6 +97,18 @@ pub(crate) const DOC: Doc = Doc {
         ("grow_after", "An elastic gang is not resized more often than this."),
         ("patience", "A job that has waited this long is not overtaken any more."),
         ("sleep_after", "A node that has been idle this long is sent to sleep; left out, nodes stay awake."),
+        (
+            "rounds",
+            "All jobs are arranged anew in place of one displacement after another, no more often than this; for orders that displace later jobs, such as shortest-remaining-service. Left out, they are not.",
+        ),
+        (
+            "interleave",
+            "Whether jobs whose stages interleave share accelerators, in rounds (every minute, if `rounds` says nothing).",
+        ),
+        (
+            "moves",
+            "How often running jobs are looked at for moves that let others start or nodes sleep; left out, none move.",
+        ),
         ("predict", "How lengths that nobody told are predicted; left out, they are not."),
         ("stretch", "The bound on how far the order may set a job back; left out, there is none."),
         ("health", "When a node is kept away on evidence."),

@@ -74,7 +74,7 @@ pub struct Ran {
 /// # Errors
 /// If the rules do not fit the scene.
 pub fn play(scene: &Scene, rules: &Rules, wanted: &Wanted<'_>, beside: &mut impl Observer) -> Result<Ran, SceneError> {
-    let wanted = Wanted { consolidate: wanted.consolidate.or(rules.moves), ..*wanted };
+    let wanted = Wanted { consolidate: wanted.consolidate.or(rules.moves).or(scene.moves), ..*wanted };
     play_with(scene, scene.settings(rules), rules.lengths, &wanted, beside)
 }
 

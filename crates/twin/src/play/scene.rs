@@ -109,6 +109,8 @@ pub struct Scene {
     pub asked: Vec<Asked>,
     /// Data sets of jobs, and what reads and keeps them, if any job has one.
     pub caches: Option<Caches>,
+    /// How often the scheduler is asked for plans of moves, if the blueprint wants them.
+    pub moves: Option<Span>,
 }
 
 /// What is played on a blueprint's hall.
@@ -169,6 +171,7 @@ impl Scene {
             services: if load.own == Own::Nothing { BTreeMap::new() } else { own.services.clone() },
             asked: Vec::new(),
             caches: own.caches(site).filter(|_| load.own == Own::All),
+            moves: site.moves,
         };
         let until = SimTime(0).after(load.horizon);
         let mix = Mix::philly(load.seed, until).map(|mix| Mix { load: load.share, ..mix });
@@ -203,6 +206,7 @@ impl Scene {
             services: BTreeMap::new(),
             asked: Vec::new(),
             caches: None,
+            moves: site.moves,
         }
     }
 
@@ -236,6 +240,7 @@ impl Scene {
             services: BTreeMap::new(),
             asked: Vec::new(),
             caches: None,
+            moves: None,
         };
         scene.add(trace, costs)?;
         Ok(scene)
@@ -262,6 +267,7 @@ impl Scene {
             services: BTreeMap::new(),
             asked: Vec::new(),
             caches: None,
+            moves: None,
         }
     }
 

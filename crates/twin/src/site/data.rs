@@ -7,9 +7,9 @@ use dh_hall::scheduler::DatasetId;
 use dh_plan::Plan;
 use dh_units::{real, whole};
 
-use super::nodes::Drafted;
 use super::{Own, Site};
 use crate::kernel::Caches;
+use dh_hall::layout::Layout;
 
 /// A drive of which only the number is known. Stated assumption: those of eight-GPU nodes of the catalogue are of this size.
 const DRIVE: u64 = 3_840_000_000_000;
@@ -18,7 +18,7 @@ const DRIVE: u64 = 3_840_000_000_000;
 const TOKEN: f64 = 4.0;
 
 /// What nodes keep and take in, without any data set.
-pub(super) fn caches(settings: &Settings, plan: &Plan, drafted: &Drafted, notes: &mut Vec<String>) -> Caches {
+pub(super) fn caches(settings: &Settings, plan: &Plan, drafted: &Layout, notes: &mut Vec<String>) -> Caches {
     let mut caches = Caches::default();
     let mut unknown = Vec::new();
     for pool in &drafted.pools {

@@ -17,9 +17,9 @@ pub enum Error {
     /// The scheduler refuses it.
     #[error(transparent)]
     Scheduler(#[from] dh_hall::scheduler::Error),
-    /// No pool has slots.
-    #[error("no pool of the hall has slots for jobs")]
-    NoSlots,
+    /// It has no nodes that a scheduler can have.
+    #[error(transparent)]
+    Layout(#[from] dh_hall::layout::LayoutError),
     /// More than a scheduler takes.
     #[error("the hall has {have} {what}; a simulation takes {most} at most")]
     TooMany {
@@ -38,7 +38,8 @@ impl HasKind for Error {
             Self::Plan(error) => error.kind(),
             Self::Curve(error) => error.kind(),
             Self::Generate(error) => error.kind(),
-            Self::Scheduler(_) | Self::NoSlots => Kind::Infeasible,
+            Self::Layout(error) => error.kind(),
+            Self::Scheduler(_) => Kind::Infeasible,
             Self::TooMany { .. } => Kind::TooLarge,
         }
     }
@@ -46,7 +47,7 @@ impl HasKind for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Plan(error) => error.hint(),
-            Self::NoSlots => Some("give a pool a node with accelerators".to_owned()),
+            Self::Layout(error) => error.hint(),
             Self::Curve(_) | Self::Generate(_) | Self::Scheduler(_) | Self::TooMany { .. } => None,
         }
     }

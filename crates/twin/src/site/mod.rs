@@ -8,7 +8,6 @@ mod data;
 mod error;
 mod faults;
 mod mix;
-mod nodes;
 mod power;
 mod profiles;
 mod rules;
@@ -19,6 +18,7 @@ mod work;
 use dh_blueprint::{Origins, Settings};
 use dh_core::time::{SimTime, Span};
 use dh_core::{JobId, NodeId};
+use dh_hall::layout;
 use dh_hall::scheduler::{Event, Gang, Grace, Scheduler, Submission};
 use dh_plan::Plan;
 use dh_policy::fleet::Service;
@@ -29,10 +29,10 @@ use crate::curve::{Curve, Of};
 use crate::kernel::{Arrival, Caches, Fate, Resource, Work};
 use crate::trace::TraceJob;
 
+pub use dh_hall::layout::Class;
 pub use error::Error;
 pub use faults::{Faults, Outages};
 pub use mix::{Mix, Mixed};
-pub use nodes::Class;
 pub use power::{Drawn, Metered, PowerModel};
 pub use profiles::Profiles;
 pub use rules::Queue;
@@ -66,10 +66,12 @@ pub struct Site {
     pub resources: Vec<Resource>,
     /// What nodes read of data sets, and keep.
     pub caches: Caches,
+    /// How often plans of moves are made, if the blueprint wants them.
+    pub moves: Option<Span>,
     /// What was assumed or is not modelled, in sentences.
     pub notes: Vec<String>,
     /// Nodes of a rack and of a block, of the largest pool.
-    together: nodes::Together,
+    together: layout::Together,
 }
 
 /// What a trace or a generator does not know of a job: what it is here.
@@ -98,7 +100,12 @@ impl Site {
     /// [`Error`] if it has no accelerators, more classes, slots or queues than a scheduler takes, or a price that none is.
     pub fn of(settings: &Settings, plan: &Plan) -> Result<Self, Error> {
         let mut notes = Vec::new();
-        let drafted = nodes::nodes(settings, plan, &mut notes)?;
+        let drafted = layout::layout(settings, plan.standing(), &mut notes)?;
+        if drafted.spares.is_empty()
+            && let Some(wanted) = plan.failures.as_ref().map(|failures| failures.spares).filter(|spares| *spares > 0)
+        {
+            notes.push(format!("no node is kept in reserve; the failure rates want {wanted}"));
+        }
         let power = power::model(settings, plan, &drafted, &mut notes);
         let (queues, rules) = rules::queues(settings, &mut notes)?;
         let main = plan.pools.iter().filter(|pool| pool.accelerators > 0).max_by_key(|pool| pool.nodes);
@@ -112,8 +119,14 @@ impl Site {
         let cap = settings.policy.power_cap.map(|cap| power.left_under(cap, &mut notes));
         let resources = shared::resources(settings, plan, &drafted, &mut notes);
         let caches = data::caches(settings, plan, &drafted, &mut notes);
+        let names = drafted
+            .pools
+            .iter()
+            .zip(&drafted.numbers)
+            .filter_map(|(pool, number)| plan.pools.get(*pool).map(|pool| format!("{}-{}", pool.name, number + 1)));
+        let names = names.collect();
         let made = dh_hall::scheduler::Settings {
-            levels: nodes::LEVELS.map(str::to_owned).to_vec(),
+            levels: layout::LEVELS.map(str::to_owned).to_vec(),
             nodes: drafted.facts,
             tori: drafted.tori,
             queues: rules,
@@ -122,7 +135,7 @@ impl Site {
         Ok(Self {
             name: plan.name.clone(),
             settings: made,
-            nodes: drafted.names,
+            nodes: names,
             classes: drafted.classes,
             queues,
             spares: drafted.spares,
@@ -132,6 +145,7 @@ impl Site {
             carbon,
             resources,
             caches,
+            moves: dh_hall::rules::moves(&settings.policy.scheduling),
             notes,
             together: drafted.together,
         })

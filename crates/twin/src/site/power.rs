@@ -12,9 +12,9 @@ use dh_plan::Plan;
 use dh_policy::fleet::{Holding, Service};
 use dh_units::{Watts, real, whole};
 
-use super::nodes::Drafted;
 use crate::kernel::{Happening, Observer};
 use crate::measure::Power;
+use dh_hall::layout::Layout;
 
 /// Share of its rating that a node with accelerators draws doing nothing, where neither blueprint nor catalogue says. Stated
 /// assumption: fans, processors and switches of an eight-accelerator node at rest.
@@ -52,7 +52,7 @@ fn watts(micro: u64) -> Watts {
 }
 
 /// The power of a plan's hall.
-pub(super) fn model(settings: &Settings, plan: &Plan, drafted: &Drafted, notes: &mut Vec<String>) -> PowerModel {
+pub(super) fn model(settings: &Settings, plan: &Plan, drafted: &Layout, notes: &mut Vec<String>) -> PowerModel {
     let names: Vec<&String> = settings.sites.keys().collect();
     let building = |name: &str| names.iter().position(|known| *known == name).unwrap_or(0);
     let mut buildings: Vec<(u64, f64)> = settings.sites.values().map(|site| (0, site.pue)).collect();

@@ -7,8 +7,8 @@ use dh_blueprint::{Role, Settings, Topology};
 use dh_plan::Plan;
 use dh_units::whole;
 
-use super::nodes::{BLOCK, Drafted};
 use crate::kernel::{Reach, Resource};
+use dh_hall::layout::{BLOCK, Layout};
 
 /// The name of a store's reading, as a resource.
 pub(super) fn read_of(store: &str) -> String {
@@ -26,7 +26,7 @@ pub(super) fn uplinks_of(fabric: &str) -> String {
 }
 
 /// What is shared.
-pub(super) fn resources(settings: &Settings, plan: &Plan, drafted: &Drafted, notes: &mut Vec<String>) -> Vec<Resource> {
+pub(super) fn resources(settings: &Settings, plan: &Plan, drafted: &Layout, notes: &mut Vec<String>) -> Vec<Resource> {
     let mut resources = Vec::new();
     for store in &plan.stores {
         for (name, rate) in [(read_of(&store.name), store.read), (write_of(&store.name), store.write)] {

@@ -30,6 +30,10 @@ pub const PLACEMENTS: &[&str] = &["best", "topology", "best-fit", "data-local", 
 /// Reservations where conservative backfill does not say how many.
 pub const RESERVATIONS: u32 = 16;
 
+/// Where jobs interleave and nothing else is said, all are arranged anew once in a minute at most: as long as a job runs at
+/// least before another displaces it.
+pub const ROUND: Seconds = Seconds(MINUTE);
+
 /// After a week usage counts half: what was used last month does not decide today.
 pub const HALF_LIFE: Seconds = Seconds(7.0 * DAY);
 
@@ -60,6 +64,12 @@ pub struct Scheduling {
     pub patience: Option<Seconds>,
     /// A node that has been idle this long is sent to sleep.
     pub sleep_after: Option<Seconds>,
+    /// All jobs are arranged anew in place of one displacement after another, no more often than this.
+    pub rounds: Option<Seconds>,
+    /// Whether jobs whose stages interleave share accelerators, in rounds.
+    pub interleave: bool,
+    /// How often plans of moves are made; those that pay are carried out.
+    pub moves: Option<Seconds>,
     /// How lengths that nobody told are predicted, if they are.
     pub predict: Option<Predict>,
     /// The bound on how far the order may set a job back, if there is one.
@@ -179,6 +189,9 @@ impl Default for Scheduling {
             grow_after: Seconds(10.0 * MINUTE),
             patience: None,
             sleep_after: None,
+            rounds: None,
+            interleave: false,
+            moves: None,
             predict: None,
             stretch: None,
             health: Health::default(),
@@ -247,6 +260,8 @@ pub(super) fn read(section: &Section<'_>) -> Scheduling {
     let placement = name(section, "placement", PLACEMENTS);
     let time = |key| section.positive(key, Seconds(0.0)).map(|time| time.value);
     let bound = |key| section.bound(key, Seconds(0.0)).map(|time| time.value);
+    let interleave = section.boolean("interleave").is_some_and(|flag| flag.value);
+    let rounds = bound("rounds").or(interleave.then_some(ROUND));
     Scheduling {
         order: order.unwrap_or(ordinary.order),
         placement: placement.unwrap_or(ordinary.placement),
@@ -258,6 +273,9 @@ pub(super) fn read(section: &Section<'_>) -> Scheduling {
         grow_after: time("grow_after").unwrap_or(ordinary.grow_after),
         patience: bound("patience"),
         sleep_after: bound("sleep_after"),
+        rounds,
+        interleave,
+        moves: bound("moves"),
         predict: section.table("predict").map(|table| predict(&table)),
         stretch: section.table("stretch").map(|table| stretch(&table)),
         health: section.table("health").map_or(ordinary.health, |table| health(&table)),
@@ -379,6 +397,9 @@ pub(super) fn write(out: &mut Writer<'_>, scheduling: &Scheduling) {
     out.quantity("grow_after", scheduling.grow_after);
     out.maybe_quantity("patience", scheduling.patience);
     out.maybe_quantity("sleep_after", scheduling.sleep_after);
+    out.maybe_quantity("rounds", scheduling.rounds);
+    out.boolean("interleave", scheduling.interleave);
+    out.maybe_quantity("moves", scheduling.moves);
 }
 
 /// The tables inside it, which come after all its keys.

@@ -1,25 +1,58 @@
-//! The nodes of a hall as the scheduler sees them: class, cores, memory, and where each stands.
+//! The nodes of a blueprint as the scheduler sees them: class, cores, memory, and where each stands. The live hall and the twin
+//! both come here, so what is simulated is what runs.
 //!
 //! Invariant: nodes are numbered pool by pool in the order of names, and within a pool as racks have them, so that a domain
 //! of any level is a range. Nodes without slots are no nodes here; what they draw is in the power model.
 
 use dh_blueprint::{Settings, Topology};
-use dh_core::NodeId;
+use dh_core::{HasKind, Kind, NodeId};
 use dh_facility::floor::GroupId;
-use dh_plan::{Plan, What};
+use dh_plan::{Standing, What};
 use dh_policy::fleet::{ACCELERATORS_MAX, CLASSES_MAX, NodeFacts};
 use dh_policy::torus::{Chips, Links, Wiring};
 
-use super::Error;
-
 /// Levels of the tree: pool, block (a scalable unit, which has leaf switches of its own), rack.
-pub(super) const LEVELS: [&str; 3] = ["pool", "block", "rack"];
+pub const LEVELS: [&str; 3] = ["pool", "block", "rack"];
 
 /// Level of blocks; the hall is 0.
-pub(super) const BLOCK: u8 = 2;
+pub const BLOCK: u8 = 2;
 
 /// Cores (thousandths) and MiB of a node of which nothing is known: never the limit.
 const UNKNOWN: u32 = 1_000_000_000;
+
+/// Why a blueprint has no nodes that a scheduler can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// No pool has slots.
+    #[error("no pool of the hall has slots for jobs")]
+    NoSlots,
+    /// More than a scheduler takes.
+    #[error("the hall has {have} {what}; a scheduler takes {most} at most")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        have: usize,
+        /// How many there may be.
+        most: usize,
+    },
+}
+
+impl HasKind for LayoutError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NoSlots => Kind::Infeasible,
+            Self::TooMany { .. } => Kind::TooLarge,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoSlots => Some("give a pool a node with accelerators".to_owned()),
+            Self::TooMany { .. } => None,
+        }
+    }
+}
 
 /// A class of accelerators.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,46 +63,55 @@ pub struct Class {
     pub speed: u32,
 }
 
-/// How many nodes stand together.
+/// How many nodes of the largest pool stand together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Together {
-    pub(super) rack: u32,
-    pub(super) block: u32,
-}
-
-/// Nodes of one pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Drafted {
-    pub(super) facts: Vec<NodeFacts>,
-    pub(super) names: Vec<String>,
-    pub(super) classes: Vec<Class>,
-    pub(super) spares: Vec<NodeId>,
-    /// For each node, the place of its pool in the plan.
-    pub(super) pools: Vec<usize>,
-    pub(super) together: Together,
-    /// Tori that they make.
-    pub(super) tori: Vec<Wiring>,
+pub struct Together {
+    /// In a rack.
+    pub rack: u32,
+    /// In a block.
+    pub block: u32,
 }
 
 /// All nodes with slots.
-pub(super) fn nodes(settings: &Settings, plan: &Plan, notes: &mut Vec<String>) -> Result<Drafted, Error> {
-    let mut drafted = Drafted {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// What the scheduler is told of each.
+    pub facts: Vec<NodeFacts>,
+    /// For each, its place in its pool, from 0.
+    pub numbers: Vec<u32>,
+    /// For each, the place of its pool in the plan.
+    pub pools: Vec<usize>,
+    /// The classes of their accelerators.
+    pub classes: Vec<Class>,
+    /// Nodes that are kept in reserve.
+    pub spares: Vec<NodeId>,
+    /// How many stand together.
+    pub together: Together,
+    /// Tori that they make.
+    pub tori: Vec<Wiring>,
+}
+
+/// All nodes with slots, where `standing` has them. What was assumed goes to `notes`.
+/// # Errors
+/// If there are none, or more accelerators or classes than a scheduler tells apart.
+pub fn layout(settings: &Settings, standing: Standing<'_>, notes: &mut Vec<String>) -> Result<Layout, LayoutError> {
+    let mut drafted = Layout {
         facts: Vec::new(),
-        names: Vec::new(),
+        numbers: Vec::new(),
+        pools: Vec::new(),
         classes: Vec::new(),
         spares: Vec::new(),
-        pools: Vec::new(),
         together: Together { rack: 1, block: 1 },
         tori: Vec::new(),
     };
     let mut peaks = Vec::new();
     let mut largest = 0;
-    for (place, pool) in plan.pools.iter().enumerate() {
+    for (place, pool) in standing.pools.iter().enumerate() {
         let Some(said) = settings.pools.get(&pool.name).filter(|pool| pool.slots > 0) else { continue };
         let slots = u8::try_from(said.slots).ok().filter(|slots| *slots <= ACCELERATORS_MAX);
         let have = usize::try_from(said.slots).unwrap_or(usize::MAX);
         let most = usize::from(ACCELERATORS_MAX);
-        let accelerators = slots.ok_or(Error::TooMany { what: "slots of a node", have, most })?;
+        let accelerators = slots.ok_or(LayoutError::TooMany { what: "slots of a node", have, most })?;
         let item = said.item(&settings.catalog);
         let named = pool.accelerator.clone().unwrap_or_else(|| said.node.clone());
         let class = if let Some(known) = drafted.classes.iter().position(|class| class.name == named) {
@@ -82,7 +124,7 @@ pub(super) fn nodes(settings: &Settings, plan: &Plan, notes: &mut Vec<String>) -
         };
         if drafted.classes.len() > CLASSES_MAX {
             let have = drafted.classes.len();
-            return Err(Error::TooMany { what: "classes of accelerators", have, most: CLASSES_MAX });
+            return Err(LayoutError::TooMany { what: "classes of accelerators", have, most: CLASSES_MAX });
         }
         let cores = item.as_ref().and_then(|item| item.cpu_cores.as_ref()).map(|cores| cores.value);
         let memory = item.as_ref().and_then(|item| item.memory.as_ref()).map(|memory| memory.value.0 >> 20);
@@ -117,7 +159,7 @@ pub(super) fn nodes(settings: &Settings, plan: &Plan, notes: &mut Vec<String>) -
             }
         }
         let torus = torus.is_some();
-        let paths = paths(plan, place, pool.nodes, torus);
+        let paths = paths(standing, place, pool.nodes, torus);
         if pool.accelerators > largest {
             largest = pool.accelerators;
             let same = |level: usize| {
@@ -134,17 +176,12 @@ pub(super) fn nodes(settings: &Settings, plan: &Plan, notes: &mut Vec<String>) -
                 drafted.spares.push(id);
             }
             drafted.facts.push(NodeFacts { path, ..facts.clone() });
-            drafted.names.push(format!("{}-{}", pool.name, node + 1));
+            drafted.numbers.push(node);
             drafted.pools.push(place);
         }
     }
     if drafted.facts.is_empty() {
-        return Err(Error::NoSlots);
-    }
-    if drafted.spares.is_empty()
-        && let Some(wanted) = plan.failures.as_ref().map(|failures| failures.spares).filter(|spares| *spares > 0)
-    {
-        notes.push(format!("no node is kept in reserve; the failure rates want {wanted}"));
+        return Err(LayoutError::NoSlots);
     }
     speeds(&mut drafted.classes, &peaks, notes);
     Ok(drafted)
@@ -163,9 +200,9 @@ fn speeds(classes: &mut [Class], peaks: &[Option<f64>], notes: &mut Vec<String>)
 }
 
 /// Where each node of a pool stands: pool, block, rack.
-fn paths(plan: &Plan, pool: usize, nodes: u32, one_block: bool) -> Vec<Vec<u32>> {
+fn paths(standing: Standing<'_>, pool: usize, nodes: u32, one_block: bool) -> Vec<Vec<u32>> {
     let mut groups = Vec::new();
-    for site in &plan.floors.sites {
+    for site in &standing.floors.sites {
         for (group, what) in (0_u32..).zip(&site.groups) {
             match what {
                 What::Nodes { pool: of, first } if *of == pool => groups.push((*first, site, GroupId(group))),
