@@ -217,8 +217,10 @@ impl World {
             if let Some(job) = self.pick(|job| !job.ranks.is_empty()) {
                 self.answer(job);
             } else {
-                // Claims, back-offs and probations end.
-                self.now = self.scheduler.wakeup().map_or(self.now, |at| self.now.max(at.0));
+                // Claims, back-offs and probations end. A probation of weeks has a wake-up every few seconds before its end where
+                // jobs are arranged in rounds: the longer nothing has happened, the later this clock calls.
+                let late = 1_000_000_000 << (quiet / 100).min(20);
+                self.now = self.scheduler.wakeup().map_or(self.now, |at| self.now.max(at.0)) + late - 1_000_000_000;
                 self.tell(&Event::Tick);
             }
             quiet = if self.ended > before { 0 } else { quiet + 1 };
