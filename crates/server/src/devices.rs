@@ -36,7 +36,7 @@ pub(crate) async fn behind(settings: &Settings) -> Behind {
 }
 
 impl Behind {
-    /// Deals `devices` out to the slots of `settings`, whose nodes count as [`crate::launch::nodes`] lists them.
+    /// Deals `devices` out to the slots of `settings`, whose nodes count as [`crate::nodes::nodes`] lists them.
     pub(crate) fn new(settings: &Settings, devices: &[Device]) -> Self {
         let mut free: Vec<(&str, &Device)> = devices
             .iter()

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use dh_blueprint::{AcceleratorItem, Executor, ServiceSource, Settings, Shape, Train, WorkloadKind};
+use dh_blueprint::{AcceleratorItem, ServiceSource, Settings, Shape, Train, WorkloadKind};
 use dh_core::time::Span;
 use dh_exec::Devices;
-use dh_hall::layout::{LEVELS, Layout, layout};
-use dh_hall::{JobKind, JobSpec, NodeSpec, Part, Protocol};
-use dh_policy::fleet::NodeFacts;
+use dh_hall::{JobKind, JobSpec, Part, Protocol};
 use dh_policy::packing::WHOLE;
 use dh_units::{Bytes, Seconds};
 
@@ -27,63 +25,6 @@ const PROGRAM: &str = "datahall";
 /// Where a workload's job keeps its checkpoints and its final model. `{job}` stands for the job's number.
 pub fn checkpoint_prefix(workload: &str, job: &str) -> String {
     format!("{workload}/job-{job}")
-}
-
-/// The nodes of the blueprint that jobs can run on, pool by pool, and where they stand; storage nodes have no slots.
-pub(crate) struct Nodes {
-    /// The nodes.
-    pub(crate) specs: Vec<NodeSpec>,
-    /// How the hall decides, told of the levels of its tree.
-    pub(crate) policy: dh_hall::scheduler::Settings,
-    /// What is not as the blueprint has it.
-    pub(crate) notes: Vec<String>,
-}
-
-/// How many nodes there are.
-pub(crate) fn node_count(settings: &Settings) -> u32 {
-    settings.pools.values().filter(|pool| pool.slots > 0).map(|pool| pool.nodes).sum()
-}
-
-/// The nodes of `settings`. Where they cannot be laid out, they stand in no racks, and the notes say why.
-pub(crate) fn nodes(settings: &Settings) -> Nodes {
-    let spec = |name: &str, number: u32, slots, facts| NodeSpec {
-        name: format!("{name}-{number}"),
-        pool: name.to_owned(),
-        slots,
-        facts,
-    };
-    let mut policy = dh_hall::rules::settings(&settings.policy.scheduling);
-    match laid_out(settings) {
-        Ok((outline, layout)) => {
-            policy.levels = LEVELS.map(str::to_owned).to_vec();
-            policy.tori = layout.tori;
-            let places = layout.pools.iter().zip(&layout.numbers).zip(layout.facts);
-            let specs = places.filter_map(|((pool, number), facts)| {
-                let pool = outline.pools.get(*pool)?;
-                // Nodes that this machine only plays have its cores and memory, not those of the catalogue.
-                let facts = if settings.target.executor == Executor::Local {
-                    NodeFacts { cpu_milli: u32::MAX, memory_mib: u32::MAX, ..facts }
-                } else {
-                    facts
-                };
-                Some(spec(&pool.name, *number, u32::from(facts.accelerators), Some(facts)))
-            });
-            Nodes { specs: specs.collect(), policy, notes: Vec::new() }
-        }
-        Err(why) => {
-            let pools = settings.pools.iter().filter(|(_, pool)| pool.slots > 0);
-            let specs =
-                pools.flat_map(|(name, pool)| (0..pool.nodes).map(move |number| spec(name, number, pool.slots, None)));
-            let note = format!("racks and blocks: the nodes could not be laid out ({why}), so gangs go anywhere");
-            Nodes { specs: specs.collect(), policy, notes: vec![note] }
-        }
-    }
-}
-
-fn laid_out(settings: &Settings) -> Result<(dh_plan::Outline, Layout), String> {
-    let outline = dh_plan::outline(settings).map_err(|error| error.to_string())?;
-    let layout = layout(settings, outline.standing(), &mut Vec::new()).map_err(|error| error.to_string())?;
-    Ok((outline, layout))
 }
 
 /// The job that `request` asks for.

@@ -22,6 +22,7 @@ mod error;
 pub mod launch;
 mod log;
 mod metrics;
+mod nodes;
 mod server;
 mod services;
 pub mod store_place;

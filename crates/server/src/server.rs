@@ -30,7 +30,7 @@ use crate::endpoint::{Endpoint, started};
 use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
 use crate::services::Services;
 use crate::wire::{Listeners, ServiceRequest};
-use crate::{Error, devices, launch, store_place};
+use crate::{Error, devices, launch, nodes, store_place};
 
 /// The file of keys in a data directory.
 pub const KEYS_FILE: &str = "keys.json";
@@ -153,7 +153,7 @@ impl Server {
 
         recover(&handle, &executor, &open_attempts).await?;
 
-        let nodes = launch::nodes(&settings);
+        let laid_out = nodes::nodes(&settings);
         let shared = Arc::new(Api {
             settings: settings.clone(),
             hall: handle.clone(),
@@ -164,7 +164,7 @@ impl Server {
             keys: keys.clone(),
             listeners: listeners.clone(),
             started: Instant::now(),
-            not_enforced: not_enforced(&settings).into_iter().chain(nodes.notes).chain(behind.notes()).collect(),
+            not_enforced: not_enforced(&settings).into_iter().chain(laid_out.notes).chain(behind.notes()).collect(),
             stop: asked.clone(),
         });
         let mut tasks = tokio::task::JoinSet::new();
@@ -196,9 +196,9 @@ impl Server {
         // From here on gangs start: everything that they need is there.
         handle
             .ask(Event::Configured {
-                nodes: nodes.specs,
+                nodes: laid_out.specs,
                 queues: dh_hall::rules::queues(&settings),
-                policy: Box::new(nodes.policy),
+                policy: Box::new(laid_out.policy),
             })
             .await?;
         start_declared_services(&shared).await;
@@ -397,7 +397,7 @@ async fn open_executor(
         state_dir: data.join("tasks"),
         events: Arc::new(move |report: TaskEvent| hall.tell(event_of(report))),
         hall: settings.name.clone(),
-        nodes: launch::node_count(settings),
+        nodes: nodes::node_count(settings),
         hosts: target.hosts,
         partition: target.partition,
         leads: Arc::new(move || lease.holds()),
