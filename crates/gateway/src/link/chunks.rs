@@ -116,7 +116,7 @@ mod tests {
         ("5\r\nhello\r\n0\r\n\r\n", Some(("hello", 15))),
         ("5\r\nhello\r\n3\r\n\r\n!\r\n0\r\n\r\nHTTP/1.1 200", Some(("hello\r\n!", 23))),
         ("00A;name=\"v\"\r\n0123456789\r\n0;last\r\nx-trailer: 1\r\ny: 2\r\n\r\n", Some(("0123456789", 56))),
-        ("1 \r\nx\r\n0\t\r\n\r\n", Some(("x", 14))),
+        ("1 \r\nx\r\n0\t\r\n\r\n", Some(("x", 13))),
         ("\r\n", None),
         ("-1\r\nx\r\n", None),
         ("+1\r\nx\r\n", None),
