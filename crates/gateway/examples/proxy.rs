@@ -5,7 +5,7 @@
 //! cargo build --release -p dh-gateway --example proxy
 //! proxy stub 9101 9102                          # two engines that compute nothing, with answers of up to 65 tokens
 //! proxy gateway 9202 THREADS 9101 9102          # the gateway, with a key that has quotas
-//! proxy load 9202 short 64 5                    # shape, connections, seconds; shapes: short stream 64k
+//! proxy load 9202 short 64 5                    # shape, connections, seconds; shapes: short stream 64k fresh
 //! valgrind --tool=callgrind proxy gateway 9202 0 9101 9102
 //! ```
 #![expect(clippy::print_stdout, reason = "an example prints")]
@@ -18,7 +18,7 @@ use std::time::Duration;
 use dh_core::{Authenticate, Grant, Principal, Role, Secret};
 use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
 use dh_rig::engine::{Config, Engine};
-use dh_rig::load::{Closed, Dress, Shape, closed};
+use dh_rig::load::{Closed, Dress, Shape, closed, fresh};
 use tokio::net::TcpListener;
 
 const KEY: &str = "dh-model-proxy";
@@ -84,7 +84,7 @@ async fn gateway(port: &str, threads: usize, engines: &[String]) -> Result<(), B
 async fn load(port: &str, shape: &str, connections: usize, time: Duration) -> Result<(), Box<dyn Error>> {
     let (prompt, answer, stream) = match shape {
         "stream" => (40, 65, true),
-        "64k" => (16_384, 16, false),
+        "64k" | "fresh" => (16_384, 16, false),
         _ => (40, 16, false),
     };
     let dress = Dress {
@@ -96,7 +96,9 @@ async fn load(port: &str, shape: &str, connections: usize, time: Duration) -> Re
     };
     let of = |number: u64| dress.request(&Shape { at: 0, prompt, answer, blocks: vec![number % PREFIXES] }, number);
     let requests = Arc::new((0..ROTATION).map(of).collect());
-    let report = closed(at(port)?, requests, Closed { connections, time, requests: u64::MAX }).await?;
+    let how = Closed { connections, time, requests: u64::MAX };
+    let report =
+        if shape == "fresh" { fresh(at(port)?, requests, how).await? } else { closed(at(port)?, requests, how).await? };
     println!(
         "{} requests/s, p50 {} us, p99 {} us, {} good, {} refused, {} broken",
         report.per_kilosecond() / 1_000,

@@ -3,6 +3,7 @@
 //! Plain: `POST` to a route that names its model in its body, HTTP/1.1, one length, nothing to negotiate. Everything else,
 //! malformed heads above all, goes to hyper with its bytes untouched, so there is one place that knows how to refuse.
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -49,7 +50,7 @@ pub(crate) fn parse(got: &[u8]) -> Parsed {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(got) {
-        Ok(httparse::Status::Complete(length)) => match plain(&request) {
+        Ok(httparse::Status::Complete(length)) => match plain(&request, got.get(..length).unwrap_or_default()) {
             Some(head) => Parsed::Plain(head, length),
             None => Parsed::Other,
         },
@@ -58,12 +59,14 @@ pub(crate) fn parse(got: &[u8]) -> Parsed {
     }
 }
 
-fn plain(request: &httparse::Request<'_, '_>) -> Option<Head> {
+fn plain(request: &httparse::Request<'_, '_>, text: &[u8]) -> Option<Head> {
     if request.version != Some(1) {
         return None;
     }
     let path = handlers::plain_route(request.path?)?;
     let mut headers = HeaderMap::with_capacity(request.headers.len() + 2);
+    // All values share one copy of the head.
+    let shared = Bytes::copy_from_slice(text);
     let (mut length, mut last) = (None, Last::GoesOn);
     for field in request.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -85,7 +88,9 @@ fn plain(request: &httparse::Request<'_, '_>) -> Option<Head> {
                 return None;
             }
         }
-        headers.append(name, HeaderValue::from_bytes(field.value).ok()?);
+        let from = field.value.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+        let value = if field.value.is_empty() { Bytes::new() } else { shared.slice(from..from + field.value.len()) };
+        headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
     }
     Some(Head { path, headers, length: length?, last })
 }

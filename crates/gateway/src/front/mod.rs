@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use crate::access::{self, Caller, REQUEST_ID};
 use crate::admission::Buffered;
 use crate::config::{HEAD_BYTES_MAX, HEADERS_MAX};
-use crate::link::poll_read;
+use crate::link::{poll_read, poll_read_some};
 use crate::stall::StallGuard;
 use crate::{Error, Gateway, handlers};
 use answer::Sent;
@@ -39,6 +39,8 @@ use head::{Head, Last, Parsed};
 use rewind::Rewind;
 use timer::Timer;
 
+/// Enough for the head of nearly every request, and the whole of a short one.
+const FIRST_BYTES: usize = 16 << 10;
 /// Bytes of further requests that are read while one is answered.
 const AHEAD_MAX: usize = 64 << 10;
 /// Memory that a connection keeps between two requests.
@@ -50,8 +52,10 @@ const LINGER_BYTES: usize = 1 << 20;
 /// One connection of a client.
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// Read, and not yet part of a request.
+    /// Read: the head of the present request, if any, and what stands behind it.
     got: Vec<u8>,
+    /// Bytes of that head.
+    begun: usize,
     timer: Timer,
     gateway: Gateway,
     /// Its sender is dropped when the gateway stops.
@@ -75,7 +79,7 @@ enum Done {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, gateway: Gateway, stopped: watch::Receiver<()>) -> Self {
-        Self { stream, got: Vec::new(), timer: Timer::default(), gateway, stopped }
+        Self { stream, got: Vec::new(), begun: 0, timer: Timer::default(), gateway, stopped }
     }
 
     /// Serves it to its end.
@@ -113,7 +117,7 @@ impl Connection {
             if !self.got.is_empty() {
                 match head::parse(&self.got) {
                     Parsed::Plain(head, length) => {
-                        self.got.drain(..length);
+                        self.begun = length;
                         return Next::Request(head);
                     }
                     Parsed::Other => return Next::Other,
@@ -122,7 +126,8 @@ impl Connection {
             }
             let Self { stream, got, timer, .. } = self;
             let more = poll_fn(|cx| {
-                if let Poll::Ready(read) = poll_read(stream, cx, |bytes| got.extend_from_slice(bytes)) {
+                // A long body is read where it will stay.
+                if let Poll::Ready(read) = poll_read_some(stream, FIRST_BYTES, cx, |bytes| got.extend_from_slice(bytes)) {
                     return Poll::Ready(read.unwrap_or(0));
                 }
                 if timer.passed(cx, deadline) {
@@ -150,6 +155,9 @@ impl Connection {
             Ok(principal) => {
                 let caller = Caller { name: principal.name, request_id: request_id.clone() };
                 let read = self.body(&gateway, head.length).await;
+                if self.got.is_empty() && self.got.capacity() > KEPT_BYTES {
+                    self.got = Vec::new();
+                }
                 unread = read.is_err();
                 let answer = handlers::answer(&gateway, caller, &head.headers, head.path, started, read);
                 let Some(response) = self.unless_left(answer).await else { return Done::Closes };
@@ -182,19 +190,22 @@ impl Connection {
         let place = admission.enter()?;
         let length = admission.fits(length)?;
         let mut body = Buffered::default();
-        if let Some(bytes) = self.got.get(..length) {
+        let begun = std::mem::take(&mut self.begun);
+        let end = begun.saturating_add(length);
+        if let Some(bytes) = self.got.get(begun..end) {
             admission.reserve(&mut body, length)?;
             body.bytes = Bytes::copy_from_slice(bytes);
-            self.got.drain(..length);
+            self.got.drain(..end);
             return Ok((place, body));
         }
         let timeouts = &gateway.shared.config.timeouts;
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut bytes = Vec::with_capacity(length);
-        bytes.append(&mut self.got);
+        bytes.extend_from_slice(self.got.get(begun..).unwrap_or_default());
+        self.got.clear();
         while bytes.len() < length {
             admission.reserve(&mut body, bytes.len())?;
-            let deadline = (begun + timeouts.body_total).min(Instant::now() + timeouts.body_gap);
+            let deadline = (start + timeouts.body_total).min(Instant::now() + timeouts.body_gap);
             let room = length - bytes.len();
             let Self { stream, timer, .. } = self;
             let mut into = (&mut bytes).limit(room);

@@ -30,7 +30,10 @@ use crate::config::{HEAD_BYTES_MAX, HEADERS_MAX};
 use chunks::Chunks;
 pub(crate) use pool::Pool;
 use stream::Stream;
-pub(crate) use stream::{poll_read, poll_write_all};
+pub(crate) use stream::{poll_read, poll_read_some, poll_write_all};
+
+/// Memory that a connection keeps between two answers.
+const KEPT_BYTES: usize = 4 << 10;
 
 /// Where an engine listens.
 #[derive(Clone, PartialEq, Eq)]
@@ -147,9 +150,15 @@ impl Link {
         *head.status_mut() = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(io::Error::other)?;
         let headers = head.headers_mut();
         headers.reserve(parsed.headers.len());
+        // All values share one copy of the head.
+        let text = self.ahead.get(..length).unwrap_or_default();
+        let shared = Bytes::copy_from_slice(text);
         for field in parsed.headers.iter() {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(io::Error::other)?;
-            headers.append(name, HeaderValue::from_bytes(field.value).map_err(io::Error::other)?);
+            let from = field.value.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+            let end = from.saturating_add(field.value.len()).min(shared.len());
+            let value = if field.value.is_empty() { Bytes::new() } else { shared.slice(from.min(end)..end) };
+            headers.append(name, HeaderValue::from_maybe_shared(value).map_err(io::Error::other)?);
         }
         self.ahead.drain(..length);
         Ok(Some(head))
@@ -243,7 +252,10 @@ impl AnswerBody {
     /// The answer is whole: its connection may serve another one.
     fn end(&mut self) {
         self.framing = Framing::Over;
-        let Some(link) = self.link.take() else { return };
+        let Some(mut link) = self.link.take() else { return };
+        if link.ahead.capacity() > KEPT_BYTES {
+            link.ahead = Vec::new();
+        }
         if let Some(pool) = self.pool.take().filter(|_| link.ahead.is_empty()) {
             pool.keep(link);
         }
@@ -289,10 +301,9 @@ impl Body for AnswerBody {
                     Poll::Ready(Ok(_)) => pushed,
                 }
             } else {
-                let ahead = std::mem::take(&mut link.ahead);
-                let pushed = this.framing.push(&ahead, &mut piece);
+                let pushed = this.framing.push(&link.ahead, &mut piece);
                 if let Ok(used) = pushed {
-                    link.ahead.extend_from_slice(ahead.get(used..).unwrap_or_default());
+                    link.ahead.drain(..used.min(link.ahead.len()));
                 }
                 pushed
             };

@@ -23,8 +23,19 @@ pub(crate) fn poll_read<S: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
     take: impl FnOnce(&[u8]),
 ) -> Poll<io::Result<usize>> {
+    poll_read_some(stream, SCRATCH, cx, take)
+}
+
+/// The same, `most` bytes at most.
+pub(crate) fn poll_read_some<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    most: usize,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
     READ.with_borrow_mut(|scratch| {
-        let mut into = ReadBuf::new(scratch);
+        let most = most.min(scratch.len());
+        let mut into = ReadBuf::new(scratch.get_mut(..most).unwrap_or_default());
         ready!(Pin::new(stream).poll_read(cx, &mut into))?;
         take(into.filled());
         Poll::Ready(Ok(into.filled().len()))
