@@ -97,8 +97,11 @@ async fn load(port: &str, shape: &str, connections: usize, time: Duration) -> Re
     let of = |number: u64| dress.request(&Shape { at: 0, prompt, answer, blocks: vec![number % PREFIXES] }, number);
     let requests = Arc::new((0..ROTATION).map(of).collect());
     let how = Closed { connections, time, requests: u64::MAX };
-    let report =
-        if shape == "fresh" { fresh(at(port)?, requests, how).await? } else { closed(at(port)?, requests, how).await? };
+    let report = if shape == "fresh" {
+        fresh(at(port)?, requests, how).await?
+    } else {
+        closed(at(port)?, requests, how).await?
+    };
     println!(
         "{} requests/s, p50 {} us, p99 {} us, {} good, {} refused, {} broken",
         report.per_kilosecond() / 1_000,

@@ -92,14 +92,8 @@ async fn messages(State(gateway): State<Gateway>, Extension(caller): Extension<C
 }
 
 /// The routes of requests that name their model in their body; [`crate::front`] serves them without the router.
-const GENERATING: [&str; 6] = [
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/responses",
-    "/v1/rerank",
-    "/v1/messages",
-];
+const GENERATING: [&str; 6] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/rerank", "/v1/messages"];
 
 /// The route of `path`, if requests for it name their model in their body.
 pub(crate) fn plain_route(path: &str) -> Option<&'static str> {
@@ -225,7 +219,13 @@ async fn send(gateway: &Gateway, begun: Begun, outgoing: &Outgoing) -> Result<Re
 }
 
 /// The answer to a request that no engine answered; counted and logged here, once.
-pub(crate) fn refuse(gateway: &Gateway, error: Error, caller: &Caller, model: Option<&Arc<Model>>, started: Instant) -> Response {
+pub(crate) fn refuse(
+    gateway: &Gateway,
+    error: Error,
+    caller: &Caller,
+    model: Option<&Arc<Model>>,
+    started: Instant,
+) -> Response {
     let status = error.status().as_u16();
     let metrics = model.map_or(&gateway.shared.registry.unknown, |model| &model.metrics);
     metrics.answered(status);

@@ -28,6 +28,8 @@ mod config;
 mod engines;
 mod error;
 mod front;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gateway;
 mod handlers;
 mod headers;

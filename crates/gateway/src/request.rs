@@ -77,6 +77,17 @@ fn parse(body: &[u8]) -> Result<Peek<'_>, Error> {
     Ok(Peek { model, stream: fields.stream.unwrap_or(false), prompt })
 }
 
+/// Whether what the scan accepts is what the parser reads.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn readers_agree(body: &[u8]) -> bool {
+    match scan(body) {
+        Some(peek) if (1..=MODEL_NAME_BYTES_MAX).contains(&peek.model.len()) => {
+            parse(body).is_ok_and(|parsed| parsed == peek)
+        }
+        Some(_) | None => true,
+    }
+}
+
 /// What the object's own fields say about the work; nothing if brackets of the JSON text `body` nest deeper than `max`.
 fn walk(body: &[u8], max: usize) -> Option<Prompt<'_>> {
     let mut found = Prompt::default();
@@ -264,7 +275,8 @@ mod tests {
     fn the_scan_understands_plain_bodies_and_never_contradicts_the_parser() {
         let understood = SEEDS.map(|seed| agree(seed.as_bytes()));
         assert_eq!(understood, [true, true, true, false, true]);
-        let bytes: Vec<u8> = (0..=u8::MAX).filter(|byte| !byte.is_ascii_alphanumeric() || b"0189aeEntu".contains(byte)).collect();
+        let bytes: Vec<u8> =
+            (0..=u8::MAX).filter(|byte| !byte.is_ascii_alphanumeric() || b"0189aeEntu".contains(byte)).collect();
         let mut accepted = 0;
         for seed in SEEDS {
             let seed = seed.as_bytes();

@@ -118,7 +118,9 @@ impl Connection {
             // Patience begins anew with every byte that goes.
             let left = parts.iter().map(|part| part.len()).sum();
             let (_, stalled) = *match since {
-                Some((before, _)) if before == left => since.insert((left, since.map_or_else(Instant::now, |(_, at)| at))),
+                Some((before, _)) if before == left => {
+                    since.insert((left, since.map_or_else(Instant::now, |(_, at)| at)))
+                }
                 _ => since.insert((left, Instant::now())),
             };
             if timer.passed(cx, stalled + patience) { Poll::Ready(false) } else { Poll::Pending }

@@ -110,7 +110,10 @@ mod tests {
         }
         for end in bytes.len()..=more.len() {
             let Parsed::Plain(head, length) = parse(&more[..end]) else { panic!("cut at {end}") };
-            assert_eq!((length, head.length, head.path, head.last), (bytes.len(), 13, "/v1/chat/completions", Last::GoesOn));
+            assert_eq!(
+                (length, head.length, head.path, head.last),
+                (bytes.len(), 13, "/v1/chat/completions", Last::GoesOn)
+            );
             assert_eq!(head.headers.get_all("x-a").iter().count(), 2);
             assert_eq!(head.headers["authorization"], "Bearer k");
         }

@@ -127,7 +127,8 @@ impl Connection {
             let Self { stream, got, timer, .. } = self;
             let more = poll_fn(|cx| {
                 // A long body is read where it will stay.
-                if let Poll::Ready(read) = poll_read_some(stream, FIRST_BYTES, cx, |bytes| got.extend_from_slice(bytes)) {
+                if let Poll::Ready(read) = poll_read_some(stream, FIRST_BYTES, cx, |bytes| got.extend_from_slice(bytes))
+                {
                     return Poll::Ready(read.unwrap_or(0));
                 }
                 if timer.passed(cx, deadline) {
@@ -276,4 +277,13 @@ fn poll_left(stream: &mut TcpStream, got: &mut Vec<u8>, cx: &mut Context<'_>) ->
         }
     }
     Poll::Pending
+}
+
+/// Bytes of the plain head that `got` begins with.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn parse_head(got: &[u8]) -> Option<usize> {
+    match head::parse(got) {
+        Parsed::Plain(_, length) => Some(length),
+        Parsed::Partial | Parsed::Other => None,
+    }
 }

@@ -16,12 +16,21 @@ pub(crate) struct Malformed;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// In the size, after so many digits.
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     /// In what follows the size up to the line's end.
-    Extension { size: u64 },
+    Extension {
+        size: u64,
+    },
     /// The line feed behind a size.
-    SizeEnd { size: u64 },
-    Content { left: u64 },
+    SizeEnd {
+        size: u64,
+    },
+    Content {
+        left: u64,
+    },
     /// The line break behind content: carriage return, line feed.
     ContentCr,
     ContentLf,
@@ -56,6 +65,14 @@ impl Chunks {
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
         let mut rest = bytes;
         while let Some((&byte, behind)) = rest.split_first() {
+            // Nearly all chunks come whole.
+            if let State::Size { digits: 0, .. } = self.state
+                && let Some((content, behind)) = whole(rest)
+            {
+                out.extend_from_slice(content);
+                rest = behind;
+                continue;
+            }
             self.state = match self.state {
                 State::Done => break,
                 State::Content { left } => {
@@ -104,6 +121,16 @@ impl Chunks {
         self.skipped += 1;
         if self.skipped > SKIPPED_MAX { Err(Malformed) } else { Ok(next) }
     }
+}
+
+/// The content of a chunk of the usual form, all of which is there, and what is behind it; nothing for the last chunk.
+fn whole(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let digits = bytes.iter().take(6).take_while(|byte| digit(byte).is_some()).count();
+    let size = bytes.iter().take(digits).filter_map(digit).fold(0, |size, digit| size * 16 + digit);
+    let size = usize::try_from(size).ok().filter(|size| (1..=5).contains(&digits) && *size > 0)?;
+    let (content, behind) = bytes.get(digits..)?.strip_prefix(b"\r\n")?.split_at_checked(size)?;
+    Some((content, behind.strip_prefix(b"\r\n")?))
 }
 
 #[cfg(test)]

@@ -86,12 +86,7 @@ impl Link {
     /// Sends a request and waits for the head of its answer; the connection goes back to `pool` at the answer's end.
     /// # Errors
     /// Whatever kept the answer from coming.
-    pub(crate) async fn ask(
-        mut self,
-        head: &[u8],
-        body: &[u8],
-        pool: &Arc<Pool>,
-    ) -> io::Result<Response<AnswerBody>> {
+    pub(crate) async fn ask(mut self, head: &[u8], body: &[u8], pool: &Arc<Pool>) -> io::Result<Response<AnswerBody>> {
         let mut reusable = true;
         let mut parts = [head, body, &[]];
         let written = poll_fn(|cx| match poll_write_all(&mut self.stream, cx, &mut parts) {
@@ -175,7 +170,8 @@ enum Framing {
 
 impl Framing {
     fn of(head: &Response<()>) -> io::Result<Self> {
-        if matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS) {
+        if matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS)
+        {
             return Ok(Self::Over);
         }
         let headers = head.headers();
@@ -330,4 +326,14 @@ impl Body for AnswerBody {
             Framing::Chunked(_) | Framing::UntilClose => SizeHint::default(),
         }
     }
+}
+
+/// The content of chunks, how many bytes were theirs, and whether they ended; nothing if they are malformed.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn decode_chunks(pieces: &[&[u8]]) -> Option<(Vec<u8>, usize, bool)> {
+    let (mut chunks, mut out, mut used) = (Chunks::new(), Vec::new(), 0);
+    for piece in pieces {
+        used += chunks.push(piece, &mut out).ok()?;
+    }
+    Some((out, used, chunks.done()))
 }

@@ -141,12 +141,7 @@ pub async fn fresh(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, how: Closed
     run(address, requests, how, Prompts::Fresh).await
 }
 
-async fn run(
-    address: SocketAddr,
-    requests: Arc<Vec<Vec<u8>>>,
-    how: Closed,
-    prompts: Prompts,
-) -> Result<Report, Error> {
+async fn run(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, how: Closed, prompts: Prompts) -> Result<Report, Error> {
     drop(Connection::open(address).await.map_err(|error| Error::Connect(address, error))?);
     let start = Instant::now();
     let deadline = start + how.time;
