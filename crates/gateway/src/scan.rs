@@ -112,7 +112,7 @@ impl<'a> Cursor<'a> {
 
 /// In pieces that the compiler turns into vector instructions.
 fn has_control(text: &[u8]) -> bool {
-    text.chunks(256).any(|piece| piece.iter().fold(false, |any, byte| any | (*byte < b' ')))
+    text.chunks(256).any(|piece| piece.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ')
 }
 
 /// The fields of the object's own.
@@ -164,7 +164,7 @@ pub(crate) fn scan(body: &[u8]) -> Option<Peek<'_>> {
     cursor.blanks();
     (cursor.next()? == b'{').then_some(())?;
     let mut want = Want::KeyOrEnd;
-    let (mut key, mut value_from) = (&body[..0], 0);
+    let (mut key, mut value_from) = (&[][..], 0);
     while depth > 0 {
         cursor.blanks();
         let byte = cursor.next()?;

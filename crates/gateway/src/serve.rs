@@ -87,7 +87,7 @@ impl Crowd {
     /// Collects a finished connection, so that the set does not grow.
     async fn next(&mut self) {
         if self.connections.join_next().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

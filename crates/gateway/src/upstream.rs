@@ -66,7 +66,7 @@ enum Outcome {
 
 impl Upstream {
     pub(crate) fn new(timeouts: &Timeouts) -> Result<Self, Error> {
-        let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
         let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::Tls(error.to_string()))?

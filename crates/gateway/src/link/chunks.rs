@@ -95,13 +95,12 @@ impl Chunks {
                 State::Extension { size } if byte == b'\r' => State::SizeEnd { size },
                 State::Extension { .. } if byte == b'\n' => return Err(Malformed),
                 State::Extension { size } => self.skip(State::Extension { size })?,
-                State::SizeEnd { size: 0 } if byte == b'\n' => State::Trailer,
+                State::SizeEnd { size: 0 } | State::FieldEnd if byte == b'\n' => State::Trailer,
                 State::SizeEnd { size } if byte == b'\n' => State::Content { left: size },
                 State::ContentCr if byte == b'\r' => State::ContentLf,
                 State::ContentLf if byte == b'\n' => State::Size { size: 0, digits: 0 },
                 State::Trailer if byte == b'\r' => State::LastLf,
                 State::Field if byte == b'\r' => State::FieldEnd,
-                State::FieldEnd if byte == b'\n' => State::Trailer,
                 State::Trailer | State::Field if byte != b'\n' => self.skip(State::Field)?,
                 State::LastLf if byte == b'\n' => State::Done,
                 State::SizeEnd { .. }
@@ -178,8 +177,8 @@ mod tests {
                 }
             }
             assert_eq!(decode(&bytes.chunks(1).collect::<Vec<_>>()), expected, "{text:?} byte by byte");
-            if expected.is_some() {
-                for end in 0..expected.as_ref().unwrap().1 {
+            if let Some((_, used)) = expected {
+                for end in 0..used {
                     assert_eq!(decode(&[&bytes[..end]]), None, "{text:?} ends at {end}");
                 }
             }
