@@ -30,6 +30,7 @@ pub(crate) struct Admission {
 }
 
 /// A request body, and its share of the memory.
+#[derive(Default)]
 pub(crate) struct Buffered {
     pub(crate) bytes: Bytes,
     share: Option<OwnedSemaphorePermit>,
@@ -57,12 +58,17 @@ impl Admission {
         self.in_flight_max - self.in_flight.available_permits().min(self.in_flight_max)
     }
 
+    /// The length of a body that a request announces, if it may have that.
+    pub(crate) fn fits(&self, length: u64) -> Result<usize, Error> {
+        let length = usize::try_from(length).ok().filter(|length| *length <= self.body_bytes_max);
+        length.ok_or(Error::TooLarge(self.body_bytes_max))
+    }
+
     /// Reads a body within all bounds. A body that arrived in one piece is not copied.
     pub(crate) async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Buffered, Error> {
         let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        let max = u64::try_from(self.body_bytes_max).unwrap_or(u64::MAX);
-        if announced.is_some_and(|length| length > max) {
-            return Err(Error::TooLarge(self.body_bytes_max));
+        if let Some(length) = announced {
+            self.fits(length)?;
         }
         let deadline = Instant::now() + self.body_total;
         let mut held = Buffered { bytes: Bytes::new(), share: None };
@@ -94,7 +100,8 @@ impl Admission {
         Ok(held)
     }
 
-    fn reserve(&self, held: &mut Buffered, total: usize) -> Result<(), Error> {
+    /// Makes the share of `held` enough for `total` bytes.
+    pub(crate) fn reserve(&self, held: &mut Buffered, total: usize) -> Result<(), Error> {
         let have = held.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = u32::try_from(total.div_ceil(UNIT_BYTES).saturating_sub(have)).unwrap_or(u32::MAX);
         if more == 0 {

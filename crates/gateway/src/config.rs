@@ -26,7 +26,7 @@ pub(crate) const ACCOUNTS_MAX: usize = 65_536;
 pub(crate) const HEADERS_MAX: usize = 100;
 /// Bytes of one request head.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Idle connections kept per engine: as many as one engine usefully serves at once.
+/// Idle connections kept per engine by one thread: as many as one engine usefully serves at once.
 pub(crate) const IDLE_PER_ENGINE_MAX: usize = 256;
 
 /// How long each thing may take.
@@ -98,6 +98,9 @@ pub struct GatewayConfig {
     pub answer_tokens: u64,
     /// When an engine is left alone.
     pub breaker: BreakerConfig,
+    /// Threads that serve connections, each its own; with 0 they are served by the runtime that [`crate::Gateway::serve`]
+    /// runs in.
+    pub threads: usize,
     /// How long things may take.
     pub timeouts: Timeouts,
 }
@@ -113,6 +116,7 @@ impl Default for GatewayConfig {
             prices: BTreeMap::new(),
             answer_tokens: 4_096,
             breaker: BreakerConfig::default(),
+            threads: 0,
             timeouts: Timeouts::default(),
         }
     }

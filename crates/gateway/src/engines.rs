@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dh_core::{Secret, SimTime};
 use dh_policy::routing::chain::digest_of;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Method, Uri};
+use rustls::pki_types::ServerName;
 
 use crate::Error;
 use crate::breaker::{Breaker, BreakerConfig};
 use crate::config::{ENGINES_MAX, MODEL_NAME_BYTES_MAX};
 use crate::error::shown;
+use crate::link::{Place, Pool};
 use crate::metrics::{EngineMetrics, ModelMetrics, Registry};
 use crate::plan::Knowledge;
 
@@ -79,6 +81,8 @@ pub(crate) struct EngineState {
     pub(crate) slot: usize,
     /// A digest of its id.
     pub(crate) identity: u64,
+    /// Connections to it that wait.
+    pub(crate) pool: Arc<Pool>,
     breaker: Mutex<Breaker>,
 }
 
@@ -91,6 +95,7 @@ impl EngineState {
             queued: AtomicU64::new(0),
             slot,
             identity,
+            pool: Arc::default(),
             breaker: Mutex::new(Breaker::new(config)),
         }
     }
@@ -163,31 +168,25 @@ pub(crate) struct Engine {
 
 #[derive(Clone, PartialEq, Eq)]
 struct Address {
-    scheme: Scheme,
+    place: Place,
+    /// For the `host` field.
     authority: Authority,
     /// What comes before `/v1` or `/v2`; empty or `/...` with no closing slash.
     prefix: String,
 }
 
 impl Engine {
-    /// The URL of `path`, which begins with `/v1/` or `/v2/`.
-    pub(crate) fn uri(&self, path: &'static str) -> Result<Uri, http::Error> {
-        let path = if self.address.prefix.is_empty() {
-            PathAndQuery::from_static(path)
-        } else {
-            PathAndQuery::try_from(format!("{}{path}", self.address.prefix))?
-        };
-        self.with_path(path)
+    /// Where it listens.
+    pub(crate) fn place(&self) -> &Place {
+        &self.address.place
     }
 
-    /// The URL of a path that a client sent.
-    pub(crate) fn uri_of(&self, path: &str) -> Result<Uri, http::Error> {
-        self.with_path(PathAndQuery::try_from(format!("{}{path}", self.address.prefix))?)
-    }
-
-    fn with_path(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
-        let Address { scheme, authority, .. } = &self.address;
-        Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path).build()
+    /// Begins the head of a request for `path`, which is a valid path and begins with `/v1/` or `/v2/`.
+    pub(crate) fn begin(&self, method: &Method, path: &str, head: &mut Vec<u8>) {
+        let Address { authority, prefix, .. } = &self.address;
+        for part in [method.as_str(), " ", prefix, path, " HTTP/1.1\r\nhost: ", authority.as_str(), "\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
     }
 }
 
@@ -233,6 +232,13 @@ impl Snapshot {
 
     pub(crate) fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
         self.models.values()
+    }
+
+    /// Closes connections to engines that waited too long.
+    pub(crate) fn sweep(&self) {
+        for engine in self.models().flat_map(|model| &model.engines) {
+            engine.state.pool.sweep();
+        }
     }
 
     pub(crate) fn statuses(&self) -> Vec<EngineStatus> {
@@ -363,7 +369,12 @@ fn parse_address(url: &str) -> Result<Address, String> {
     }
     let path = path.path().trim_end_matches('/');
     let prefix = path.strip_suffix("/v1").or_else(|| path.strip_suffix("/v2")).unwrap_or(path);
-    Ok(Address { scheme, authority, prefix: prefix.trim_end_matches('/').to_owned() })
+    let secure = scheme == Scheme::HTTPS;
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let tls = secure.then(|| ServerName::try_from(host.clone())).transpose();
+    let tls = tls.map_err(|error| format!("its host cannot bear a certificate: {error}"))?;
+    let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    Ok(Address { place: Place { host, port, tls }, authority, prefix: prefix.trim_end_matches('/').to_owned() })
 }
 
 #[cfg(test)]
@@ -386,18 +397,23 @@ mod tests {
 
     #[test]
     fn base_urls_join_with_and_without_their_version() {
-        for (url, joined) in [
-            ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1/models"),
-            ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1/models"),
-            ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1/models"),
-            ("https://host/v1/", "https://host/v1/models"),
-            ("https://host/api/openai/v1", "https://host/api/openai/v1/models"),
-            ("http://[::1]:80/x", "http://[::1]:80/x/v1/models"),
+        for (url, place, path) in [
+            ("http://127.0.0.1:8000", ("127.0.0.1", 8000, false), "/v1/models"),
+            ("http://127.0.0.1:8000/", ("127.0.0.1", 8000, false), "/v1/models"),
+            ("http://127.0.0.1:8000/v1", ("127.0.0.1", 8000, false), "/v1/models"),
+            ("http://host", ("host", 80, false), "/v1/models"),
+            ("https://host/v1/", ("host", 443, true), "/v1/models"),
+            ("https://host/api/openai/v1", ("host", 443, true), "/api/openai/v1/models"),
+            ("http://[::1]:80/x", ("::1", 80, false), "/x/v1/models"),
         ] {
             let snapshot = next(&Snapshot::default(), vec![target("e", "m", url)]).unwrap();
             let engine = &snapshot.model("m").unwrap().engines[0];
-            assert_eq!(engine.uri("/v1/models").unwrap().to_string(), joined);
-            assert_eq!(engine.uri_of("/v1/models").unwrap().to_string(), joined);
+            let Place { host, port, tls } = engine.place();
+            assert_eq!((host.as_str(), *port, tls.is_some()), place, "{url}");
+            let mut head = Vec::new();
+            engine.begin(&Method::GET, "/v1/models", &mut head);
+            let authority = url.split('/').nth(2).unwrap();
+            assert_eq!(String::from_utf8(head).unwrap(), format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\n"));
         }
         for url in ["", "host:80", "ftp://host", "/v1", "http://user:pw@host", "http://host/?a=b", "http://"] {
             assert!(

@@ -9,11 +9,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::access::{self, Caller, REQUEST_ID};
+use crate::admission::Buffered;
 use crate::engines::{EngineKind, Model};
 use crate::error::shown;
 use crate::relay::{self, Begun};
@@ -89,14 +91,41 @@ async fn messages(State(gateway): State<Gateway>, Extension(caller): Extension<C
     generate(&gateway, caller, request, "/v1/messages").await
 }
 
+/// The routes of requests that name their model in their body; [`crate::front`] serves them without the router.
+const GENERATING: [&str; 6] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/rerank", "/v1/messages"];
+
+/// The route of `path`, if requests for it name their model in their body.
+pub(crate) fn plain_route(path: &str) -> Option<&'static str> {
+    GENERATING.into_iter().find(|route| *route == path)
+}
+
+/// A place for a request, and its body.
+pub(crate) type Admitted = (OwnedSemaphorePermit, Buffered);
+
 /// A request that names its model in its body.
 async fn generate(gateway: &Gateway, caller: Caller, request: Request, path: &'static str) -> Response {
     let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let read = async {
+        let place = gateway.shared.admission.enter()?;
+        Ok((place, gateway.shared.admission.read(&parts.headers, body).await?))
+    };
+    answer(gateway, caller, &parts.headers, path, started, read.await).await
+}
+
+/// The answer to a request that was read, or was not.
+pub(crate) async fn answer(
+    gateway: &Gateway,
+    caller: Caller,
+    headers: &HeaderMap,
+    path: &'static str,
+    started: Instant,
+    read: Result<Admitted, Error>,
+) -> Response {
     let mut found = None;
     let answer = async {
-        let place = gateway.shared.admission.enter()?;
-        let (parts, body) = request.into_parts();
-        let body = gateway.shared.admission.read(&parts.headers, body).await?;
+        let (place, body) = read?;
         let peek = request::peek(&body.bytes)?;
         let model = Arc::clone(found.insert(Arc::clone(gateway.snapshot().model(&peek.model)?)));
         let mut begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
@@ -107,7 +136,7 @@ async fn generate(gateway: &Gateway, caller: Caller, request: Request, path: &'s
         let outgoing = Outgoing {
             method: Method::POST,
             target: Target::Route(path),
-            headers: headers::for_engine(&parts.headers, &caller.request_id),
+            headers: headers::for_engine(headers, &caller.request_id),
             body: body.bytes.clone(),
             work,
         };
@@ -165,7 +194,7 @@ fn begin(
     protocol: EngineKind,
     started: Instant,
     stream: bool,
-    place: tokio::sync::OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 ) -> Result<Begun, Error> {
     if model.kind != protocol {
         return Err(Error::WrongProtocol { model: model.name.to_string(), kind: model.kind });
@@ -190,7 +219,13 @@ async fn send(gateway: &Gateway, begun: Begun, outgoing: &Outgoing) -> Result<Re
 }
 
 /// The answer to a request that no engine answered; counted and logged here, once.
-fn refuse(gateway: &Gateway, error: Error, caller: &Caller, model: Option<&Arc<Model>>, started: Instant) -> Response {
+pub(crate) fn refuse(
+    gateway: &Gateway,
+    error: Error,
+    caller: &Caller,
+    model: Option<&Arc<Model>>,
+    started: Instant,
+) -> Response {
     let status = error.status().as_u16();
     let metrics = model.map_or(&gateway.shared.registry.unknown, |model| &model.metrics);
     metrics.answered(status);

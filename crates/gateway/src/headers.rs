@@ -36,12 +36,14 @@ fn is_nominated(headers: &HeaderMap, name: &HeaderName) -> bool {
 /// is dropped. No encodings are accepted, because a compressed stream could not be watched and is held back by compressors.
 pub(crate) fn for_engine(from: &HeaderMap, request_id: &HeaderValue) -> HeaderMap {
     let token = access::token(from).map(str::as_bytes).unwrap_or_default();
+    let finder = memmem::Finder::new(token);
+    let nominates = from.contains_key(CONNECTION);
     let mut to = HeaderMap::with_capacity(from.len() + 2);
     for (name, value) in from {
         let set_by_us = *name == HOST || *name == CONTENT_LENGTH || *name == EXPECT || *name == ACCEPT_ENCODING;
         let credential = *name == AUTHORIZATION || *name == COOKIE || name == "x-api-key" || name == "api-key";
-        let leaks = !token.is_empty() && memmem::find(value.as_bytes(), token).is_some();
-        if !(set_by_us || credential || leaks || is_hop_by_hop(name) || is_nominated(from, name)) {
+        let leaks = !token.is_empty() && finder.find(value.as_bytes()).is_some();
+        if !(set_by_us || credential || leaks || is_hop_by_hop(name) || (nominates && is_nominated(from, name))) {
             to.append(name.clone(), value.clone());
         }
     }
@@ -51,14 +53,15 @@ pub(crate) fn for_engine(from: &HeaderMap, request_id: &HeaderValue) -> HeaderMa
 
 /// The fields for the caller: those of the engine that are about the answer and not about the engine's own door.
 pub(crate) fn for_caller(from: &HeaderMap, to: &mut HeaderMap) {
-    to.reserve(from.len());
+    to.reserve(from.len() + 2);
+    let nominates = from.contains_key(CONNECTION);
     for (name, value) in from {
         let of_its_door = *name == SET_COOKIE
             || *name == ALT_SVC
             || *name == STRICT_TRANSPORT_SECURITY
             || *name == WWW_AUTHENTICATE
             || *name == REQUEST_ID;
-        if !(of_its_door || is_hop_by_hop(name) || is_nominated(from, name)) {
+        if !(of_its_door || is_hop_by_hop(name) || (nominates && is_nominated(from, name))) {
             to.append(name.clone(), value.clone());
         }
     }

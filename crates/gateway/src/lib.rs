@@ -27,13 +27,18 @@ mod clock;
 mod config;
 mod engines;
 mod error;
+mod front;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gateway;
 mod handlers;
 mod headers;
+mod link;
 mod metrics;
 mod plan;
 mod relay;
 mod request;
+mod scan;
 mod serve;
 mod sse;
 mod stall;

@@ -14,7 +14,6 @@ use dh_core::time::Clock;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
@@ -23,6 +22,7 @@ use crate::accounts::{Charge, Used};
 use crate::breaker::Pass;
 use crate::engines::{Engine, Load, Model};
 use crate::headers;
+use crate::link::AnswerBody;
 use crate::metrics::Trouble;
 use crate::plan::Belief;
 use crate::sse::SseScanner;
@@ -44,7 +44,7 @@ pub(crate) struct Begun {
 }
 
 pub(crate) struct Relay {
-    inner: Option<Incoming>,
+    inner: Option<AnswerBody>,
     /// Whether the length announced by the engine still holds.
     sized: bool,
     gap: Duration,

@@ -1,8 +1,8 @@
 //! What the gateway reads of a request body: `model` and `stream`, where the prompt lies, and how long the answer may be.
 //!
 //! No tree is built and unknown fields are skipped where they lie, so numbers of any size and fields of any future version
-//! pass untouched. The whole text must be JSON all the same: an engine never sees what a parser here refused. One pass checks
-//! the text and finds the first two, one measures depth and finds the others; the second skips strings with vector instructions.
+//! pass untouched. The whole text must be JSON all the same: an engine never sees what a parser here refused. One pass of
+//! [`crate::scan`] does it all for nearly every body; what it does not understand is read by a whole parser and then walked.
 
 use std::borrow::Cow;
 
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::Error;
 use crate::config::{JSON_DEPTH_MAX, MODEL_NAME_BYTES_MAX};
+use crate::scan::scan;
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,8 +48,16 @@ struct Fields<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Reads `model` and `stream` of a JSON object.
+/// Reads what decides about a request from its body.
 pub(crate) fn peek(body: &[u8]) -> Result<Peek<'_>, Error> {
+    match scan(body) {
+        Some(peek) if (1..=MODEL_NAME_BYTES_MAX).contains(&peek.model.len()) => Ok(peek),
+        Some(_) | None => parse(body),
+    }
+}
+
+/// The same by a whole parser, which says what is wrong.
+fn parse(body: &[u8]) -> Result<Peek<'_>, Error> {
     // A derived reader would take an array for the fields in order.
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => {}
@@ -66,6 +75,17 @@ pub(crate) fn peek(body: &[u8]) -> Result<Peek<'_>, Error> {
     }
     let prompt = walk(body, JSON_DEPTH_MAX).ok_or(Error::TooDeep(JSON_DEPTH_MAX))?;
     Ok(Peek { model, stream: fields.stream.unwrap_or(false), prompt })
+}
+
+/// Whether what the scan accepts is what the parser reads.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn readers_agree(body: &[u8]) -> bool {
+    match scan(body) {
+        Some(peek) if (1..=MODEL_NAME_BYTES_MAX).contains(&peek.model.len()) => {
+            parse(body).is_ok_and(|parsed| parsed == peek)
+        }
+        Some(_) | None => true,
+    }
 }
 
 /// What the object's own fields say about the work; nothing if brackets of the JSON text `body` nest deeper than `max`.
@@ -110,7 +130,7 @@ fn walk(body: &[u8], max: usize) -> Option<Prompt<'_>> {
 }
 
 impl<'a> Prompt<'a> {
-    fn take(&mut self, key: &[u8], value: &'a [u8]) {
+    pub(crate) fn take(&mut self, key: &[u8], value: &'a [u8]) {
         let value = value.trim_ascii();
         let number = || std::str::from_utf8(value).ok()?.parse().ok();
         match key {
@@ -230,5 +250,51 @@ mod tests {
         assert_eq!(check(&format!(r#"{{"model":"m","x":"{text}","y":"\"{text}"}}"#)), "m false");
         let flat = "[],".repeat(1_000);
         assert_eq!(check(&format!(r#"{{"model":"m","x":[{flat}0]}}"#)), "m false");
+    }
+
+    /// Bodies whose every mutation both readers are shown.
+    const SEEDS: [&str; 5] = [
+        r#"{"model":"m","messages":[{"role":"user","content":"a\\\"b\u00e9"}],"max_tokens":7,"stream":true}"#,
+        r#" { "n" : 2 , "model" : "a/b" , "x" : [ -0.5e+3 , 1E9, 0, [], {}, null, false ] , "stream" : null } "#,
+        r#"{"tools":[{"a":1}],"system":"s","input":"hello","user":"u","session_id":"k","model":"m"}"#,
+        r#"{"mod\u0065l":"m","stream":false}"#,
+        r#"{"model":"m","prompt":"x","prompt":"y","a":{"model":1,"stream":2}}"#,
+    ];
+
+    /// What the scan accepts the parser accepts, with the same fields.
+    fn agree(body: &[u8]) -> bool {
+        let Some(scanned) = scan(body).filter(|peek| (1..=MODEL_NAME_BYTES_MAX).contains(&peek.model.len())) else {
+            return false;
+        };
+        let parsed = parse(body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(body)));
+        assert_eq!(scanned, parsed, "{}", String::from_utf8_lossy(body));
+        true
+    }
+
+    #[test]
+    fn the_scan_understands_plain_bodies_and_never_contradicts_the_parser() {
+        let understood = SEEDS.map(|seed| agree(seed.as_bytes()));
+        assert_eq!(understood, [true, true, true, false, true]);
+        let bytes: Vec<u8> =
+            (0..=u8::MAX).filter(|byte| !byte.is_ascii_alphanumeric() || b"0189aeEntu".contains(byte)).collect();
+        let mut accepted = 0;
+        for seed in SEEDS {
+            let seed = seed.as_bytes();
+            for at in 0..=seed.len() {
+                agree(&seed[..at]);
+                for byte in &bytes {
+                    let inserted = [&seed[..at], &[*byte], &seed[at..]].concat();
+                    accepted += usize::from(agree(&inserted));
+                    if at < seed.len() {
+                        let replaced = [&seed[..at], &[*byte], &seed[at + 1..]].concat();
+                        accepted += usize::from(agree(&replaced));
+                    }
+                }
+                if at < seed.len() {
+                    agree(&[&seed[..at], &seed[at + 1..]].concat());
+                }
+            }
+        }
+        assert!(accepted > 10_000, "{accepted}");
     }
 }

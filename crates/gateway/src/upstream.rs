@@ -11,23 +11,21 @@ use bytes::Bytes;
 use dh_core::time::{Clock, Span};
 use dh_policy::routing::{Candidate, Route, View};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::{HeaderMap, Method, Response, StatusCode};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
 
 use crate::Error;
 use crate::breaker::Pass;
-use crate::config::{IDLE_PER_ENGINE_MAX, Timeouts};
+use crate::config::Timeouts;
 use crate::engines::{Engine, Load, Model};
+use crate::link::{AnswerBody, Link, Patience};
 use crate::metrics::Trouble;
 use crate::plan::{Belief, Work};
 
 pub(crate) struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    tls: TlsConnector,
+    patience: Patience,
     first_byte: Duration,
 }
 
@@ -49,7 +47,7 @@ pub(crate) struct Outgoing {
 
 /// The head of an engine's answer; its body is still to come.
 pub(crate) struct Answer {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) response: Response<AnswerBody>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) load: Load,
     pub(crate) belief: Belief,
@@ -68,23 +66,14 @@ enum Outcome {
 
 impl Upstream {
     pub(crate) fn new(timeouts: &Timeouts) -> Result<Self, Error> {
-        let mut http = HttpConnector::new();
-        http.set_nodelay(true);
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(timeouts.connect));
-        http.set_keepalive(Some(timeouts.upstream_idle));
-        let https = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
             .map_err(|error| Error::Tls(error.to_string()))?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(timeouts.upstream_idle)
-            .pool_max_idle_per_host(IDLE_PER_ENGINE_MAX)
-            .build(https);
-        Ok(Self { client, first_byte: timeouts.first_byte })
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let Timeouts { connect: open, upstream_idle: idle, first_byte, .. } = *timeouts;
+        Ok(Self { tls: TlsConnector::from(Arc::new(tls)), patience: Patience { open, idle }, first_byte })
     }
 
     /// The answer of one of `model`'s engines.
@@ -152,13 +141,11 @@ impl Upstream {
         let slot = engine.state.slot;
         let load = Load::on(engine, outgoing.work.load_on(slot));
         let belief = model.knowledge.sent(&outgoing.work, slot);
-        let Ok(request) = outgoing.request_for(engine) else {
-            return attempt.failed(Trouble::Connect, Outcome::NotReached);
-        };
-        match tokio::time::timeout(self.first_byte, self.client.request(request)).await {
+        let head = outgoing.head_for(engine);
+        match tokio::time::timeout(self.first_byte, self.exchange(engine, &head, &outgoing.body)).await {
             Err(_) => attempt.failed(Trouble::Timeout, Outcome::TimedOut),
-            Ok(Err(error)) if error.is_connect() => attempt.failed(Trouble::Connect, Outcome::NotReached),
-            Ok(Err(_)) => attempt.failed(Trouble::Lost, Outcome::Lost),
+            Ok(Err(Missed::NotReached)) => attempt.failed(Trouble::Connect, Outcome::NotReached),
+            Ok(Err(Missed::Lost)) => attempt.failed(Trouble::Lost, Outcome::Lost),
             Ok(Ok(response)) => {
                 let status = response.status();
                 let answer = Answer { response, engine: Arc::clone(engine), load, belief };
@@ -185,20 +172,56 @@ impl Upstream {
     }
 }
 
-impl Outgoing {
-    fn request_for(&self, engine: &Engine) -> Result<Request<Full<Bytes>>, http::Error> {
-        let uri = match &self.target {
-            Target::Route(path) => engine.uri(path)?,
-            Target::Path(path) => engine.uri_of(path)?,
+/// Why no answer came.
+enum Missed {
+    NotReached,
+    Lost,
+}
+
+impl Upstream {
+    /// Sends one request on a kept connection, or on a new one.
+    async fn exchange(&self, engine: &Engine, head: &[u8], body: &[u8]) -> Result<Response<AnswerBody>, Missed> {
+        let pool = &engine.state.pool;
+        let link = match pool.take() {
+            Some(link) => link,
+            None => Link::open(engine.place(), &self.tls, self.patience).await.map_err(|error| {
+                tracing::debug!(engine = engine.id, %error, "engine is not reached");
+                Missed::NotReached
+            })?,
         };
-        let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
-        *request.headers_mut() = self.headers.clone();
-        if let Some(authorization) = &engine.authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        let used = link.used;
+        link.ask(head, body, pool).await.map_err(|error| {
+            tracing::debug!(engine = engine.id, %error, "request is lost");
+            if used {
+                // The engine closes what it kept, or is gone: the next try begins afresh.
+                pool.forget();
+            }
+            Missed::Lost
+        })
+    }
+}
+
+impl Outgoing {
+    fn head_for(&self, engine: &Engine) -> Vec<u8> {
+        let path = match &self.target {
+            Target::Route(path) => path,
+            Target::Path(path) => path.as_str(),
+        };
+        let mut head = Vec::with_capacity(512);
+        engine.begin(&self.method, path, &mut head);
+        let own = engine.authorization.as_ref().map(|value| (&AUTHORIZATION, value));
+        for (name, value) in self.headers.iter().chain(own) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
         }
-        Ok(request)
+        if self.method == Method::POST || !self.body.is_empty() {
+            head.extend_from_slice(b"content-length: ");
+            head.extend_from_slice(self.body.len().to_string().as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        head
     }
 }
 

@@ -3,12 +3,17 @@
 //! Works for any split of the bytes. In valid JSON the text `"usage"` followed by a colon and a brace can only be a key with
 //! an object: inside a string its quotes would be escaped. Memory: at most [`OBJECT_BYTES_MAX`]. Cost: one vectorised search.
 
+use std::sync::LazyLock;
+
 use memchr::memmem;
 use serde::Deserialize;
 
 const KEY: &[u8] = b"\"usage\"";
+/// Building one costs as much as searching a kilobyte.
+static FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(KEY));
 /// Engines send below 600 bytes; a longer object is skipped.
 const OBJECT_BYTES_MAX: usize = 4_096;
+const USUAL_BYTES: usize = 256;
 /// Larger counts are nonsense and would spoil the sums.
 const TOKENS_MAX: u64 = 1 << 40;
 
@@ -94,12 +99,15 @@ impl UsageFinder {
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
             if matches!(self.state, State::Key(0)) {
-                let Some(at) = memmem::find(bytes, KEY) else {
+                let Some(at) = FINDER.find(bytes) else {
                     self.state = State::Key(matched_at_end(bytes));
                     return;
                 };
                 self.state = State::Colon;
                 bytes = bytes.get(at + KEY.len()..).unwrap_or_default();
+            } else if matches!(self.state, State::Object { .. }) {
+                let used = self.object(bytes);
+                bytes = bytes.get(used..).unwrap_or_default();
             } else {
                 self.step(byte);
                 bytes = rest;
@@ -123,35 +131,52 @@ impl UsageFinder {
             State::Colon if byte == b':' => self.state = State::Brace,
             State::Brace if byte == b'{' => {
                 self.object.clear();
+                self.object.reserve(USUAL_BYTES);
                 self.object.push(byte);
                 self.state = State::Object { depth: 1, text: Text::Outside };
             }
             State::Colon | State::Brace if blank => {}
             // After `"usage"` its last quote may open the next string, as in `"usage"usage"`; JSON never has that.
             State::Colon | State::Brace => self.state = State::Key(usize::from(byte == b'"')),
-            State::Object { depth, text } => {
-                *text = match (*text, byte) {
-                    (Text::Outside, b'"') | (Text::Escape, _) => Text::Inside,
-                    (Text::Inside, b'"') => Text::Outside,
-                    (Text::Inside, b'\\') => Text::Escape,
-                    (same, _) => same,
-                };
-                if *text == Text::Outside {
-                    match byte {
-                        b'{' => *depth = depth.saturating_add(1),
-                        b'}' => *depth -= 1,
-                        _ => {}
-                    }
+            State::Object { .. } => {}
+        }
+    }
+
+    /// Takes what of `bytes` belongs to the object; gives how many that are.
+    fn object(&mut self, bytes: &[u8]) -> usize {
+        let State::Object { mut depth, mut text } = self.state else { return 0 };
+        let room = OBJECT_BYTES_MAX.saturating_sub(self.object.len());
+        let mut used = 0;
+        for byte in bytes.iter().take(room) {
+            used += 1;
+            text = match (text, byte) {
+                (Text::Outside, b'"') | (Text::Escape, _) => Text::Inside,
+                (Text::Inside, b'"') => Text::Outside,
+                (Text::Inside, b'\\') => Text::Escape,
+                (Text::Outside, b'{') => {
+                    depth += 1;
+                    Text::Outside
                 }
-                self.object.push(byte);
-                if *depth == 0 {
-                    self.read_object();
-                    self.state = State::Key(0);
-                } else if self.object.len() >= OBJECT_BYTES_MAX {
-                    self.state = State::Key(0);
+                (Text::Outside, b'}') => {
+                    depth -= 1;
+                    Text::Outside
                 }
+                (same, _) => same,
+            };
+            if depth == 0 {
+                break;
             }
         }
+        self.object.extend_from_slice(bytes.get(..used).unwrap_or_default());
+        self.state = if depth == 0 {
+            self.read_object();
+            State::Key(0)
+        } else if self.object.len() >= OBJECT_BYTES_MAX {
+            State::Key(0)
+        } else {
+            State::Object { depth, text }
+        };
+        used
     }
 
     fn read_object(&mut self) {

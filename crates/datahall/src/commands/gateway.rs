@@ -26,6 +26,15 @@ pub(crate) struct Gateway {
     /// How requests are routed: `datahall gateway --help` lists the policies
     #[arg(long, value_name = "NAME", default_value = "prefix_cache", value_parser = policy)]
     policy: String,
+    /// Threads that serve connections; as many as there are cores unless told
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Requests at once; one more is refused with 429
+    #[arg(long, value_name = "N", default_value_t = 2_048)]
+    in_flight: usize,
+    /// Connections at once; further ones wait
+    #[arg(long, value_name = "N", default_value_t = 4_096)]
+    connections: usize,
     /// The file of keys; it is made, with a key that is printed once, if it is not there
     #[arg(long, value_name = "FILE", default_value = "gateway-keys.json")]
     keys: PathBuf,
@@ -67,7 +76,14 @@ impl Verb for Gateway {
             output::line(key.secret.expose());
             output::note(format!("a key for clients, shown once; it is kept in {}", self.keys.display()));
         }
-        let config = GatewayConfig { policy: self.policy, ..GatewayConfig::default() };
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let config = GatewayConfig {
+            policy: self.policy,
+            threads: self.threads.map_or_else(cores, usize::from),
+            in_flight_max: self.in_flight,
+            connections_max: self.connections,
+            ..GatewayConfig::default()
+        };
         let door = Door::new(config, Arc::new(ring)).map_err(|error| Failure::new(Kind::Invalid, error))?;
         let target = |(place, (model, url)): (usize, (String, String))| EngineTarget {
             id: format!("{model}/{place}"),
@@ -78,8 +94,9 @@ impl Verb for Gateway {
         };
         door.set_engines(self.engines.into_iter().enumerate().map(target).collect())
             .map_err(|error| Failure::new(Kind::Invalid, error))?;
+        // It accepts; the gateway's own threads serve.
         let runtime =
-            tokio::runtime::Builder::new_multi_thread().enable_all().build().or_fail("start the async runtime")?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build().or_fail("start the async runtime")?;
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind(self.listen)
                 .await

@@ -17,3 +17,4 @@ mod quotas;
 mod refusals;
 mod stage;
 mod streams;
+mod wire;

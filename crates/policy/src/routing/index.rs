@@ -10,7 +10,7 @@
 
 use super::chain::Link;
 
-/// Engines remembered for one link: a prefix that more of them hold is everywhere soon.
+/// Engines remembered for one link. The beginning that all prompts share is held by more; each of those is found at a later link.
 const OWNERS: usize = 6;
 /// Links that share a set.
 const WAYS: usize = 4;
@@ -76,26 +76,20 @@ impl PrefixIndex {
             let recent = self.recent.get(engine).copied().unwrap_or(0);
             Held { recent, ..Held::default() }
         }));
-        let mut before = 0;
         for link in links {
             let Some(entry) = self.entry(link.digest) else { return };
-            let mut anybody = false;
             for (engine, mark) in owners(entry) {
-                let Some(held) = held.get_mut(engine).filter(|held| held.ever == before) else { continue };
-                anybody = true;
+                let Some(held) = held.get_mut(engine) else { continue };
+                // Whoever holds a link holds all before it, also those that more engines hold than an entry remembers.
                 held.ever = link.end;
                 let distance = self.distance(engine, mark);
-                if held.bytes == before && distance <= self.reach(engine) {
+                if distance <= self.reach(engine) {
                     held.bytes = link.end;
                     held.distance = held.distance.max(distance);
                 } else if held.beyond == 0 {
                     held.beyond = distance.max(1);
                 }
             }
-            if !anybody {
-                return;
-            }
-            before = link.end;
         }
     }
 

@@ -118,10 +118,30 @@ pub struct Closed {
     pub requests: u64,
 }
 
+/// Which prompts a closed loop sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prompts {
+    /// The given ones in turn.
+    InTurn,
+    /// The same with a number of their own at the beginning, so that no two share anything.
+    Fresh,
+}
+
 /// Asks on so many connections, each as soon as it was answered; the requests are taken in turn.
 /// # Errors
 /// [`Error::Connect`] if nobody listens.
 pub async fn closed(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, how: Closed) -> Result<Report, Error> {
+    run(address, requests, how, Prompts::InTurn).await
+}
+
+/// The same with a number of its own at the beginning of each prompt, so that no two share anything.
+/// # Errors
+/// Those of [`closed`].
+pub async fn fresh(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, how: Closed) -> Result<Report, Error> {
+    run(address, requests, how, Prompts::Fresh).await
+}
+
+async fn run(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, how: Closed, prompts: Prompts) -> Result<Report, Error> {
     drop(Connection::open(address).await.map_err(|error| Error::Connect(address, error))?);
     let start = Instant::now();
     let deadline = start + how.time;
@@ -132,12 +152,22 @@ pub async fn closed(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, how: Close
         tasks.spawn(async move {
             let mut report = Report::default();
             let mut connection = None;
+            let mut numbered = Vec::new();
             while Instant::now() < deadline {
                 let number = turn.fetch_add(1, Ordering::Relaxed);
                 let count = u64::try_from(requests.len()).unwrap_or(u64::MAX).max(1);
                 let at = usize::try_from(number % count).unwrap_or(0);
                 let Some(request) = requests.get(at).filter(|_| number < how.requests) else { break };
                 let due = Instant::now();
+                let request = match prompts {
+                    Prompts::InTurn => request,
+                    Prompts::Fresh => {
+                        numbered.clear();
+                        numbered.extend_from_slice(request);
+                        number_prompt(&mut numbered, number);
+                        &numbered
+                    }
+                };
                 let end = ask(address, &mut connection, request).await;
                 report.count(&end, due);
             }
@@ -145,6 +175,16 @@ pub async fn closed(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, how: Close
         });
     }
     Ok(gather(tasks, start).await)
+}
+
+/// Writes `number` over the beginning of the prompt.
+fn number_prompt(request: &mut [u8], number: u64) {
+    const KEY: &[u8] = b"\"content\":\"";
+    let text = format!("{number:016x}");
+    let begins = memchr::memmem::find(request, KEY).map(|at| at + KEY.len());
+    if let Some(place) = begins.and_then(|at| request.get_mut(at..at + text.len())) {
+        place.copy_from_slice(text.as_bytes());
+    }
 }
 
 /// How a trace is played.
@@ -252,6 +292,18 @@ mod tests {
             assert_eq!((report.tokens.answer, report.events), (630, if stream { 90 * 8 } else { 0 }));
             assert!(report.tokens.cached * 2 > report.tokens.prompt);
         }
+    }
+
+    #[tokio::test]
+    async fn fresh_prompts_share_nothing_and_stay_as_long() {
+        let (engine, address) = engine(Config { blocks: 1_000, ..Config::default() }).await;
+        let requests = vec![dress(false).request(&Shape { at: 0, prompt: 600, answer: 1, blocks: vec![1] }, 0)];
+        let time = Duration::from_mins(1);
+        let how = Closed { connections: 2, time, requests: 20 };
+        let report = fresh(address, Arc::new(requests), how).await.unwrap();
+        let (prompt, cached) = engine.prompt_tokens();
+        assert_eq!((report.good, cached), (20, 0));
+        assert!(prompt >= 20 * 600);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dh_core::{Kind, Secret};
-use dh_rig::load::{BLOCK_TOKENS, Closed, Dress, Histogram, Open, Report, Shape, closed, open};
+use dh_rig::load::{BLOCK_TOKENS, Closed, Dress, Histogram, Open, Report, Shape, closed, fresh, open};
 use dh_twin::trace::Requests;
 use dh_units::{Seconds, real};
 
@@ -54,6 +54,9 @@ pub(super) struct Load {
     /// How many beginnings of 512 tokens the prompts share
     #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "trace")]
     prefixes: u64,
+    /// Begin each prompt with a number of its own, so that no two share anything
+    #[arg(long, conflicts_with = "trace")]
+    fresh: bool,
     /// A published trace of requests, which is played at its own times; may be gzipped
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -90,7 +93,10 @@ impl Load {
             let time = Duration::try_from_secs_f64(self.duration.0)
                 .map_err(|error| Failure::new(Kind::Invalid, format!("--duration: {error}")))?;
             let how = Closed { connections: self.connections, time, requests: self.requests.unwrap_or(u64::MAX) };
-            closed(address, Arc::new((0..ROTATION).map(of).collect()), how).await.map_err(unreachable)?
+            let requests = Arc::new((0..ROTATION).map(of).collect());
+            let report =
+                if self.fresh { fresh(address, requests, how).await } else { closed(address, requests, how).await };
+            report.map_err(unreachable)?
         };
         if globals.output.is_data() {
             output::versioned(&data(&report))?;
