@@ -1,0 +1,1 @@
+//! What news of pods make of gangs.
