@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
+use dh_blueprint::Blueprint;
 use dh_exec::devices::Devices;
 use serde::Serialize;
 
 use super::{Globals, Verb};
+use crate::blueprint_file;
 use crate::failure::Failure;
 use crate::output;
 use crate::place;
@@ -106,14 +108,16 @@ fn examine(globals: &Globals) -> Vec<Finding> {
         tool("apt-get (data for `demo`)", &["apt-get"], "elsewhere the demo makes data of its own"),
         accelerators(),
     ];
-    findings.extend(cluster());
+    findings.extend(cluster(globals));
     findings
 }
 
 /// The Kubernetes cluster of the blueprint of this folder, or the one that `kubectl` would ask, if there is one.
-fn cluster() -> Option<Finding> {
-    let settings =
-        std::fs::read("hall.toml").ok().and_then(|_| crate::blueprint_file::read_quietly(Path::new("hall.toml")));
+fn cluster(globals: &Globals) -> Option<Finding> {
+    let path = blueprint_file::path(globals, None);
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(&path).ok();
+    let settings = text.and_then(|text| Blueprint::parse_with(&name, &text, blueprint_file::base).ok());
     let target = settings.map(|settings| settings.target);
     let asked = target.as_ref().is_some_and(|target| target.executor == dh_blueprint::Executor::Kubernetes);
     let config = std::env::var_os("KUBECONFIG").is_some()

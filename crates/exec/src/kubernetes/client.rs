@@ -251,7 +251,7 @@ impl Client {
                 }
             );
             let page: List<T> = self.read(Method::GET, &format!("{path}{query}"), None).await?;
-            all.extend(page.items);
+            all.extend(page.items.into_iter().flatten());
             if page.metadata.more.is_empty() {
                 return Ok((all, page.metadata.resource_version));
             }

@@ -29,18 +29,25 @@ pub(super) struct Place {
     bytes: u64,
 }
 
-/// Follows until the container has ended and all was read, or the pod is no more.
-pub(super) async fn follow(client: &Client, pod: &str, path: &Path) -> Result<(), Error> {
+/// How long is waited after a log that ended while its container has not been heard to.
+const AGAIN: Duration = Duration::from_millis(300);
+
+/// Follows until the container has `ended` and all was read, or the pod is no more. A log that ends before its container, because
+/// the kubelet has begun another file or the server was restarted, is followed again.
+pub(super) async fn follow(client: &Client, pod: &str, path: &Path, ended: impl Fn() -> bool) -> Result<(), Error> {
     let kept = path.with_extension("log-place.json");
     let mut place: Place = read_json(&kept)?.unwrap_or_default();
     let mut file = crate::layout::open_append(path)?;
     file.set_len(place.bytes).map_err(|error| Error::os("cut", path, error))?;
     let mut pause = Pause::default();
     loop {
+        // Asked before the last look, so that nothing that was printed is missed.
+        let over = ended();
         let outcome = copy(client, pod, &mut file, path, &mut place, &kept).await?;
         write_json(&kept, &place, Durability::Process)?;
         match outcome {
-            Ok(()) => return Ok(()),
+            Ok(()) if over => return Ok(()),
+            Ok(()) => tokio::time::sleep(AGAIN).await,
             // No pod, or none whose log there is.
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(()),
             Err(failure) => {

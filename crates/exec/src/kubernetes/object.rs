@@ -139,12 +139,14 @@ pub(super) struct NodeStatus {
 #[serde(default)]
 pub(super) struct List<T> {
     pub(super) metadata: ListMeta,
-    pub(super) items: Vec<T>,
+    /// `null` on some servers if there are none.
+    #[serde(bound(deserialize = "T: Deserialize<'de>"))]
+    pub(super) items: Option<Vec<T>>,
 }
 
 impl<T> Default for List<T> {
     fn default() -> Self {
-        Self { metadata: ListMeta::default(), items: Vec::new() }
+        Self { metadata: ListMeta::default(), items: None }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{Error, GangSpec};
 /// What the account of the hall must be allowed in its namespace.
 pub(super) const NEEDED: &[(&str, &str)] = &[
     ("create", "pods"),
+    ("get", "pods"),
     ("list", "pods"),
     ("watch", "pods"),
     ("patch", "pods"),
@@ -29,8 +30,10 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("deletecollection", "pods"),
     ("get", "pods/log"),
     ("create", "secrets"),
+    ("get", "secrets"),
     ("delete", "secrets"),
     ("create", "services"),
+    ("get", "services"),
     ("delete", "services"),
 ];
 

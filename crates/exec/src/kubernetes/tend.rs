@@ -124,8 +124,13 @@ impl Shared {
             let path = shared.layout.task(task).log();
             let folder = shared.layout.attempt(task.attempt);
             let made = crate::layout::make_folders(&folder);
+            let ended = || {
+                let mut table = shared.table();
+                let rank = table.gangs.get_mut(&task.attempt).and_then(|gang| gang.rank(task.rank));
+                rank.is_none_or(|rank| rank.end != End::Open)
+            };
             if let Err(error) = match made {
-                Ok(()) => logs::follow(&shared.client, &name, &path).await,
+                Ok(()) => logs::follow(&shared.client, &name, &path, ended).await,
                 Err(error) => Err(error),
             } {
                 tracing::warn!(%task, %error, "its output is not read");
