@@ -1,9 +1,10 @@
 """A JAX job of several processes: reads its data from the hall's store, averages gradients, writes a checkpoint there.
 
-    datahall submit --ranks 2 --follow -- "$(command -v python)" "$PWD/examples/jax-job/train.py"
+    datahall submit --ranks 2 --follow --env DH_DATA="ro:s3://datasets/line s3://checkpoints/line" \
+        -- "$(command -v python)" "$PWD/examples/jax-job/train.py"
 
 Nothing here is Datahall's own: `datahall submit` sets the variables by which JAX's processes find each other, and the
-`AWS_*` variables by which boto3 finds the store, with a key that dies with the job.
+`AWS_*` variables by which boto3 finds the store, with a key that opens what `DH_DATA` names and dies with the job.
 """
 import io
 

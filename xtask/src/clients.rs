@@ -1,5 +1,5 @@
 //! The real clients and servers that the tests use: a Python environment under `target/`, from PyPI, with pinned versions; a
-//! database and a batch system from Debian, of which the tests start throwaway ones.
+//! database, a batch system and PyTorch from Debian, of which the tests start throwaway ones.
 #![expect(clippy::print_stderr, reason = "a command-line tool talks to people on stderr")]
 
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ const APART: &[&str] = &["s3fs==2026.9.0"];
 /// Debian's packages, each with a program that shows that it is there.
 const SERVERS: &[(&str, &[&str])] = &[
     ("/usr/lib/postgresql", &["postgresql"]),
+    // PyTorch for the processor; the wheels of PyPI bring gigabytes of CUDA along.
+    ("/usr/lib/python3/dist-packages/torch", &["python3-torch"]),
     ("/usr/sbin/slurmctld", &["slurmctld", "slurmd", "slurm-client", "munge", "slurm-wlm-basic-plugins"]),
 ];
 
@@ -45,6 +47,42 @@ pub(crate) fn install_servers() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Frameworks that only `prove --only frameworks` runs.
+const FRAMEWORKS: &[&str] = &["tensorflow-cpu", "ray", "pyspark", "boto3==1.44.5"];
+
+/// Makes their environment and returns its folder.
+pub(crate) fn install_frameworks() -> Result<PathBuf> {
+    let folder = root()?.join("target").join("frameworks");
+    if !Path::new("/usr/bin/java").exists() {
+        // Spark runs on it.
+        apt_install(&["default-jre-headless"])?;
+    }
+    let stamp = folder.join("installed.txt");
+    let wanted = FRAMEWORKS.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(folder);
+    }
+    run(Command::new(python()?).args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(Command::new(folder.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(FRAMEWORKS))?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+    Ok(folder)
+}
+
+/// Builds an API server and a scheduler from Debian's source package, once, and returns their folder.
+pub(crate) fn install_kubernetes() -> Result<PathBuf> {
+    let folder = root()?.join("target").join("kubernetes");
+    let built = ["kube-apiserver", "kube-scheduler"].iter().all(|program| folder.join(program).exists());
+    if !(built && Path::new("/usr/bin/etcd").exists()) {
+        apt_install(&["golang-1.19-go", "rsync", "make", "dpkg-dev", "etcd-server", "openssl"])?;
+    }
+    if !built {
+        run(Command::new("sh").arg(root()?.join("xtask/kubernetes.sh")).arg(&folder))?;
+    }
+    Ok(folder)
 }
 
 /// Makes or updates the environment and returns its folder.

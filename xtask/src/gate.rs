@@ -45,7 +45,7 @@ pub(crate) fn run() -> Result<()> {
         Err(error) => {
             environment.push(("DATAHALL_TEST_SERVERS", "skip".to_owned()));
             skipped.push(format!(
-                "tests with PostgreSQL and Slurm: {error:#}\n    to get them: root on Debian, then `cargo xtask servers`"
+                "tests with PostgreSQL, Slurm and PyTorch: {error:#}\n    to get them: root on Debian, then `cargo xtask servers`"
             ));
             Ok(())
         }
@@ -69,12 +69,12 @@ pub(crate) fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true" || value == "1")
 }
 
-pub(crate) fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("\n==> {name}");
     let start = Instant::now();
-    work().with_context(|| format!("step `{name}`"))?;
+    let outcome = work().with_context(|| format!("step `{name}`"))?;
     eprintln!("    {name}: {:.1} s", start.elapsed().as_secs_f64());
-    Ok(())
+    Ok(outcome)
 }
 
 pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {

@@ -16,12 +16,14 @@ usage: cargo xtask COMMAND
   test     the whole gate: format, tidy, clippy, tests, documentation (what CI runs)
   tidy     only the style and layer checks; takes a second
   clients  only installs the real clients that the tests use, into target/clients
-  servers  only installs the real servers that the tests start (PostgreSQL, Slurm), from Debian, as root
+  servers  only installs the real servers that the tests start (PostgreSQL, Slurm, PyTorch), from Debian, as root
   accuracy writes docs/accuracy.md and its pictures from data/published; --held-out also fits again without each source
   prove    the long suites: storms of events and small halls against the deciding core, its digests without optimisation,
            many more crashes of the server under load, every model fitted again without each source; --events N (1e8, 10M) plays so
            many events in storms and in small halls, --only hall nothing else; --only store proves the store alone: --images N
-           disks after a power cut, errors at every operation, --kills N of the real program, --inputs N to each fuzz target
+           disks after a power cut, errors at every operation, --kills N of the real program, --inputs N to each fuzz target;
+           --only kubernetes runs gangs on a real API server and scheduler, built once from Debian's source (10 min);
+           --only frameworks runs TensorFlow, Ray and Spark from PyPI (1 GiB)
 ";
 
 fn main() -> ExitCode {

@@ -2,6 +2,7 @@
 //!
 //! A new section is one file in `read/` and one line in [`settings`].
 
+pub(crate) mod cluster;
 pub(crate) mod edge;
 pub(crate) mod fabric;
 pub(crate) mod policy;

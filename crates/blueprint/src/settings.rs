@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Catalog;
+pub use crate::read::cluster::Cluster;
 pub use crate::read::edge::Edge;
 pub use crate::read::fabric::{Fabric, Role, Topology};
 pub use crate::read::policy::Policy;

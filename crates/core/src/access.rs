@@ -59,6 +59,11 @@ pub trait Authenticate: Send + Sync {
     fn grant(&self, _name: &str) -> Option<std::sync::Arc<Grant>> {
         None
     }
+    /// What bounds the use of the store by the key of this id: policies as S3 writes them, all of which must allow a request. None
+    /// for a key that may do what its owner may.
+    fn limits(&self, _access_key_id: &str) -> Vec<std::sync::Arc<str>> {
+        Vec::new()
+    }
     /// The private half of the key named `access_key_id` and its owner, to verify a signature with.
     fn signing_key(&self, access_key_id: &str) -> Option<(Secret<String>, Principal)>;
 }

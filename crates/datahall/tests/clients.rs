@@ -74,7 +74,8 @@ fn a_jax_job_of_two_processes_reads_from_the_store_and_checkpoints_to_it() {
     python(&hall, "points.py", &[]);
     let program = clients.join("bin/python");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/jax-job/train.py").canonicalize().unwrap();
-    let flags = ["--ranks", "2", "--wait", "--follow", "--env", "JAX_PLATFORMS=cpu"];
+    let data = "DH_DATA=ro:s3://datasets/line s3://checkpoints/line";
+    let flags = ["--ranks", "2", "--wait", "--follow", "--env", "JAX_PLATFORMS=cpu", "--env", data];
     let output = hall.submit(&flags, &[program.to_str().unwrap(), script.to_str().unwrap()]);
     let log = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{log}{}", String::from_utf8_lossy(&output.stderr));

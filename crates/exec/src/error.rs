@@ -55,6 +55,16 @@ pub enum Error {
         /// Some of their process ids; empty if only the lock of a warden shows that something is there.
         pids: Vec<u32>,
     },
+    /// A Kubernetes cluster refused something, or did not answer.
+    #[error("Kubernetes: cannot {doing}: {why}")]
+    Cluster {
+        /// What was tried, as a verb and its object.
+        doing: String,
+        /// What it said.
+        why: String,
+        /// The HTTP status of its refusal, if it was one.
+        code: Option<u16>,
+    },
     /// No executor has this name.
     #[error("there is no executor named `{0}`")]
     UnknownExecutor(String),
@@ -101,6 +111,11 @@ impl HasKind for Error {
             Self::StoppedWhileStarting(_) => Kind::Interrupted,
             Self::StartTimeout { .. } => Kind::Timeout,
             Self::Corrupt { .. } => Kind::Corrupt,
+            Self::Cluster { code: Some(401), .. } => Kind::Unauthorized,
+            Self::Cluster { code: Some(403), .. } => Kind::Forbidden,
+            Self::Cluster { code: Some(409), .. } => Kind::Conflict,
+            Self::Cluster { code: Some(_), .. } => Kind::Invalid,
+            Self::Cluster { code: None, .. } => Kind::Unreachable,
             Self::Os { source, .. }
                 if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
             {
@@ -125,7 +140,15 @@ impl HasKind for Error {
                 Some(format!("known are: {}", crate::EXECUTORS.iter().map(|e| e.name).collect::<Vec<_>>().join(", ")))
             }
             Self::StillRunning { .. } => Some("look at these processes; they may hang on a dead disk".to_owned()),
-            Self::Invalid { .. }
+            Self::Cluster { code: Some(401 | 403), .. } => Some(
+                "give the account of the hall the role of examples/kubernetes/rbac.yaml in that namespace".to_owned(),
+            ),
+            Self::Cluster { code: None, .. } => Some(
+                "`datahall doctor` tries the cluster; `kubeconfig` and `context` of [target] say which it is"
+                    .to_owned(),
+            ),
+            Self::Cluster { .. }
+            | Self::Invalid { .. }
             | Self::AlreadyStarted(_)
             | Self::UnknownAttempt(_)
             | Self::NotRunning(_)

@@ -1,14 +1,15 @@
 //! What every executor can do, and the table of them. Adding one: a file beside this one, and a line in [`EXECUTORS`].
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dh_core::{AttemptId, Rank, SimTime, TaskId};
+use dh_core::{AttemptId, NodeId, Rank, SimTime, TaskId};
 use dh_units::{Bytes, Seconds};
 
 use crate::record::{Enforcement, ExitReason, ExitRecord};
-use crate::{Error, GangSpec, LocalExecutor, SimExecutor, SlurmExecutor};
+use crate::{Cluster, Error, GangSpec, KubernetesExecutor, LocalExecutor, SimExecutor, SlurmExecutor};
 
 /// Runs gangs. All calls may block for as long as starting processes takes; call them off the async threads.
 pub trait Executor: Send + Sync {
@@ -47,6 +48,33 @@ pub trait Executor: Send + Sync {
 
     /// The attempts that have tasks here at this moment, in order.
     fn running(&self) -> Vec<AttemptId>;
+
+    /// The nodes of the hall as the executor's own system knows them; none where there is no such system.
+    fn hosts(&self) -> Vec<HostView> {
+        Vec::new()
+    }
+}
+
+/// A node of the hall in the executor's own system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostView {
+    /// The node.
+    pub node: NodeId,
+    /// What it is called there.
+    pub name: String,
+    /// Why it takes no work, if it does not.
+    pub down: Option<String>,
+    /// What tasks may use of it, by the system's own names and in its own words: `cpu`, `memory`, `nvidia.com/gpu`.
+    pub resources: BTreeMap<String, String>,
+}
+
+/// A node has gone down or come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeEvent {
+    /// The node.
+    pub node: NodeId,
+    /// Why it takes no work; none if it does again.
+    pub down: Option<String>,
 }
 
 /// How to end an attempt.
@@ -152,6 +180,9 @@ pub struct RankUsage {
 /// Takes the events. Called from the executor's own threads; must return soon and must not call the executor.
 pub type EventSink = Arc<dyn Fn(TaskEvent) + Send + Sync>;
 
+/// Takes news of nodes, as [`EventSink`] those of tasks.
+pub type NodeSink = Arc<dyn Fn(NodeEvent) + Send + Sync>;
+
 /// What an executor is opened with.
 #[derive(Clone)]
 pub struct Open {
@@ -161,6 +192,8 @@ pub struct Open {
     pub state_dir: PathBuf,
     /// Where events go.
     pub events: EventSink,
+    /// Where news of nodes go.
+    pub node_events: NodeSink,
     /// The hall's name, by which its jobs are told from others in a system that is not ours alone.
     pub hall: String,
     /// How many nodes the hall has; they count from 0.
@@ -169,6 +202,10 @@ pub struct Open {
     pub hosts: Option<String>,
     /// The partition of a cluster; its default one if absent.
     pub partition: Option<String>,
+    /// How a Kubernetes cluster is reached, and what its pods are made of.
+    pub cluster: Cluster,
+    /// The fencing token of this leader: larger for every later one.
+    pub term: u64,
     /// Whether this server leads the hall at this moment: one that was deposed may not start or end anything any more.
     pub leads: Leads,
 }
@@ -188,6 +225,11 @@ pub struct Entry {
 
 /// Every executor, by name.
 pub static EXECUTORS: &[Entry] = &[
+    Entry {
+        name: "kubernetes",
+        about: "pods of a Kubernetes cluster, on the nodes that the hall chooses; they go on while no server looks",
+        open: |open| Ok(Arc::new(KubernetesExecutor::new(open)?)),
+    },
     Entry {
         name: "local",
         about: "processes of this machine, each under a warden that outlives neither its task nor its server",

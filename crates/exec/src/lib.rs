@@ -19,6 +19,7 @@ pub mod devices;
 mod error;
 mod executor;
 mod gang;
+pub mod kubernetes;
 pub mod launch;
 mod layout;
 mod lifeline;
@@ -34,10 +35,11 @@ pub mod warden;
 
 pub use error::Error;
 pub use executor::{
-    EXECUTORS, Entry, EventSink, Executor, Fate, Leads, Open, Outcome, RankUsage, Recovered, Stop, TaskEvent, What,
-    open,
+    EXECUTORS, Entry, EventSink, Executor, Fate, HostView, Leads, NodeEvent, NodeSink, Open, Outcome, RankUsage,
+    Recovered, Stop, TaskEvent, What, open,
 };
 pub use gang::{Devices, GangSpec, PartOf, RankSpec, TaskLimits};
+pub use kubernetes::{Cluster, KubernetesExecutor};
 pub use local::LocalExecutor;
 pub use ports::{Ports, free_ports};
 pub use record::{Bound, Enforcement, ExitReason};

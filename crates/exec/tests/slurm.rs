@@ -59,6 +59,9 @@ fn open(state: &Path) -> (SlurmExecutor, Receiver<TaskEvent>) {
         state_dir: state.to_owned(),
         // A test that is over listens no more.
         events: Arc::new(move |event| sender.lock().unwrap().send(event).unwrap_or_default()),
+        node_events: Arc::new(|_| ()),
+        cluster: dh_exec::Cluster::default(),
+        term: 1,
         hall: "lab".to_owned(),
         nodes: 8,
         hosts: Some("node[0-7]".to_owned()),

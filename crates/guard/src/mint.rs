@@ -5,6 +5,7 @@
 //! both alphabets are powers of two, so no character is likelier than another.
 
 use dh_core::{AccessKey, Role, Secret};
+use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 
@@ -39,6 +40,32 @@ pub(crate) fn fresh_key(role: Role) -> Result<AccessKey, Error> {
     secret.push_str(prefix);
     secret.extend(secret_bytes.expose().iter().map(|byte| char::from(BASE64URL[usize::from(byte & 63)])));
     Ok(AccessKey { id, secret: Secret::new(secret) })
+}
+
+/// The key pair that follows from `root` and `name`; who knows one such key learns nothing of `root` or of another.
+pub(crate) fn derived_key(root: &str, role: Role, name: &str) -> AccessKey {
+    let half = |what: &str| hmac(root.as_bytes(), format!("datahall key of {name}, {what}").as_bytes());
+    let mut id = String::with_capacity(ID_PREFIX.len() + ID_CHARS);
+    id.push_str(ID_PREFIX);
+    id.extend(half("id").iter().take(ID_CHARS).map(|byte| char::from(BASE32[usize::from(byte & 31)])));
+    let bytes = half("first half of the secret").into_iter().chain(half("second half of the secret"));
+    let prefix = secret_prefix(role);
+    let mut secret = String::with_capacity(prefix.len() + SECRET_CHARS);
+    secret.push_str(prefix);
+    secret.extend(bytes.take(SECRET_CHARS).map(|byte| char::from(BASE64URL[usize::from(byte & 63)])));
+    AccessKey { id, secret: Secret::new(secret) }
+}
+
+/// HMAC-SHA256 (RFC 2104).
+fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut block = [0_u8; 64];
+    if key.len() > block.len() {
+        block.iter_mut().zip(Sha256::digest(key)).for_each(|(to, from)| *to = from);
+    } else {
+        block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    }
+    let inner = Sha256::new().chain_update(block.map(|byte| byte ^ 0x36)).chain_update(message).finalize();
+    Sha256::new().chain_update(block.map(|byte| byte ^ 0x5c)).chain_update(inner).finalize().into()
 }
 
 fn random_bytes() -> Result<Secret<[u8; SECRET_CHARS]>, Error> {
@@ -85,6 +112,21 @@ mod tests {
             used.extend(fresh_key(Role::Job).unwrap().secret.expose().bytes().skip("dh-job-".len()));
         }
         assert_eq!(used.len(), 64);
+    }
+
+    #[test]
+    fn a_derived_key_follows_from_root_and_name_alone() {
+        let key = |root: &str, name: &str| derived_key(root, Role::Job, name);
+        let one = key("root", "job/7.1");
+        assert!(is_id(&one.id) && is_secret(one.secret.expose(), Role::Job));
+        let again = key("root", "job/7.1");
+        assert_eq!((one.id.as_str(), one.secret.expose()), (again.id.as_str(), again.secret.expose()));
+        for other in [key("root", "job/7.2"), key("another", "job/7.1")] {
+            assert!(other.id != one.id && other.secret.expose() != one.secret.expose());
+        }
+        // RFC 4231, test case 2.
+        let known = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(hex::encode(hmac(b"Jefe", b"what do ya want for nothing?")), known);
     }
 
     #[test]

@@ -61,6 +61,8 @@ struct Entry {
     principal: Principal,
     stored: bool,
     grant: Option<Arc<Grant>>,
+    /// What bounds its use of the store.
+    limit: Option<Arc<str>>,
 }
 
 /// Where a key is kept.
@@ -149,6 +151,31 @@ impl KeyRing {
         Ok(key)
     }
 
+    /// The key of `name` that lives in memory, as [`KeyRing::issue_ephemeral`], and may use the store only as `policy` says. It
+    /// follows from the ring's first administrator's key and `name`: whoever leads after a crash gives out the same one, so that
+    /// what runs on need not be told another.
+    /// # Errors
+    /// [`Error::BadName`], [`Error::TooMany`], [`Error::Random`].
+    pub fn issue_limited(&self, name: &str, role: Role, policy: &str) -> Result<AccessKey, Error> {
+        check_name(name)?;
+        let mut state = self.write();
+        let admins = state.by_id.iter().filter(|(_, entry)| entry.stored && entry.principal.role == Role::Admin);
+        let root = admins.min_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, entry)| entry.secret.clone());
+        let key = match root {
+            Some(root) => mint::derived_key(root.expose(), role, name),
+            None => mint::fresh_key(role)?,
+        };
+        let ephemeral = state.by_id.len() - state.stored;
+        if ephemeral >= EPHEMERAL_KEYS_MAX {
+            return Err(Error::TooMany(ephemeral));
+        }
+        self.insert(&mut state, &key, Principal { name: name.to_owned(), role }, Kept::Memory);
+        if let Some(entry) = state.by_id.get_mut(&key.id) {
+            entry.limit = Some(Arc::from(policy));
+        }
+        Ok(key)
+    }
+
     /// Ends a key, kept or ephemeral: when this returns, no check accepts it.
     /// # Errors
     /// [`Error::UnknownKey`]; for kept keys also [`Error::Changed`] and [`Error::Io`], and then the key still counts.
@@ -222,7 +249,7 @@ impl KeyRing {
             state.grants.insert(principal.name.clone(), Arc::clone(grant));
         }
         state.by_digest.insert(self.digest(key.secret.expose()), key.id.clone());
-        state.by_id.insert(key.id.clone(), Entry { secret: key.secret.clone(), principal, stored, grant });
+        state.by_id.insert(key.id.clone(), Entry { secret: key.secret.clone(), principal, stored, grant, limit: None });
     }
 
     fn digest(&self, token: &str) -> [u8; 32] {
@@ -275,6 +302,10 @@ impl Authenticate for KeyRing {
 
     fn grant(&self, name: &str) -> Option<Arc<Grant>> {
         self.read().grants.get(name).cloned()
+    }
+
+    fn limits(&self, access_key_id: &str) -> Vec<Arc<str>> {
+        self.read().by_id.get(access_key_id).and_then(|entry| entry.limit.clone()).into_iter().collect()
     }
 
     fn signing_key(&self, access_key_id: &str) -> Option<(Secret<String>, Principal)> {

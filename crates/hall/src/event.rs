@@ -70,6 +70,13 @@ pub enum Event {
         /// Whether it takes no new work.
         drained: bool,
     },
+    /// The executor's own system says that a node takes no work, or takes it again. What runs there is told of rank by rank.
+    NodeReported {
+        /// The node.
+        node: NodeId,
+        /// Why it takes none; none if it does.
+        down: Option<String>,
+    },
     /// A moment that [`crate::Hall::next_wakeup`] asked for.
     Tick,
 }

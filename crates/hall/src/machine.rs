@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dh_core::time::Span;
 use dh_core::{AttemptId, HasKind, JobId, Kind, NodeId, SimTime, TaskId, limits};
-use dh_policy::fleet::{Service, View};
+use dh_policy::fleet::View;
 use dh_policy::packing::WHOLE;
 use dh_policy::placement::{self, Context, Misfit};
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,14 @@ impl Hall {
             Event::NodeDrained { node, drained } => {
                 if let Some(known) = self.nodes.get_mut(&node) {
                     known.health = if drained { Health::Drained } else { Health::Up };
-                    let service = if drained { Service::Drained } else { Service::Up };
+                    let service = known.service();
+                    self.tell(&scheduler::Event::Node { node, service }, out);
+                }
+            }
+            Event::NodeReported { node, down } => {
+                if let Some(known) = self.nodes.get_mut(&node) {
+                    known.down = down;
+                    let service = known.service();
                     self.tell(&scheduler::Event::Node { node, service }, out);
                 }
             }
@@ -187,8 +194,10 @@ impl Hall {
         let old = std::mem::take(&mut self.nodes);
         for (number, spec) in (0..).zip(nodes) {
             let id = NodeId(number);
-            let health = old.get(&id).filter(|node| node.spec.same(&spec)).map_or(Health::Up, |node| node.health);
-            self.nodes.insert(id, Node { spec, health, busy: BTreeMap::new(), parts: BTreeMap::new() });
+            let same = old.get(&id).filter(|node| node.spec.same(&spec));
+            let health = same.map_or(Health::Up, |node| node.health);
+            let down = same.and_then(|node| node.down.clone());
+            self.nodes.insert(id, Node { spec, health, down, busy: BTreeMap::new(), parts: BTreeMap::new() });
         }
         // Whoever runs keeps the slots that still exist; a gang that lost one cannot go on.
         for job in self.jobs.values_mut() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dh_core::{AttemptId, NodeId, Rank};
-use dh_policy::fleet::{ACCELERATORS_MAX, NodeFacts};
+use dh_policy::fleet::{ACCELERATORS_MAX, NodeFacts, Service};
 use dh_policy::packing::WHOLE;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,9 @@ pub struct Node {
     pub spec: NodeSpec,
     /// Whether it may take work.
     pub health: Health,
+    /// Why the executor's own system gives it no work, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<String>,
     /// The owner of each slot that has one owner.
     pub busy: BTreeMap<u32, (AttemptId, Rank)>,
     /// The owners of each slot that is given out in parts.
@@ -109,8 +112,17 @@ impl Node {
     /// Whole slots that new work may take.
     pub fn free(&self) -> u32 {
         match self.health {
-            Health::Up => self.spec.slots.saturating_sub(self.taken()),
-            Health::Drained => 0,
+            Health::Up if self.down.is_none() => self.spec.slots.saturating_sub(self.taken()),
+            Health::Up | Health::Drained => 0,
+        }
+    }
+
+    /// What the scheduler is told of it. A node that is down is drained for it: whoever runs there ends rank by rank, as the
+    /// executor finds out.
+    pub(crate) fn service(&self) -> Service {
+        match self.health {
+            Health::Up if self.down.is_none() => Service::Up,
+            Health::Up | Health::Drained => Service::Drained,
         }
     }
 

@@ -9,7 +9,6 @@ use dh_policy::placement::{self, Context, Misfit, Need, Rails};
 use crate::event::Action;
 use crate::job::{Attempt, Held, Job, Phase, Placed, Task, Verdict};
 use crate::machine::Hall;
-use crate::node::Health;
 use crate::rules;
 use crate::scheduler::{self, Cause, Gang, Grace, QueueRules, Scheduler, Settings, Submission};
 use crate::spec::{JobSpec, Part};
@@ -35,7 +34,7 @@ impl Hall {
         let Ok(scheduler) = scheduler else { return };
         self.scheduler = Some(scheduler);
         let drained: Vec<NodeId> =
-            self.nodes.iter().filter(|(_, node)| node.health == Health::Drained).map(|(id, _)| *id).collect();
+            self.nodes.iter().filter(|(_, node)| node.service() == Service::Drained).map(|(id, _)| *id).collect();
         let running: Vec<(Submission, Vec<Holding>)> = self
             .jobs
             .values()

@@ -1,6 +1,6 @@
 //! The hands: one thread that carries out, in order, what the hall decided and the log holds.
 //!
-//! Each attempt gets a key of its own for the store, which dies with it.
+//! Each attempt gets a key of its own for the store, which opens the job's own data and dies with it: [`crate::job_access`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use dh_units::Bytes;
 use crate::Error;
 use crate::body::Handle;
 use crate::devices::Behind;
+use crate::job_access;
 use crate::log::Lease;
 use crate::services::Services;
 
@@ -83,19 +84,27 @@ impl Actuator {
             .job(attempt.job)
             .map(|job| job.spec.clone())
             .ok_or_else(|| Error::NotFound(attempt.job.to_string()))?;
-        let key = self.keys.issue_ephemeral(&attempt.to_string(), Role::Job)?;
+        let key = job_access::issue(&self.keys, attempt, &spec)?;
         self.issued.insert(attempt, key.clone());
 
         let mut env = spec.env.clone();
+        // Who brings a key of their own keeps it whole.
+        let own_key = env.contains_key("AWS_ACCESS_KEY_ID");
+        let place = job_access::place(attempt, &spec);
         for (name, value) in [
             ("AWS_ENDPOINT_URL", self.store_url.as_str()),
+            ("AWS_ENDPOINT_URL_S3", self.store_url.as_str()),
             ("AWS_ACCESS_KEY_ID", key.id.as_str()),
+            (job_access::PLACE, place.as_str()),
             ("AWS_REGION", "us-east-1"),
             ("AWS_DEFAULT_REGION", "us-east-1"),
         ] {
             env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }
-        let mut secret_env = BTreeMap::from([("AWS_SECRET_ACCESS_KEY".to_owned(), key.secret)]);
+        let mut secret_env = BTreeMap::new();
+        if !own_key {
+            secret_env.insert("AWS_SECRET_ACCESS_KEY".to_owned(), key.secret);
+        }
         if let JobKind::Service { model, protocol, .. } = &spec.kind {
             let port = free_ports(1)
                 .map_err(|source| Error::Listen { address: "a free port of loopback".to_owned(), source })?

@@ -19,6 +19,9 @@ pub const CHECKPOINTS: &str = "checkpoints";
 /// The bucket of models that services load.
 pub const MODELS: &str = "models";
 
+/// The bucket of what jobs keep for themselves, `QUEUE/job-N/...`.
+pub const JOBS: &str = "jobs";
+
 /// Our own program: the executor puts its folder first in `PATH`.
 const PROGRAM: &str = "datahall";
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dh_blueprint::{ServiceSource, Settings};
 use dh_core::{AttemptId, Authenticate, HasKind, Kind, Rank, Role, TaskId};
-use dh_exec::{Executor, Fate, Open, TaskEvent};
+use dh_exec::{Executor, Fate, NodeEvent, Open, TaskEvent};
 use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
 use dh_guard::KeyRing;
 use dh_hall::{End, EndCause, Event, Hall};
@@ -30,7 +30,7 @@ use crate::endpoint::{Endpoint, started};
 use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
 use crate::services::Services;
 use crate::wire::{Listeners, ServiceRequest};
-use crate::{Error, devices, launch, nodes, store_place};
+use crate::{Error, devices, job_access, launch, nodes, store_place};
 
 /// The file of keys in a data directory.
 pub const KEYS_FILE: &str = "keys.json";
@@ -136,6 +136,8 @@ impl Server {
         let workdir = data.join("work");
         private_folder(&workdir)?;
         let behind = Arc::new(devices::behind(&settings).await);
+        // What runs on from before has its keys already; the same ones count again.
+        let issued = job_access::issue_again(&keys, &handle, &open_attempts)?;
         let hands = Actuator {
             behind: Arc::clone(&behind),
             hall: handle.clone(),
@@ -143,11 +145,14 @@ impl Server {
             executor: Arc::clone(&executor),
             keys: keys.clone(),
             services,
-            store_url,
+            store_url: match &target.reached_at {
+                Some(name) => format!("http://{name}:{}", Endpoint::port_of(&store_url).unwrap_or(target.store_port)),
+                None => store_url,
+            },
             workdir,
             devices: launch::devices(&settings),
             runtime: tokio::runtime::Handle::current(),
-            issued: BTreeMap::new(),
+            issued,
         };
         spawn_thread("hands", move || hands.run(&carried_out))?;
 
@@ -201,6 +206,7 @@ impl Server {
                 policy: Box::new(laid_out.policy),
             })
             .await?;
+        report_nodes(&handle, shared.executor.as_ref());
         start_declared_services(&shared).await;
         let listeners = tasks;
         let not_enforced = not_enforced(&settings);
@@ -324,7 +330,7 @@ fn keep_lease(place: &LogPlace, lease: &Lease, hall: &Handle) -> Result<(), Erro
 /// The buckets that workloads and services count on.
 async fn make_buckets(store: &Store) -> Result<(), Error> {
     let there: Vec<String> = store.buckets().await?.into_iter().map(|bucket| bucket.name).collect();
-    for name in [launch::DATASETS, launch::CHECKPOINTS, launch::MODELS] {
+    for name in [launch::DATASETS, launch::CHECKPOINTS, launch::MODELS, launch::JOBS] {
         if !there.iter().any(|bucket| bucket == name) {
             store.create_bucket(name).await?;
         }
@@ -363,6 +369,16 @@ async fn recover(handle: &Handle, executor: &Arc<dyn Executor>, open: &[(Attempt
     Ok(())
 }
 
+/// What the executor's own system says of nodes that the hall has just got, where that is not what it knows.
+fn report_nodes(handle: &Handle, executor: &dyn Executor) {
+    let hosts = executor.hosts();
+    let down = |node| hosts.iter().find(|host| host.node == node).and_then(|host| host.down.clone());
+    let news: Vec<_> = handle.read().nodes().map(|(id, node)| (id, down(id), node.down.clone())).collect();
+    for (node, down, _known) in news.into_iter().filter(|(_, down, known)| down != known) {
+        handle.tell(Event::NodeReported { node, down });
+    }
+}
+
 /// The end of a task that an earlier server had decided to start and never did.
 fn lost() -> End {
     End { code: None, signal: None, cause: EndCause::Lost, message: String::new() }
@@ -391,11 +407,21 @@ async fn open_executor(
     lease: &Lease,
 ) -> Result<Arc<dyn Executor>, Error> {
     let (hall, lease) = (handle.clone(), lease.clone());
+    let of_nodes = handle.clone();
     let target = settings.target.clone();
     let with = Open {
         warden_command,
         state_dir: data.join("tasks"),
         events: Arc::new(move |report: TaskEvent| hall.tell(event_of(report))),
+        node_events: Arc::new(move |NodeEvent { node, down }| {
+            // Only news are worth a line of the log; a node that the hall does not have yet is up.
+            let known = of_nodes.read().nodes().find(|(id, _)| *id == node).and_then(|(_, node)| node.down.clone());
+            if known != down {
+                of_nodes.tell(Event::NodeReported { node, down });
+            }
+        }),
+        cluster: cluster(&target.cluster),
+        term: lease.term(),
         hall: settings.name.clone(),
         nodes: nodes::node_count(settings),
         hosts: target.hosts,
@@ -404,6 +430,26 @@ async fn open_executor(
     };
     let opened = tokio::task::spawn_blocking(move || dh_exec::open(target.executor.name(), with)).await;
     Ok(opened.map_err(|error| Error::Invalid(format!("the executor was not opened: {error}")))??)
+}
+
+/// The blueprint's cluster in the executor's words.
+fn cluster(cluster: &dh_blueprint::Cluster) -> dh_exec::Cluster {
+    let ordinary = dh_exec::Cluster::default();
+    let time = |written: Option<dh_units::Seconds>, ordinary| {
+        written.and_then(|time| Duration::try_from_secs_f64(time.0).ok()).unwrap_or(ordinary)
+    };
+    dh_exec::Cluster {
+        kubeconfig: cluster.kubeconfig.as_ref().map(PathBuf::from),
+        context: cluster.context.clone(),
+        namespace: cluster.namespace.clone(),
+        image: cluster.image.clone(),
+        service_account: cluster.service_account.clone(),
+        pull_secrets: cluster.pull_secrets.clone(),
+        tolerations: cluster.tolerations.clone(),
+        cpus_per_slot: cluster.cpus_per_slot,
+        start_within: time(cluster.start_within, ordinary.start_within),
+        lost_after: time(cluster.node_lost_after, ordinary.lost_after),
+    }
 }
 
 /// Opens the store; its own lock may linger for a moment longer than ours.
@@ -457,6 +503,15 @@ fn not_enforced(settings: &Settings) -> Vec<String> {
         dh_blueprint::Executor::Local => {}
         dh_blueprint::Executor::Sim => {
             list.push("tasks are simulated: nothing runs, and no limit of a task holds anything".to_owned());
+        }
+        dh_blueprint::Executor::Kubernetes => {
+            slots = "memory, cores and devices of a rank are bounded by its pod, as the cluster is configured";
+            if settings.target.listen.is_loopback() && settings.target.reached_at.is_none() {
+                list.push(
+                    "pods do not reach a store that listens on loopback: `listen` with `expose`, and `reached_at`, make it so"
+                        .to_owned(),
+                );
+            }
         }
         dh_blueprint::Executor::Slurm => {
             slots = "memory, cores and devices of a rank are bounded as Slurm is configured, not by the hall";

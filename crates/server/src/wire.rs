@@ -172,8 +172,14 @@ pub struct NodeView {
     pub slots: u32,
     /// Slots with an owner.
     pub busy: u32,
-    /// `up` or `drained`.
+    /// `up`, `drained`, or `down` if the executor's own system gives it no work.
     pub health: String,
+    /// What the executor's own system calls it, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Why it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// A key for an application.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::{self, Cluster};
 use crate::codes::Code;
 use crate::docs::Doc;
 use crate::problem::quoted;
@@ -21,6 +22,8 @@ pub enum Executor {
     Sim,
     /// Jobs of a Slurm cluster, on the nodes that the hall chooses.
     Slurm,
+    /// Pods of a Kubernetes cluster, on the nodes that the hall chooses.
+    Kubernetes,
 }
 
 impl Executor {
@@ -30,13 +33,18 @@ impl Executor {
             Self::Local => "local",
             Self::Sim => "sim",
             Self::Slurm => "slurm",
+            Self::Kubernetes => "kubernetes",
         }
     }
 }
 
 /// Every executor by its name.
-const EXECUTORS: &[(&str, Executor)] =
-    &[("local", Executor::Local), ("sim", Executor::Sim), ("slurm", Executor::Slurm)];
+const EXECUTORS: &[(&str, Executor)] = &[
+    ("local", Executor::Local),
+    ("sim", Executor::Sim),
+    ("slurm", Executor::Slurm),
+    ("kubernetes", Executor::Kubernetes),
+];
 
 /// Where the hall keeps its event log.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,7 +58,7 @@ pub enum State {
 }
 
 /// How and where the hall runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Target {
     /// The address every listener binds.
     pub listen: IpAddr,
@@ -68,6 +76,11 @@ pub struct Target {
     pub hosts: Option<String>,
     /// The partition of a Slurm cluster; its default one if absent.
     pub partition: Option<String>,
+    /// The host name or address by which tasks reach the hall's store; the one it listens on if absent.
+    pub reached_at: Option<String>,
+    /// How a Kubernetes cluster is reached, and what its pods are made of.
+    #[serde(default)]
+    pub cluster: Cluster,
     /// Where the event log is.
     pub state: State,
 }
@@ -87,6 +100,20 @@ pub(crate) const DOC: Doc = Doc {
             "What the executor's own system calls the hall's nodes, in their order: \"gpu[001-128]\". All that it has if left out.",
         ),
         ("partition", "The partition of a Slurm cluster; its default one if left out."),
+        (
+            "reached_at",
+            "The host name or address by which tasks reach the hall's store; the address it listens on if left out.",
+        ),
+        cluster::KUBECONFIG,
+        cluster::CONTEXT,
+        cluster::NAMESPACE,
+        cluster::IMAGE,
+        cluster::ACCOUNT,
+        cluster::PULL,
+        cluster::TOLERATIONS,
+        cluster::CPUS,
+        cluster::WITHIN,
+        cluster::LOST,
         (
             "state",
             "Where the event log is: \"sqlite\" in the data directory, or \"postgres://USER@HOST/DATABASE\" where several servers share a hall. The password is taken from PGPASSWORD.",
@@ -111,6 +138,8 @@ fn ordinary() -> Target {
         executor: Executor::Local,
         hosts: None,
         partition: None,
+        reached_at: None,
+        cluster: Cluster::default(),
         state: State::Sqlite,
     }
 }
@@ -135,6 +164,8 @@ fn target(section: &Section<'_>) -> Target {
     different(section, [api_port, gateway_port, store_port]);
     let executor = section.word("executor", EXECUTORS);
     let (hosts, partition) = (section.text("hosts"), section.text("partition"));
+    let reached_at = section.text("reached_at").map(|found| found.value);
+    let cluster = cluster::read(section, executor.as_ref().map_or(Executor::Local, |executor| executor.value));
     let state = section.text("state").and_then(|found| state(section, &found));
     if let Some(listen) = &listen
         && !listen.value.is_loopback()
@@ -154,6 +185,8 @@ fn target(section: &Section<'_>) -> Target {
         executor: executor.map_or(Executor::Local, |executor| executor.value),
         hosts: hosts.map(|hosts| hosts.value),
         partition: partition.map(|partition| partition.value),
+        reached_at,
+        cluster,
         state: state.unwrap_or_default(),
     }
 }
@@ -227,6 +260,8 @@ pub(crate) fn write(out: &mut Writer<'_>, target: &Target) {
     out.text("executor", target.executor.name());
     out.maybe_text("hosts", target.hosts.as_deref());
     out.maybe_text("partition", target.partition.as_deref());
+    out.maybe_text("reached_at", target.reached_at.as_deref());
+    cluster::write(out, &target.cluster);
     let state = match &target.state {
         State::Sqlite => "sqlite",
         State::Postgres(address) => address.as_str(),

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
+use dh_blueprint::Blueprint;
 use dh_exec::devices::Devices;
 use serde::Serialize;
 
 use super::{Globals, Verb};
+use crate::blueprint_file;
 use crate::failure::Failure;
 use crate::output;
 use crate::place;
@@ -79,7 +81,7 @@ fn examine(globals: &Globals) -> Vec<Finding> {
     };
     let data_text = data.as_ref().map_or_else(|failure| failure.message.clone(), |path| path.display().to_string());
     let writable = data.is_ok_and(|path| writable(&path));
-    vec![
+    let mut findings = vec![
         Finding { what: "cores", good: true, needed: true, found: cores.to_string(), hint: None },
         Finding {
             what: "memory",
@@ -105,7 +107,39 @@ fn examine(globals: &Globals) -> Vec<Finding> {
         tool("pip (models for `demo` and `serve`)", &["pip", "pip3"], "on Debian: apt-get install python3-pip"),
         tool("apt-get (data for `demo`)", &["apt-get"], "elsewhere the demo makes data of its own"),
         accelerators(),
-    ]
+    ];
+    findings.extend(cluster(globals));
+    findings
+}
+
+/// The Kubernetes cluster of the blueprint of this folder, or the one that `kubectl` would ask, if there is one.
+fn cluster(globals: &Globals) -> Option<Finding> {
+    let path = blueprint_file::path(globals, None);
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(&path).ok();
+    let settings = text.and_then(|text| Blueprint::parse_with(&name, &text, blueprint_file::base).ok());
+    let target = settings.map(|settings| settings.target);
+    let asked = target.as_ref().is_some_and(|target| target.executor == dh_blueprint::Executor::Kubernetes);
+    let config = std::env::var_os("KUBECONFIG").is_some()
+        || std::env::var_os("HOME").is_some_and(|home| Path::new(&home).join(".kube/config").exists());
+    if !asked && !config {
+        return None;
+    }
+    let cluster = target.filter(|_| asked).map(|target| target.cluster).unwrap_or_default();
+    let cluster = dh_exec::Cluster {
+        kubeconfig: cluster.kubeconfig.map(Into::into),
+        context: cluster.context,
+        namespace: cluster.namespace,
+        ..dh_exec::Cluster::default()
+    };
+    let found = dh_exec::kubernetes::examine(&cluster);
+    Some(Finding {
+        what: "Kubernetes",
+        good: found.is_ok(),
+        needed: asked,
+        found: found.map_or_else(|error| error.to_string(), |facts| facts.join("; ")),
+        hint: Some("the account needs the role of examples/kubernetes/rbac.yaml in its namespace"),
+    })
 }
 
 /// The accelerators whose drivers answer.

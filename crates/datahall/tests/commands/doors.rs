@@ -243,17 +243,38 @@ fn the_model_key_and_wrong_secrets_do_not_open_the_store() {
 }
 
 #[test]
-fn a_jobs_key_opens_the_store_only_and_dies_with_its_attempt() {
+fn a_jobs_key_opens_its_own_data_only_and_dies_with_its_attempt() {
     let hall = TestHall::start(BLUEPRINT);
     let out = hall.path("key");
     let script = "printf '%s %s' \"$AWS_ACCESS_KEY_ID\" \"$AWS_SECRET_ACCESS_KEY\" > \"$OUT.new\"; mv \"$OUT.new\" \"$OUT\"; sleep 600";
     let variable = format!("OUT={}", out.display());
-    assert!(hall.submit(&["--env", &variable], &["sh", "-c", script]).status.success());
+    let data = "DH_DATA=s3://checkpoints/mine ro:s3://models";
+    assert!(hall.submit(&["--env", &variable, "--env", data], &["sh", "-c", script]).status.success());
     hall.wait_for_job(1, "writing its key", |_| out.exists());
     let text = std::fs::read_to_string(&out).unwrap();
     let (id, secret) = text.split_once(' ').unwrap();
     let store = s3(&hall, id, secret);
-    store.put("checkpoints", "from-the-job", b"x").unwrap();
+    let admin = s3(&hall, &hall.variables()["AWS_ACCESS_KEY_ID"], &hall.key("admin"));
+    for (bucket, key) in [("checkpoints", "others/a"), ("datasets", "a"), ("models", "a"), ("jobs", "default/job-2/a")]
+    {
+        admin.put(bucket, key, b"secret").unwrap();
+    }
+    // Its own place, what it says it uses, and that alone.
+    for (bucket, key) in [("jobs", "default/job-1/a"), ("checkpoints", "mine"), ("checkpoints", "mine/a")] {
+        store.put(bucket, key, b"x").unwrap();
+        assert_eq!(store.get(bucket, key).unwrap(), b"x");
+    }
+    assert_eq!(store.list("checkpoints", "mine/").unwrap().len(), 1);
+    assert_eq!(store.get("models", "a").unwrap(), b"secret");
+    assert_refused(&store.put("models", "b", b"x"));
+    for (bucket, key) in
+        [("checkpoints", "others/a"), ("checkpoints", "minesweeper"), ("datasets", "a"), ("jobs", "default/job-2/a")]
+    {
+        assert_refused(&store.get(bucket, key));
+        assert_refused(&store.put(bucket, key, b"x"));
+    }
+    assert_refused(&store.list("checkpoints", ""));
+    assert_refused(&store.list("datasets", ""));
     let bearer = format!("Bearer {secret}");
     assert_eq!(status(&hall.url("api"), "GET", "/v1/jobs", Some(&bearer)), 403);
     assert_eq!(status(&hall.url("gateway"), "GET", "/v1/models", Some(&bearer)), 403);
@@ -265,5 +286,6 @@ fn a_jobs_key_opens_the_store_only_and_dies_with_its_attempt() {
         assert!(begin.elapsed() < crate::support::PATIENCE, "the key of an ended attempt is still known");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    assert_refused(&store.put("checkpoints", "from-the-job", b"y"));
+    assert_refused(&store.put("checkpoints", "mine/a", b"y"));
+    assert_refused(&store.get("jobs", "default/job-1/a"));
 }

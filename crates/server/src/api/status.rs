@@ -45,10 +45,13 @@ fn node_view(node: &Node) -> NodeView {
         pool: node.spec.pool.clone(),
         slots: node.spec.slots,
         busy: node.taken(),
-        health: match node.health {
-            Health::Up => "up".to_owned(),
-            Health::Drained => "drained".to_owned(),
+        health: match (&node.down, node.health) {
+            (Some(_), _) => "down".to_owned(),
+            (None, Health::Up) => "up".to_owned(),
+            (None, Health::Drained) => "drained".to_owned(),
         },
+        host: None,
+        why: node.down.clone(),
     }
 }
 
@@ -58,6 +61,7 @@ pub(super) async fn nodes(State(api): Shared) -> Json<NodeList> {
 
 /// All nodes, or one, each with the jobs on it.
 fn node_list(api: &super::Api, only: Option<NodeId>) -> NodeList {
+    let hosts: BTreeMap<NodeId, String> = api.executor.hosts().into_iter().map(|host| (host.node, host.name)).collect();
     let hall = api.hall.read();
     let mut jobs: BTreeMap<NodeId, BTreeSet<JobId>> = BTreeMap::new();
     for attempt in hall.jobs().filter_map(Job::active) {
@@ -66,7 +70,7 @@ fn node_list(api: &super::Api, only: Option<NodeId>) -> NodeList {
         }
     }
     let nodes = hall.nodes().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, node)| NodeJobs {
-        node: node_view(node),
+        node: NodeView { host: hosts.get(&id).cloned(), ..node_view(node) },
         jobs: jobs.get(&id).map(|jobs| jobs.iter().copied().collect()).unwrap_or_default(),
     });
     NodeList { schema_version: SCHEMA_VERSION, nodes: nodes.collect() }

@@ -38,7 +38,6 @@ impl Lease {
     }
 
     /// The fencing token: larger for every later leader.
-    #[cfg(test)]
     pub(crate) const fn term(&self) -> u64 {
         self.term
     }

@@ -121,7 +121,17 @@ fn look_up(
         return Ok((visitor, session.key.secret()));
     }
     match auth.signing_key(key) {
-        Some((secret, principal)) if principal.may_use_store() => Ok((Visitor::house(&principal.name), secret)),
+        Some((secret, principal)) if principal.may_use_store() => {
+            let mut visitor = Visitor::house(&principal.name);
+            let read = |text: &Arc<str>| {
+                Policy::parse(text.as_bytes(), Kind::Identity).map_err(|error| {
+                    tracing::error!(key, %error, "the limit of a key cannot be read");
+                    Fault::denied()
+                })
+            };
+            visitor.session = auth.limits(key).iter().map(read).collect::<Result<_, _>>()?;
+            Ok((visitor, secret))
+        }
         Some((_secret, principal)) => {
             tracing::warn!(principal = principal.name, "refused: the key's role may not use the store");
             Err(Fault::denied())
