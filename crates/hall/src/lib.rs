@@ -24,6 +24,7 @@ mod ends;
 mod event;
 mod invariants;
 mod job;
+mod jobs;
 mod machine;
 mod node;
 pub mod rules;
