@@ -21,10 +21,12 @@ mod endpoint;
 mod error;
 pub mod launch;
 mod log;
+mod meter;
 mod metrics;
 mod server;
 mod services;
 pub mod store_place;
+mod views;
 pub mod wire;
 
 pub use endpoint::Endpoint;
