@@ -1,5 +1,6 @@
 //! The client of a hall's job API. Every command that talks to a running hall goes through here.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use dh_server::{Endpoint, KEYS_FILE};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, BodyReader};
 
 use crate::commands::Globals;
 use crate::failure::{Failure, OrFail};
@@ -111,6 +112,33 @@ impl Api {
         Ok(())
     }
 
+    /// Posts, and hands the answer's body on as it comes.
+    pub(crate) fn post_for_stream(&self, path: &str, body: &impl Serialize) -> Result<BodyReader<'static>, Failure> {
+        let body = serde_json::to_string(body).or_fail("write the request")?;
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("authorization", self.bearer())
+            .header("content-type", "application/json");
+        Ok(self.answer(request.send(body))?.into_body().into_reader())
+    }
+
+    /// The body of an answer, as it comes.
+    pub(crate) fn get_stream(&self, path: &str) -> Result<BodyReader<'static>, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.base)).header("authorization", self.bearer());
+        Ok(self.answer(request.call())?.into_body().into_reader())
+    }
+
+    /// Puts a file's bytes.
+    pub(crate) fn put_file<T: DeserializeOwned>(&self, path: &str, file: File) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .put(format!("{}{path}", self.base))
+            .header("authorization", self.bearer())
+            .header("content-type", "application/octet-stream");
+        read(self.answer(request.send(file))?)
+    }
+
     fn bearer(&self) -> String {
         format!("Bearer {}", self.key.secret.expose())
     }
@@ -138,6 +166,12 @@ impl Api {
 pub(crate) enum Flow {
     Go,
     Stop,
+}
+
+/// `text` as a value in the query of an address.
+pub(crate) fn in_query(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 fn read<T: DeserializeOwned>(answer: Response<Body>) -> Result<T, Failure> {

@@ -7,6 +7,7 @@ mod commands;
 mod demo;
 mod failure;
 mod fetch;
+mod logging;
 mod output;
 mod place;
 mod store_client;

@@ -16,6 +16,8 @@ mod doors;
 mod gateway;
 #[path = "commands/jobs.rs"]
 mod jobs;
+#[path = "commands/looking.rs"]
+mod looking;
 #[path = "commands/newcomer.rs"]
 mod newcomer;
 #[path = "commands/plan.rs"]

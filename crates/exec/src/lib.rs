@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod beside;
 mod cgroup;
 pub mod devices;
 mod error;

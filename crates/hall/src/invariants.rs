@@ -13,6 +13,7 @@ impl Hall {
         if self.jobs.len() > FULL_CHECK_JOBS {
             return;
         }
+        self.jobs.check(|job| self.scheduler.as_ref().is_none_or(|scheduler| scheduler.knows(job)));
         let mut owned = BTreeMap::new();
         for attempt in self.jobs.values().filter_map(Job::active) {
             for placed in &attempt.placement {
@@ -27,7 +28,7 @@ impl Hall {
         for (id, node) in &self.nodes {
             node.check_parts();
             for owner in node.parts.values().flatten() {
-                let job = self.jobs.get(&owner.attempt.job).and_then(Job::active);
+                let job = self.jobs.get(owner.attempt.job).and_then(Job::active);
                 assert!(
                     job.is_some_and(|attempt| attempt.id == owner.attempt),
                     "a part of {id} is held by nobody who runs"

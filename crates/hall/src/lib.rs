@@ -22,8 +22,10 @@
 
 mod ends;
 mod event;
+mod forecast;
 mod invariants;
 mod job;
+mod jobs;
 pub mod layout;
 mod machine;
 mod node;
@@ -34,6 +36,7 @@ mod spec;
 mod why;
 
 pub use event::{Action, End, EndCause, Event};
+pub use forecast::{Forecast, When};
 pub use job::{Attempt, Held, Job, Outcome, Phase, Placed, Record, Task, Verdict};
 pub use machine::{Hall, Rejection};
 pub use node::{Health, Node, NodeSpec, PartOwner, QueueSpec};

@@ -1,6 +1,7 @@
 //! The machine itself: state, and one step per event.
 
 use std::collections::BTreeMap;
+use std::io::BufWriter;
 
 use dh_core::time::Span;
 use dh_core::{AttemptId, HasKind, JobId, Kind, NodeId, SimTime, TaskId, limits};
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::event::{Action, Event};
-use crate::job::{Job, Outcome, Phase, Task, Verdict};
+use crate::job::{Attempt, Job, Outcome, Phase, Task, Verdict};
+use crate::jobs::Jobs;
 use crate::node::{Health, Node, NodeSpec, Nodes, QueueSpec};
 use crate::schedule::gang;
 use crate::scheduler::{self, Scheduler, Settings};
@@ -19,6 +21,23 @@ use crate::spec::{JobSpec, Part};
 
 /// Ended jobs that stay readable. Older ones are only in the log.
 const DONE_JOBS_KEPT: usize = 10_000;
+
+/// Bytes that go into the hash at a time: the whole text of a hall with a long queue would fill the memory.
+const HASHED_AT_A_TIME: usize = 64 << 10;
+
+/// What is written goes into a hash.
+struct Hashed(Sha256);
+
+impl std::io::Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 /// The state of a hall.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +54,7 @@ pub struct Hall {
     pub(crate) policy: Settings,
     pub(crate) nodes: Nodes,
     pub(crate) queues: BTreeMap<String, QueueSpec>,
-    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) jobs: Jobs,
     pub(crate) by_key: BTreeMap<String, JobId>,
     /// Who decides, once the hall is configured.
     pub(crate) scheduler: Option<Scheduler>,
@@ -168,13 +187,13 @@ impl Hall {
         if let Some(never) = misfit.filter(Misfit::for_ever) {
             return Err(Rejection::Infeasible(never));
         }
-        let open = self.jobs.values().filter(|job| job.open()).count();
+        let open = self.jobs.open();
         if open >= limits::JOBS_OPEN_MAX {
             return Err(Rejection::Full(format!("{open} jobs are open, and that is the limit")));
         }
         if let Some(most) = queue.max_jobs {
-            let here = self.jobs.values().filter(|job| job.open() && job.spec.queue == spec.queue).count();
-            if u32::try_from(here).is_ok_and(|here| here >= most) {
+            let here = self.jobs.open_in(&spec.queue);
+            if here >= u64::from(most) {
                 return Err(Rejection::Full(format!(
                     "queue `{}` has {here} open jobs, and {most} is its limit",
                     spec.queue
@@ -200,8 +219,8 @@ impl Hall {
             self.nodes.insert(id, Node { spec, health, down, busy: BTreeMap::new(), parts: BTreeMap::new() });
         }
         // Whoever runs keeps the slots that still exist; a gang that lost one cannot go on.
-        for job in self.jobs.values_mut() {
-            let Phase::Active { attempt } = &mut job.phase else { continue };
+        for id in self.jobs.active_ids() {
+            let Some(attempt) = self.jobs.get(id).and_then(Job::active) else { continue };
             let mut whole = true;
             for placed in &attempt.placement {
                 for slot in &placed.slots {
@@ -211,10 +230,8 @@ impl Hall {
                     }
                 }
             }
-            if !whole && attempt.verdict.is_none() {
-                let because = "a node or slot it ran on is no longer in the blueprint".to_owned();
-                attempt.verdict = Some(Verdict::Again { because, counts: false });
-                out.push(Action::Stop { attempt: attempt.id });
+            if !whole {
+                self.stop_again(id, "a node or slot it ran on is no longer in the blueprint", out);
             }
         }
         self.queues = queues;
@@ -245,17 +262,17 @@ impl Hall {
             phase: Phase::Waiting { not_before: self.now },
             history: Vec::new(),
         };
-        self.jobs.insert(id, job);
+        self.jobs.insert(job);
         out.push(Action::Accepted { job: id });
         self.forget_old_jobs();
     }
 
     fn cancel(&mut self, id: JobId, by: String, out: &mut Vec<Action>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        match &mut job.phase {
+        let now = self.now;
+        let waited = self.jobs.change(id, |job| match &mut job.phase {
             Phase::Waiting { .. } => {
-                job.phase = Phase::Done { outcome: Outcome::Cancelled { by }, at: self.now };
-                self.tell(&scheduler::Event::Cancelled { job: id }, out);
+                job.phase = Phase::Done { outcome: Outcome::Cancelled { by }, at: now };
+                true
             }
             Phase::Active { attempt } => {
                 // A success or failure that is already decided stands; only a retry is overruled.
@@ -263,8 +280,12 @@ impl Hall {
                     attempt.verdict = Some(Verdict::Over { outcome: Outcome::Cancelled { by } });
                     out.push(Action::Stop { attempt: attempt.id });
                 }
+                false
             }
-            Phase::Done { .. } => {}
+            Phase::Done { .. } => false,
+        });
+        if waited == Some(true) {
+            self.tell(&scheduler::Event::Cancelled { job: id }, out);
         }
     }
 
@@ -276,59 +297,87 @@ impl Hall {
 
     fn wind_down(&mut self, out: &mut Vec<Action>) {
         self.close();
-        for job in self.jobs.values_mut() {
-            if let Phase::Active { attempt } = &mut job.phase
-                && attempt.verdict.is_none()
-            {
-                attempt.verdict = Some(Verdict::Again { because: "the server was stopped".to_owned(), counts: false });
-                out.push(Action::Stop { attempt: attempt.id });
-            }
+        for id in self.jobs.active_ids() {
+            self.stop_again(id, "the server was stopped", out);
         }
     }
 
     fn task_started(&mut self, task: TaskId, pid: u32) {
-        if let Some(state) = self.task_mut(task)
-            && matches!(state, Task::Starting)
-        {
-            *state = Task::Running { pid };
-        }
+        let Ok(place) = usize::try_from(task.rank.0) else { return };
+        self.change_attempt(task.attempt, |attempt| {
+            if let Some(state) = attempt.tasks.get_mut(place)
+                && matches!(state, Task::Starting)
+            {
+                *state = Task::Running { pid };
+            }
+        });
     }
 
     fn service_ready(&mut self, task: TaskId, out: &mut Vec<Action>) {
-        if let Some(attempt) = self.current_attempt_mut(task.attempt)
-            && !attempt.ready
-            && attempt.verdict.is_none()
-        {
-            attempt.ready = true;
-            out.push(Action::Serve { task });
-        }
+        self.change_attempt(task.attempt, |attempt| {
+            if !attempt.ready && attempt.verdict.is_none() {
+                attempt.ready = true;
+                out.push(Action::Serve { task });
+            }
+        });
     }
 
     fn forget_old_jobs(&mut self) {
-        let done: Vec<JobId> = self.jobs.values().filter(|job| !job.open()).map(|job| job.id).collect();
-        for id in done.iter().take(done.len().saturating_sub(DONE_JOBS_KEPT)) {
+        for id in self.jobs.done_before(DONE_JOBS_KEPT) {
             if let Some(key) = self.jobs.remove(id).and_then(|job| job.idempotency_key) {
                 self.by_key.remove(&key);
             }
         }
     }
 
-    /// The attempt `id`, if it is the one that owns slots; a fenced one is not found.
-    pub(crate) fn current_attempt_mut(&mut self, id: AttemptId) -> Option<&mut crate::job::Attempt> {
-        match &mut self.jobs.get_mut(&id.job)?.phase {
-            Phase::Active { attempt } if attempt.id == id => Some(attempt),
-            Phase::Active { .. } | Phase::Waiting { .. } | Phase::Done { .. } => None,
-        }
+    /// Changes the attempt `id`, if it is the one that owns slots; a fenced one is not found.
+    fn change_attempt(&mut self, id: AttemptId, change: impl FnOnce(&mut Attempt)) {
+        self.jobs.change(id.job, |job| match &mut job.phase {
+            Phase::Active { attempt } if attempt.id == id => change(attempt),
+            Phase::Active { .. } | Phase::Waiting { .. } | Phase::Done { .. } => {}
+        });
     }
 
-    fn task_mut(&mut self, task: TaskId) -> Option<&mut Task> {
-        let place = usize::try_from(task.rank.0).ok()?;
-        self.current_attempt_mut(task.attempt)?.tasks.get_mut(place)
+    /// Stops what runs of a job, which then goes on from where it was; what is being stopped already stays as it is.
+    pub(crate) fn stop_again(&mut self, id: JobId, because: &str, out: &mut Vec<Action>) {
+        self.jobs.change(id, |job| {
+            if let Phase::Active { attempt } = &mut job.phase
+                && attempt.verdict.is_none()
+            {
+                attempt.verdict = Some(Verdict::Again { because: because.to_owned(), counts: false });
+                out.push(Action::Stop { attempt: attempt.id });
+            }
+        });
     }
 
     /// Attempts that own slots, in order.
     pub fn open_attempts(&self) -> Vec<AttemptId> {
-        self.jobs.values().filter_map(Job::active).map(|attempt| attempt.id).collect()
+        self.jobs.active().filter_map(Job::active).map(|attempt| attempt.id).collect()
+    }
+
+    /// Jobs that own slots, in order. Cost: those alone.
+    pub fn active_jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.active()
+    }
+
+    /// Services that are not over, in order. Cost: those alone.
+    pub fn open_services(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.services()
+    }
+
+    /// Jobs with larger numbers than `after`, oldest first.
+    pub fn jobs_after(&self, after: JobId) -> impl Iterator<Item = &Job> {
+        self.jobs.after(after)
+    }
+
+    /// Jobs with smaller numbers than `before`, newest first.
+    pub fn jobs_before(&self, before: JobId) -> impl Iterator<Item = &Job> {
+        self.jobs.before(before)
+    }
+
+    /// How many jobs there are in each state, by [`Job::word`].
+    pub const fn jobs_by_word(&self) -> &BTreeMap<&'static str, u64> {
+        self.jobs.words()
     }
 
     /// All jobs that are still remembered, oldest first.
@@ -336,9 +385,14 @@ impl Hall {
         self.jobs.values()
     }
 
+    /// How many jobs are still remembered.
+    pub fn known_jobs(&self) -> u64 {
+        u64::try_from(self.jobs.len()).unwrap_or(u64::MAX)
+    }
+
     /// The job `id`.
     pub fn job(&self, id: JobId) -> Option<&Job> {
-        self.jobs.get(&id)
+        self.jobs.get(id)
     }
 
     /// The job that was submitted under an idempotency key.
@@ -368,12 +422,12 @@ impl Hall {
 
     /// SHA-256 over the whole state in its canonical form (ordered maps, fields in order), in hexadecimal.
     pub fn state_hash(&self) -> String {
-        let mut hash = Sha256::new();
-        // Serialising plain data into memory cannot fail; if it ever did, the error text would differ from any state.
-        match serde_json::to_vec(self) {
-            Ok(bytes) => hash.update(&bytes),
-            Err(error) => hash.update(error.to_string()),
+        let mut hash = BufWriter::with_capacity(HASHED_AT_A_TIME, Hashed(Sha256::new()));
+        // Serialising plain data into memory cannot fail; if it ever did, the hash would be another than that of any state.
+        let written = serde_json::to_writer(&mut hash, self).is_ok();
+        match hash.into_inner() {
+            Ok(Hashed(hash)) if written => hex::encode(hash.finalize()),
+            Ok(_) | Err(_) => String::new(),
         }
-        hex::encode(hash.finalize())
     }
 }

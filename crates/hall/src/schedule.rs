@@ -7,7 +7,7 @@ use dh_policy::packing::{Request, WHOLE};
 use dh_policy::placement::{self, Context, Misfit, Need, Rails};
 
 use crate::event::Action;
-use crate::job::{Attempt, Held, Job, Phase, Placed, Task, Verdict};
+use crate::job::{Attempt, Held, Job, Phase, Placed, Task};
 use crate::machine::Hall;
 use crate::rules;
 use crate::scheduler::{self, Cause, Gang, Grace, QueueRules, Scheduler, Settings, Submission};
@@ -33,11 +33,12 @@ impl Hall {
         let scheduler = Scheduler::new(settings.clone()).or_else(|_| Scheduler::new(fallback()));
         let Ok(scheduler) = scheduler else { return };
         self.scheduler = Some(scheduler);
+        self.jobs.hand_all();
         let drained: Vec<NodeId> =
             self.nodes.iter().filter(|(_, node)| node.service() == Service::Drained).map(|(id, _)| *id).collect();
         let running: Vec<(Submission, Vec<Holding>)> = self
             .jobs
-            .values()
+            .active()
             .filter_map(|job| {
                 let attempt = job.active()?;
                 let gang = gang(&job.spec);
@@ -56,17 +57,30 @@ impl Hall {
 
     /// Hands the scheduler the jobs that wait and whose back-off is over.
     pub(crate) fn submit_due(&mut self, out: &mut Vec<Action>) {
-        let Some(scheduler) = self.scheduler.as_ref().filter(|_| self.open) else { return };
-        let due: Vec<Submission> = self
-            .jobs
-            .values()
-            .filter(|job| matches!(job.phase, Phase::Waiting { not_before } if not_before <= self.now))
-            .filter(|job| !scheduler.knows(job.id))
-            .filter_map(|job| self.submission(job))
-            .collect();
-        for submission in due {
-            self.tell(&scheduler::Event::Submitted(submission), out);
+        if !self.open {
+            return;
         }
+        let mut due = Vec::new();
+        for id in self.jobs.fresh(self.now) {
+            if self.scheduler_knows(id) {
+                self.jobs.handed(id);
+            } else {
+                due.extend(self.jobs.get(id).and_then(|job| self.submission(job)));
+            }
+        }
+        for submission in due {
+            let id = submission.job;
+            self.tell(&scheduler::Event::Submitted(submission), out);
+            // What it refuses it is asked again.
+            if self.scheduler_knows(id) {
+                self.jobs.handed(id);
+            }
+        }
+    }
+
+    /// Whether the scheduler, if there is one, need not be told of a job.
+    fn scheduler_knows(&self, id: JobId) -> bool {
+        self.scheduler.as_ref().is_none_or(|scheduler| scheduler.knows(id))
     }
 
     fn submission(&self, job: &Job) -> Option<Submission> {
@@ -100,11 +114,11 @@ impl Hall {
                         Cause::Broken => "it lost a node, and no other was found in time".to_owned(),
                         Cause::Cancelled => "it was cancelled".to_owned(),
                     };
-                    self.stop(job, because, out);
+                    self.stop_again(job, &because, out);
                 }
                 // A live gang cannot change its ranks while it runs: it is stopped, and starts again where there is room.
                 scheduler::Action::Repair { job, .. } | scheduler::Action::Resize { job, .. } => {
-                    self.stop(job, "it lost a node".to_owned(), out);
+                    self.stop_again(job, "it lost a node", out);
                 }
                 scheduler::Action::Wake { .. }
                 | scheduler::Action::Sleep { .. }
@@ -115,26 +129,14 @@ impl Hall {
         }
     }
 
-    fn stop(&mut self, job: JobId, because: String, out: &mut Vec<Action>) {
-        if let Some(Phase::Active { attempt }) = self.jobs.get_mut(&job).map(|job| &mut job.phase)
-            && attempt.verdict.is_none()
-        {
-            attempt.verdict = Some(Verdict::Again { because, counts: false });
-            out.push(Action::Stop { attempt: attempt.id });
-        }
-    }
-
-    /// Waiting jobs whose back-off is over, in the order in which they are considered.
-    pub(crate) fn line(&self) -> Vec<JobId> {
+    /// How many waiting jobs whose back-off is over are considered before `id`, and the first of them.
+    pub(crate) fn ahead(&self, id: JobId) -> (usize, Option<JobId>) {
         let order = order::by_name(&self.policy.order).unwrap_or(order::POLICIES[0]);
-        let mut waiting: Vec<(order::Key, JobId)> = self
-            .jobs
-            .values()
-            .filter(|job| matches!(job.phase, Phase::Waiting { not_before } if not_before <= self.now))
-            .map(|job| (order.key(&self.candidate(job)), job.id))
-            .collect();
-        waiting.sort_unstable();
-        waiting.into_iter().map(|(_, job)| job).collect()
+        let key = |job: &Job| (order.key(&self.candidate(job)), job.id);
+        let Some(own) = self.jobs.get(id).map(key) else { return (0, None) };
+        let ahead = self.jobs.may_start(self.now).map(key).filter(|other| *other < own);
+        let (count, first) = ahead.fold((0, own), |(count, first): (usize, _), other| (count + 1, first.min(other)));
+        (count, (count > 0).then_some(first.1))
     }
 
     fn candidate(&self, job: &Job) -> Candidate {
@@ -152,7 +154,7 @@ impl Hall {
 
     /// Why the gang of `id` does not fit at this moment, by counting.
     pub(crate) fn misfit(&self, id: JobId) -> Option<Misfit> {
-        let job = self.jobs.get(&id)?;
+        let job = self.jobs.get(id)?;
         placement::misfit(self.fleet()?, &gang(&job.spec).need, &Context::plain(View::Open))
     }
 
@@ -162,13 +164,12 @@ impl Hall {
     }
 
     fn start(&mut self, id: JobId, ranks: &[Holding], out: &mut Vec<Action>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get(id) else { return };
         // A gang that was taken over runs already.
         if !matches!(job.phase, Phase::Waiting { .. }) {
             return;
         }
-        job.attempts += 1;
-        let attempt = AttemptId { job: id, attempt: job.attempts };
+        let attempt = AttemptId { job: id, attempt: job.attempts + 1 };
         let mut placement = Vec::with_capacity(ranks.len());
         for (number, held) in (0..).zip(ranks) {
             let rank = Rank(number);
@@ -182,9 +183,11 @@ impl Hall {
         }
         let tasks = placement.iter().map(|_| Task::Starting).collect();
         out.push(Action::Start { attempt, placement: placement.clone() });
-        job.phase = Phase::Active {
-            attempt: Attempt { id: attempt, started: self.now, placement, tasks, ready: false, verdict: None },
-        };
+        let started = Attempt { id: attempt, started: self.now, placement, tasks, ready: false, verdict: None };
+        self.jobs.change(id, |job| {
+            job.attempts = attempt.attempt;
+            job.phase = Phase::Active { attempt: started };
+        });
     }
 }
 

@@ -8,6 +8,9 @@ use crate::job::{Outcome, Phase, Verdict};
 use crate::machine::Hall;
 use crate::scheduler::Blocker;
 
+/// Holders of slots that are named; of a large hall nobody reads them all.
+const HOLDERS_NAMED: usize = 100;
+
 /// An answer to `why JOB`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Why {
@@ -26,7 +29,7 @@ pub struct Why {
 impl Hall {
     /// Explains the state of `id`; `None` if there is no such job.
     pub fn why(&self, id: JobId) -> Option<Why> {
-        let job = self.jobs.get(&id)?;
+        let job = self.jobs.get(id)?;
         let mut details: Vec<String> = job
             .history
             .iter()
@@ -70,11 +73,10 @@ impl Hall {
         if let Some(rule) = self.rule_that_blocks(id) {
             return rule;
         }
-        let line = self.line();
-        let ahead: Vec<JobId> = line.iter().copied().take_while(|other| *other != id).collect();
+        let (ahead, first) = self.ahead(id);
         let misfit = self.misfit(id);
         if let Some(misfit) = &misfit
-            && let Some(job) = self.jobs.get(&id)
+            && let Some(job) = self.jobs.get(id)
         {
             let per_rank = job.spec.slots_per_rank;
             let nearest = self.nodes.values().max_by_key(|node| (node.free(), std::cmp::Reverse(&node.spec.name)));
@@ -86,7 +88,7 @@ impl Hall {
                     node.spec.slots
                 ));
             }
-            for holder in self.jobs.values().filter(|other| other.active().is_some()) {
+            for holder in self.jobs.active().take(HOLDERS_NAMED) {
                 let held = holder.spec.ranks.saturating_mul(holder.spec.slots_per_rank);
                 let until = holder.active().zip(holder.spec.time_limit).map_or_else(
                     || "has no time limit".to_owned(),
@@ -97,18 +99,18 @@ impl Hall {
                 );
                 details.push(format!("{} (`{}`) holds {held} slots and {until}", holder.id, holder.spec.name));
             }
-            if ahead.is_empty() {
+            if first.is_none() {
                 *hint = Some("it starts as soon as enough of these end".to_owned());
                 return misfit.to_string();
             }
         }
-        match ahead.first() {
+        match first {
             Some(first) => {
-                let why_first = self.misfit(*first).map(|misfit| format!(", because {misfit}"));
+                let why_first = self.misfit(first).map(|misfit| format!(", because {misfit}"));
                 *hint = Some(format!("`datahall why {first}` tells more; a higher priority would go ahead of it"));
                 format!(
                     "{} jobs are ahead in the line, and the first, {first}, does not fit yet{}",
-                    ahead.len(),
+                    ahead,
                     why_first.unwrap_or_default()
                 )
             }

@@ -1,11 +1,14 @@
-//! The hands: one thread that carries out, in order, what the hall decided and the log holds.
+//! The hands: threads that carry out what the hall decided and the log holds, for each job in order.
+//!
+//! What concerns a job always goes to the same one of them, so that a stop never overtakes its start; several start gangs at once,
+//! because a start waits for processes and for the disk.
 //!
 //! Each attempt gets a key of its own for the store, which opens the job's own data and dies with it: [`crate::job_access`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 
 use dh_core::{AccessKey, AttemptId, Rank, Role, Secret, TaskId};
 use dh_exec::{
@@ -20,9 +23,11 @@ use crate::body::Handle;
 use crate::devices::Behind;
 use crate::job_access;
 use crate::log::Lease;
+use crate::meter::Meter;
 use crate::services::Services;
 
 /// What the hands need.
+#[derive(Clone)]
 pub(crate) struct Actuator {
     pub(crate) hall: Handle,
     /// Whether this server may still do anything.
@@ -32,13 +37,32 @@ pub(crate) struct Actuator {
     pub(crate) services: Arc<Services>,
     pub(crate) store_url: String,
     pub(crate) workdir: PathBuf,
+    /// The counters of their energy.
+    pub(crate) meter: Arc<Meter>,
     /// The accelerators of this machine behind slots.
     pub(crate) behind: Arc<Behind>,
     /// Whose accelerators other nodes have.
     pub(crate) devices: Devices,
     pub(crate) runtime: tokio::runtime::Handle,
-    /// The key of each attempt that owns slots.
+    /// The key of each attempt of this thread's jobs that owns slots.
     pub(crate) issued: BTreeMap<AttemptId, AccessKey>,
+}
+
+/// Deals actions out to as many threads as `inboxes` until the hall ends.
+pub(crate) fn deal(actions: &Receiver<Action>, inboxes: &[Sender<Action>]) {
+    while let Ok(action) = actions.recv() {
+        let job = match &action {
+            Action::Accepted { .. } => continue,
+            Action::Start { attempt, .. } | Action::Stop { attempt } | Action::Close { attempt } => attempt.job,
+            Action::Serve { task } => task.attempt.job,
+        };
+        let threads = u64::try_from(inboxes.len()).unwrap_or(1).max(1);
+        let inbox = usize::try_from(job.0 % threads).ok().and_then(|place| inboxes.get(place));
+        if inbox.is_none_or(|inbox| inbox.send(action).is_err()) {
+            // A thread ends early only when the lease is lost, and then so does everything.
+            return;
+        }
+    }
 }
 
 impl Actuator {
@@ -67,6 +91,7 @@ impl Actuator {
                 Action::Serve { task } => self.services.serve(task.attempt),
                 Action::Close { attempt } => {
                     self.services.forget(attempt);
+                    self.meter.end(attempt);
                     if let Some(key) = self.issued.remove(&attempt)
                         && let Err(error) = self.keys.revoke(&key.id)
                     {
@@ -125,6 +150,10 @@ impl Actuator {
         gang.devices = self.devices;
         for (rank, placed) in gang.ranks.iter_mut().zip(placement) {
             rank.real = self.behind.of(placed.node, &placed.slots);
+        }
+        // Of a device that others share nobody knows who used what.
+        if gang.ranks.iter().all(|rank| rank.part.is_none()) {
+            self.meter.begin(attempt, gang.ranks.iter().flat_map(|rank| rank.real.clone()).collect());
         }
         self.executor.start(gang)?;
         Ok(())

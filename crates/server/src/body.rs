@@ -1,10 +1,11 @@
 //! The live body's heart: one thread that owns the log and moves the hall.
 //!
 //! Order for every batch of events: step the hall, write the events and commit, and only then let actions out and answer
-//! callers. The hall stays locked from the step to the commit, so nobody reads a decision that is not durable. A failed
-//! commit is final: nothing is acknowledged any more, and the process ends and recovers from its log.
+//! callers. The hall is locked only while it steps: who reads it meanwhile may see what is not durable yet, and waits with the
+//! answer until it is ([`Handle::settled`], asked once for every request). A failed commit is final: nothing is acknowledged
+//! any more, and the process ends and recovers from its log.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dh_core::time::Clock;
 use dh_core::{JobId, SimTime};
 use dh_hall::{Action, Event, Hall, JobSpec};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::Error;
 use crate::log::{EventLog, Row};
@@ -66,15 +67,26 @@ struct Submission {
 pub(crate) struct Handle {
     messages: Sender<Message>,
     hall: Arc<RwLock<Hall>>,
+    /// Events that the hall has taken in.
+    stepped: Arc<AtomicU64>,
+    /// Those of them that are durable.
+    durable: watch::Receiver<u64>,
     ended: Arc<AtomicBool>,
     news: broadcast::Sender<Arc<Row>>,
 }
 
 impl Handle {
-    /// The hall as of the newest durable event.
+    /// The hall as it is. What is read is told to nobody before [`Handle::settled`] has returned.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Hall> {
         // A poisoned lock means that a step broke an invariant; the body has ended, and reading is all that is left.
         self.hall.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Waits until everything that may have been read so far is durable.
+    pub(crate) async fn settled(&self) -> Result<(), Error> {
+        let seen = self.stepped.load(Ordering::SeqCst);
+        let mut durable = self.durable.clone();
+        durable.wait_for(|durable| *durable >= seen).await.map(drop).map_err(|_| Error::Stopping)
     }
 
     /// Hands an event in without waiting.
@@ -132,6 +144,8 @@ pub(crate) struct Body {
     clock: Box<dyn Clock>,
     /// The number of steps at which the next state hash is due.
     mark_at: u64,
+    stepped: Arc<AtomicU64>,
+    durable: watch::Sender<u64>,
     ended: Arc<AtomicBool>,
     news: broadcast::Sender<Arc<Row>>,
 }
@@ -145,11 +159,22 @@ impl Drop for Body {
 impl Body {
     pub(crate) fn new(log: EventLog, hall: Hall, actions: Sender<Action>, clock: Box<dyn Clock>) -> (Self, Handle) {
         let (messages, inbox) = channel();
-        let hall = Arc::new(RwLock::new(hall));
         let ended = Arc::new(AtomicBool::new(false));
         let (news, _) = broadcast::channel(NEWS_WAITING);
-        let handle = Handle { messages, hall: Arc::clone(&hall), ended: Arc::clone(&ended), news: news.clone() };
-        (Self { log, hall, inbox, actions, clock, mark_at: 0, ended, news }, handle)
+        // What was replayed is durable.
+        let replayed = hall.steps();
+        let hall = Arc::new(RwLock::new(hall));
+        let (durable, durable_so_far) = watch::channel(replayed);
+        let stepped = Arc::new(AtomicU64::new(replayed));
+        let handle = Handle {
+            messages,
+            hall: Arc::clone(&hall),
+            stepped: Arc::clone(&stepped),
+            durable: durable_so_far,
+            ended: Arc::clone(&ended),
+            news: news.clone(),
+        };
+        (Self { log, hall, inbox, actions, clock, mark_at: 0, stepped, durable, ended, news }, handle)
     }
 
     /// Runs until [`Handle::end`], or until the log fails.
@@ -235,14 +260,13 @@ impl Body {
                 Message::End | Message::Lost(_) => {}
             }
         }
+        let steps = hall.steps();
+        self.stepped.store(steps, Ordering::SeqCst);
+        drop(hall);
         if !events.is_empty() {
-            let marked = hall.steps() >= self.mark_at;
-            let mark = marked.then(|| hall.state_hash());
-            if marked {
-                let jobs = u64::try_from(hall.jobs().count()).unwrap_or(u64::MAX);
-                self.mark_at = hall.steps() + MARK_EVERY.max(jobs.saturating_mul(MARK_PER_JOB));
-            }
+            let mark = (steps >= self.mark_at).then(|| self.state_hash(steps)).transpose()?;
             let rows = self.log.append(&events, mark.as_deref())?;
+            self.durable.send_replace(steps);
             if self.news.receiver_count() > 0 {
                 for row in rows {
                     // Those who listened may have gone meanwhile.
@@ -250,7 +274,6 @@ impl Body {
                 }
             }
         }
-        drop(hall);
         for action in actions {
             if self.actions.send(action).is_err() {
                 return Err(Error::Stopping);
@@ -260,6 +283,13 @@ impl Body {
             answer();
         }
         Ok(())
+    }
+
+    /// The hash after `steps` events. Whoever reads the hall meanwhile is not held up.
+    fn state_hash(&mut self, steps: u64) -> Result<String, Error> {
+        let hall = self.hall.read().map_err(|_| Error::Stopping)?;
+        self.mark_at = steps + MARK_EVERY.max(MARK_PER_JOB.saturating_mul(hall.known_jobs()));
+        Ok(hall.state_hash())
     }
 
     fn mark(&mut self) -> Result<(), Error> {

@@ -20,6 +20,8 @@ pub(crate) struct Behind {
     drivers: Vec<String>,
     /// Whether slots are places of this machine at all.
     looked: bool,
+    /// The drivers, for whoever wants readings.
+    devices: Option<Devices>,
 }
 
 /// Looks at this machine for the slots of `settings`; nothing is behind them if that fails.
@@ -30,7 +32,8 @@ pub(crate) async fn behind(settings: &Settings) -> Behind {
     let settings = settings.clone();
     let look = move || {
         let devices = Devices::discover();
-        Behind { drivers: devices.notes().to_vec(), ..Behind::new(&settings, devices.all()) }
+        let behind = Behind { drivers: devices.notes().to_vec(), ..Behind::new(&settings, devices.all()) };
+        Behind { devices: Some(devices), ..behind }
     };
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
@@ -78,6 +81,11 @@ impl Behind {
         let there = self.nodes.get(&node).map(Vec::as_slice).unwrap_or_default();
         let device = |slot: &u32| there.get(usize::try_from(*slot).ok()?).cloned();
         slots.iter().map(device).collect::<Option<Vec<_>>>().unwrap_or_default()
+    }
+
+    /// The drivers, if there are devices behind slots; taken once.
+    pub(crate) fn take_drivers(&mut self) -> Option<Devices> {
+        self.devices.take().filter(|_| !self.nodes.is_empty())
     }
 
     /// What people must know of it.

@@ -10,6 +10,9 @@ use crate::wire::Listeners;
 
 const FILE: &str = "endpoint.json";
 
+/// Where a server that waits for its turn says whom it follows.
+const FOLLOWS: &str = "follows.json";
+
 /// Where a hall listens, and which process it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -49,6 +52,26 @@ impl Endpoint {
         let failed = |source| Error::File { what: "write", path: path.clone(), source };
         std::fs::write(&fresh, text).map_err(failed)?;
         std::fs::rename(&fresh, &path).map_err(failed)
+    }
+
+    /// The leader that process `pid` follows from `data`, if it does.
+    pub fn followed(data: &Path, pid: i32) -> Option<String> {
+        let text = std::fs::read_to_string(data.join(FOLLOWS)).ok()?;
+        let (of, leader): (i32, String) = serde_json::from_str(&text).ok()?;
+        (of == pid).then_some(leader)
+    }
+
+    /// This process follows `leader`, or leads itself. What cannot be written is missed by those only who wait for it.
+    pub(crate) fn follows(data: &Path, leader: Option<&str>) {
+        let path = data.join(FOLLOWS);
+        let told = match leader {
+            Some(leader) => std::fs::write(&path, serde_json::json!([std::process::id(), leader]).to_string()),
+            None if path.exists() => std::fs::remove_file(&path),
+            None => Ok(()),
+        };
+        if let Err(error) = told {
+            tracing::warn!(%error, "{} is not written", path.display());
+        }
     }
 
     /// Whether its process still runs. The file of a server that was killed stays: the next one takes its ports again.

@@ -22,11 +22,13 @@ mod error;
 mod job_access;
 pub mod launch;
 mod log;
+mod meter;
 mod metrics;
 mod nodes;
 mod server;
 mod services;
 pub mod store_place;
+mod views;
 pub mod wire;
 
 pub use endpoint::Endpoint;

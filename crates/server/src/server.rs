@@ -10,7 +10,7 @@ use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use dh_blueprint::{ServiceSource, Settings};
@@ -18,16 +18,17 @@ use dh_core::{AttemptId, Authenticate, HasKind, Kind, Rank, Role, TaskId};
 use dh_exec::{Executor, Fate, NodeEvent, Open, TaskEvent};
 use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
 use dh_guard::KeyRing;
-use dh_hall::{End, EndCause, Event, Hall};
+use dh_hall::{Action, End, EndCause, Event, Hall};
 use dh_store::{Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::actuator::{Actuator, end_of, event_of};
+use crate::actuator::{Actuator, deal, end_of, event_of};
 use crate::api::{self, Api};
 use crate::body::{Body, Handle, SystemClock};
 use crate::endpoint::{Endpoint, started};
 use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
+use crate::meter::Meter;
 use crate::services::Services;
 use crate::wire::{Listeners, ServiceRequest};
 use crate::{Error, devices, job_access, launch, nodes, store_place};
@@ -38,6 +39,9 @@ pub const KEYS_FILE: &str = "keys.json";
 pub const ADMIN_KEY: &str = "admin";
 /// The name of the key for applications.
 pub const MODEL_KEY: &str = "model";
+
+/// Gangs of this machine's processes that are started at once.
+const LOCAL_HANDS: usize = 8;
 
 /// How long running gangs may take to stop before the server ends anyway. Their wardens kill them in any case.
 const WIND_DOWN: Duration = Duration::from_secs(8);
@@ -110,6 +114,7 @@ impl Server {
         if shared {
             keep_lease(&place, &lease, &handle)?;
         }
+        let own_program = warden_command.first().cloned().unwrap_or_default();
         let executor = open_executor(&settings, &data, warden_command, &handle, &lease).await?;
 
         let store = open_store(&settings, &data).await?;
@@ -135,11 +140,14 @@ impl Server {
         spawn_thread("hall", move || drop(ended.send(body.run())))?;
         let workdir = data.join("work");
         private_folder(&workdir)?;
-        let behind = Arc::new(devices::behind(&settings).await);
+        let mut behind = devices::behind(&settings).await;
+        let meter = Arc::new(Meter::new(&data, behind.take_drivers()));
+        let behind = Arc::new(behind);
         // What runs on from before has its keys already; the same ones count again.
         let issued = job_access::issue_again(&keys, &handle, &open_attempts)?;
         let hands = Actuator {
             behind: Arc::clone(&behind),
+            meter: Arc::clone(&meter),
             hall: handle.clone(),
             lease,
             executor: Arc::clone(&executor),
@@ -149,12 +157,12 @@ impl Server {
                 Some(name) => format!("http://{name}:{}", Endpoint::port_of(&store_url).unwrap_or(target.store_port)),
                 None => store_url,
             },
-            workdir,
+            workdir: workdir.clone(),
             devices: launch::devices(&settings),
             runtime: tokio::runtime::Handle::current(),
             issued,
         };
-        spawn_thread("hands", move || hands.run(&carried_out))?;
+        start_hands(&hands, carried_out, hands_of(&settings))?;
 
         recover(&handle, &executor, &open_attempts).await?;
 
@@ -165,6 +173,9 @@ impl Server {
             log: place.clone(),
             executor,
             store: store.clone(),
+            meter,
+            workdir,
+            own_program,
             auth: Arc::clone(&auth),
             keys: keys.clone(),
             listeners: listeners.clone(),
@@ -271,7 +282,7 @@ impl Server {
 
 /// Follows the log until this server leads. Blocks a thread of its own: a database's client does.
 async fn lead(place: &LogPlace, data: &Path) -> Result<(EventLog, Hall, Replay, Lease), Error> {
-    let (place, who) = (place.clone(), server_name(data)?);
+    let (place, who, data) = (place.clone(), server_name(data)?, data.to_owned());
     let leading = move || {
         let mut log = EventLog::new(place.open()?);
         let (mut hall, mut replay) = (Hall::default(), Replay::default());
@@ -282,11 +293,13 @@ async fn lead(place: &LogPlace, data: &Path) -> Result<(EventLog, Hall, Replay, 
                 Ok(lease) => {
                     // What the last leader wrote before the lease changed hands.
                     log.follow(&mut hall, &mut replay)?;
+                    Endpoint::follows(&data, None);
                     return Ok((log, hall, replay, lease));
                 }
                 Err(leader) => {
                     if told.as_ref() != Some(&leader) {
                         tracing::warn!(leader, "another server leads this hall; following its log until it is needed");
+                        Endpoint::follows(&data, Some(&leader));
                         told = Some(leader);
                     }
                     std::thread::sleep(ASK);
@@ -584,7 +597,25 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     drop(stopped.wait_for(|stop| *stop).await);
 }
 
-/// Both threads are detached: they end with the channels that feed them.
+/// How many gangs are started at once. Processes of this machine wait for each other's disk and little else; other systems are
+/// asked one thing at a time, as they always were.
+fn hands_of(settings: &Settings) -> usize {
+    if settings.target.executor == dh_blueprint::Executor::Local { LOCAL_HANDS } else { 1 }
+}
+
+/// The threads that carry actions out, and one that deals them out.
+fn start_hands(hands: &Actuator, actions: Receiver<Action>, threads: usize) -> Result<(), Error> {
+    let mut inboxes = Vec::with_capacity(threads);
+    for _ in 0..threads {
+        let (inbox, received) = channel();
+        inboxes.push(inbox);
+        let hands = hands.clone();
+        spawn_thread("hands", move || hands.run(&received))?;
+    }
+    spawn_thread("dealer", move || deal(&actions, &inboxes))
+}
+
+/// All threads are detached: they end with the channels that feed them.
 fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(|source| Error::File {
         what: "start the thread",

@@ -8,6 +8,8 @@ use dh_hall::{Hall, Job, Outcome, Phase, Protocol, Task};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::views::{EnergyAttempt, EnergyView, ExecEnd, ExecRequest, JobUsage, NodeRanks, RankUse, StartPlan};
+
 /// The version of these shapes. It changes when a field changes its meaning or goes.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -68,6 +70,9 @@ pub struct Accepted {
     /// The jobs that were made: one, or one per replica.
     #[schemars(with = "Vec<u64>")]
     pub jobs: Vec<JobId>,
+    /// Where and when the job starts, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<StartPlan>,
 }
 
 /// A job in lists.
@@ -255,8 +260,9 @@ pub struct Status {
     pub resident_bytes: u64,
     /// Events in the log.
     pub events: u64,
-    /// The hash of the hall's state after them.
-    pub state_hash: String,
+    /// The hash of the hall's state after them: if it was asked for, or if the hall knows few jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_hash: Option<String>,
     /// Nodes.
     pub nodes: Vec<NodeView>,
     /// Jobs by state.
@@ -362,9 +368,5 @@ impl JobView {
 
 /// Jobs by state.
 pub(crate) fn jobs_by_state(hall: &Hall) -> BTreeMap<String, u64> {
-    let mut counts = BTreeMap::new();
-    for job in hall.jobs() {
-        *counts.entry(job.word().to_owned()).or_insert(0) += 1;
-    }
-    counts
+    hall.jobs_by_word().iter().map(|(word, count)| ((*word).to_owned(), *count)).collect()
 }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod bench;
+mod beside;
 mod calibrate;
 mod cancel;
 mod catalog;
@@ -9,13 +10,16 @@ pub(crate) mod chat;
 mod check;
 mod completion;
 mod cost;
+mod cp;
 mod demo;
 mod diff;
 mod doctor;
 mod down;
 mod drain;
+mod energy;
 mod engine;
 mod env;
+mod exec;
 mod explain;
 mod fault;
 mod gateway;
@@ -30,6 +34,7 @@ mod nodes;
 pub(crate) mod plan;
 mod power;
 pub(crate) mod probe;
+mod render;
 mod replay;
 mod schema;
 pub(crate) mod serve;
@@ -37,6 +42,7 @@ mod simulate;
 mod status;
 mod store;
 mod submit;
+mod top;
 mod train;
 pub(crate) mod up;
 mod validate;
@@ -69,11 +75,15 @@ const COMMANDS: &[Entry] = &[
     entry::<up::Up>(),
     entry::<down::Down>(),
     entry::<status::Status>(),
+    entry::<top::Top>(),
     entry::<submit::Submit>(),
     entry::<jobs::Jobs>(),
     entry::<logs::Logs>(),
     entry::<why::Why>(),
     entry::<cancel::Cancel>(),
+    entry::<exec::Exec>(),
+    entry::<cp::Cp>(),
+    entry::<energy::Energy>(),
     entry::<nodes::Nodes>(),
     entry::<drain::Drain>(),
     entry::<serve::Serve>(),
@@ -87,6 +97,7 @@ const COMMANDS: &[Entry] = &[
     entry::<doctor::Doctor>(),
     entry::<probe::Probe>(),
     entry::<replay::Replay>(),
+    entry::<render::Render>(),
     entry::<backup::Backup>(),
     entry::<backup::Restore>(),
     entry::<explain::Explain>(),
@@ -97,6 +108,7 @@ const COMMANDS: &[Entry] = &[
     entry::<train::Train>(),
     entry::<engine::Engine>(),
     entry::<warden::Warden>(),
+    entry::<beside::Beside>(),
 ];
 
 /// A command: its arguments as a type, and what it does.

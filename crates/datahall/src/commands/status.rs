@@ -18,7 +18,9 @@ impl Verb for Status {
     const ABOUT: &'static str = "Show a running hall: listeners, nodes, jobs, services, store";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
-        let status: wire::Status = Api::connect(globals)?.get("/v1/status")?;
+        // The hash reads the whole state: only programs want it.
+        let path = if globals.output.is_data() { "/v1/status?hash=true" } else { "/v1/status" };
+        let status: wire::Status = Api::connect(globals)?.get(path)?;
         if globals.output.is_data() {
             output::data(&status)?;
         } else {

@@ -1,10 +1,11 @@
 //! `datahall submit`: hands a job in: a workload of the blueprint, a job file, or a command line.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use dh_core::Kind;
-use dh_server::wire::{Accepted, JobRequest, JobView};
+use dh_core::{Kind, SimTime};
+use dh_server::wire::{Accepted, JobRequest, JobView, NodeRanks, StartPlan};
 
 use super::{Globals, Verb, logs};
 use crate::api::Api;
@@ -66,17 +67,23 @@ impl Verb for Submit {
         let (wait, follow) = (self.wait, self.follow);
         let request = self.request()?;
         let api = Api::connect(globals)?;
-        let accepted: Accepted = api.post_with_key("/v1/jobs", &request, key.as_deref())?;
+        let accepted: Accepted = api.post_with_key("/v1/jobs?plan=true", &request, key.as_deref())?;
         let job = *accepted.jobs.first().ok_or_else(|| Failure::new(Kind::Internal, "the hall named no job"))?;
         if !(wait || follow) {
             if globals.output.is_data() {
                 output::data(&accepted)?;
             } else {
                 output::line(job);
+                if let Some(plan) = accepted.plan.as_ref().filter(|_| !globals.quiet) {
+                    output::note(plan_line(plan));
+                }
             }
             return Ok(0);
         }
         if !globals.quiet {
+            if let Some(plan) = &accepted.plan {
+                output::note(plan_line(plan));
+            }
             output::note(format!("{job}; Ctrl-C leaves it running, `datahall logs -f {job}` comes back to it"));
         }
         logs::stream(
@@ -92,6 +99,41 @@ impl Verb for Submit {
         }
         Ok(own_exit_code(&view, globals))
     }
+}
+
+/// Nodes that are named; of a large gang nobody reads them all.
+const NODES_NAMED: usize = 8;
+
+/// Where and when a job starts, as a line.
+fn plan_line(plan: &StartPlan) -> String {
+    let ranks = |node: &NodeRanks| match node.ranks {
+        1 => node.node.clone(),
+        ranks => format!("{} ({ranks} ranks)", node.node),
+    };
+    let mut nodes: Vec<String> = plan.nodes.iter().take(NODES_NAMED).map(ranks).collect();
+    if let Some(more) = plan.nodes.len().checked_sub(NODES_NAMED).filter(|more| *more > 0) {
+        nodes.push(format!("{more} nodes more"));
+    }
+    let on = if nodes.is_empty() { String::new() } else { format!(" on {}", nodes.join(", ")) };
+    let because = plan.because.as_deref().map_or_else(String::new, |because| format!("; it waits: {because}"));
+    let ahead = match plan.ahead {
+        0 => String::new(),
+        ahead => format!(", if the {ahead} jobs ahead of it leave it the place"),
+    };
+    match (plan.starts.as_str(), plan.at_ns) {
+        ("now", _) => format!("starts now{on}"),
+        ("expected", Some(at)) => {
+            let wait = SimTime(at).since(now());
+            format!("expected to start in {wait}{on}{ahead}{because}")
+        }
+        ("over", _) => format!("is {}", plan.state),
+        (_, _) => format!("when it starts is not known: what runs has no time limit{because}"),
+    }
+}
+
+fn now() -> SimTime {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    SimTime(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// What `submit --wait` returns: 0, the job's own code, or 1 if it has none.

@@ -12,6 +12,7 @@ use dh_server::{Endpoint, Server, ServerConfig};
 
 use super::{Globals, Verb};
 use crate::failure::{Failure, OrFail};
+use crate::logging::{self, LogFormat};
 use crate::{blueprint_file, output, place};
 
 /// How long a server may take to start. Recovery after a crash waits for what it had left running.
@@ -27,6 +28,9 @@ pub(crate) struct Up {
     /// Listen on any free ports instead of the blueprint's
     #[arg(long)]
     any_port: bool,
+    /// How the server writes about its own work on standard error; `RUST_LOG` says how much
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DATAHALL_LOG_FORMAT")]
+    log_format: LogFormat,
     /// End when standard input ends: for programs that start a hall and must not leave it behind
     #[arg(long, hide = true)]
     lifeline: bool,
@@ -44,14 +48,21 @@ impl Verb for Up {
         }
         let data = place::of_hall(globals, &settings.name)?;
         if self.detach {
-            let endpoint = detach(&path, &data, self.any_port)?;
-            if !globals.quiet {
-                output::note(format!("hall `{}` runs in the background; `datahall down` ends it", endpoint.name));
-                listeners(&endpoint);
+            match detach(&path, &data, self.any_port, self.log_format)? {
+                Background::Leads(endpoint) if !globals.quiet => {
+                    output::note(format!("hall `{}` runs in the background; `datahall down` ends it", endpoint.name));
+                    listeners(&endpoint);
+                }
+                Background::Follows { leader, pid } if !globals.quiet => {
+                    output::note(format!(
+                        "{leader} leads this hall; process {pid} follows in the background and takes over when it is needed"
+                    ));
+                }
+                Background::Leads(_) | Background::Follows { .. } => {}
             }
             return Ok(0);
         }
-        logging();
+        logging::begin(self.log_format);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().or_fail("start the async runtime")?;
         let config = ServerConfig { settings, data: data.clone(), warden_command: warden_command()? };
@@ -60,7 +71,12 @@ impl Verb for Up {
             if !globals.quiet {
                 screen(&server, &data);
             }
-            server.run(shutdown(self.lifeline)).await?;
+            service_manager("READY=1");
+            let asked = async {
+                shutdown(self.lifeline).await;
+                service_manager("STOPPING=1");
+            };
+            server.run(asked).await?;
             if !globals.quiet {
                 output::note("stopped; everything is kept in the data directory");
             }
@@ -98,17 +114,6 @@ pub(crate) fn listeners(endpoint: &Endpoint) {
     output::note(format!("  store     {} (S3)", endpoint.listeners.store));
 }
 
-/// Structured logs on stderr; `RUST_LOG` chooses how much. Never holds a key: ours have no text form.
-pub(super) fn logging() {
-    use tracing_subscriber::filter::EnvFilter;
-    use tracing_subscriber::layer::SubscriberExt;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let lines = tracing_subscriber::fmt::layer().with_ansi(output::coloured()).with_writer(std::io::stderr);
-    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
-    // Only a second call could fail, and there is none in a process.
-    drop(tracing::subscriber::set_global_default(subscriber));
-}
-
 /// Ends on Ctrl-C, on a polite signal, and, if asked for, at the end of standard input.
 async fn shutdown(lifeline: bool) {
     use tokio::signal::unix::{SignalKind, signal};
@@ -140,6 +145,23 @@ async fn shutdown(lifeline: bool) {
     }
 }
 
+/// Tells systemd, if it started us and wants to know, how far we are. Source: `sd_notify(3)`: a datagram to the socket that
+/// `NOTIFY_SOCKET` names, `@` before a name without a file.
+fn service_manager(state: &str) {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&name),
+    };
+    let told = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    if let Err(error) = told {
+        tracing::warn!(%error, "the service manager was not told");
+    }
+}
+
 /// How the executor runs our own hidden `warden` command.
 pub(crate) fn warden_command() -> Result<Vec<OsString>, Failure> {
     Ok(vec![own_program()?.into_os_string(), "warden".into()])
@@ -150,7 +172,17 @@ pub(crate) fn own_program() -> Result<PathBuf, Failure> {
     std::env::current_exe().or_fail("find our own program")
 }
 
-fn detach(blueprint: &Path, data: &Path, any_port: bool) -> Result<Endpoint, Failure> {
+/// What a server in the background does.
+enum Background {
+    Leads(Endpoint),
+    /// Another server leads; this one waits, for as long as it takes.
+    Follows {
+        leader: String,
+        pid: u32,
+    },
+}
+
+fn detach(blueprint: &Path, data: &Path, any_port: bool, format: LogFormat) -> Result<Background, Failure> {
     place::make_private(data)?;
     let log_path = data.join("server.log");
     let log = std::fs::File::options()
@@ -166,24 +198,38 @@ fn detach(blueprint: &Path, data: &Path, any_port: bool) -> Result<Endpoint, Fai
         .arg("--data")
         .arg(data)
         .args(any_port.then_some("--any-port"))
+        .args((format == LogFormat::Json).then_some("--log-format=json"))
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(log_again)
         .process_group(0)
         .spawn()
         .or_fail("start the server")?;
-    wait_until_up(data, &mut child, &format!("see {}", log_path.display()))
+    wait_for(data, &mut child, &format!("see {}", log_path.display()))
 }
 
-/// Waits until the server that `child` is answers from `data`.
+/// Waits until the server that `child` is answers from `data`; it must lead.
 pub(crate) fn wait_until_up(data: &Path, child: &mut std::process::Child, hint: &str) -> Result<Endpoint, Failure> {
+    match wait_for(data, child, hint)? {
+        Background::Leads(endpoint) => Ok(endpoint),
+        Background::Follows { leader, .. } => {
+            Err(Failure::new(Kind::Conflict, format!("{leader} leads this hall")).hint(hint))
+        }
+    }
+}
+
+/// Waits until the server that `child` is answers from `data`, or follows another.
+fn wait_for(data: &Path, child: &mut std::process::Child, hint: &str) -> Result<Background, Failure> {
     let deadline = Instant::now() + START_TIMEOUT;
     let pid = i32::try_from(child.id()).or_fail("the server's process id")?;
     loop {
         if let Some(endpoint) = Endpoint::read(data)?.filter(|endpoint| endpoint.pid == pid && endpoint.alive())
             && answers(&endpoint.listeners.api)
         {
-            return Ok(endpoint);
+            return Ok(Background::Leads(endpoint));
+        }
+        if let Some(leader) = Endpoint::followed(data, pid) {
+            return Ok(Background::Follows { leader, pid: child.id() });
         }
         if let Some(status) = child.try_wait().or_fail("look after the server")? {
             return Err(Failure::new(Kind::Internal, format!("the server ended at once ({status})")).hint(hint));

@@ -182,6 +182,15 @@ impl Scheduler {
         Some(Why { job, blockers, holders, nearest, earliest, nearly })
     }
 
+    /// The place at which a waiting job could start by its own as what runs ends, and when; no moment if that rests on jobs of
+    /// unknown length. `None` if it does not wait, or there is a place at once and a rule keeps it waiting.
+    pub fn place_of(&self, job: JobId) -> Option<(Option<SimTime>, Vec<(NodeId, u32)>)> {
+        let slot = self.state.jobs.slot(job)?;
+        let Phase::Waiting { .. } = &self.state.jobs.get(slot)?.phase else { return None };
+        let promise = self.earliest(slot, self.gang(slot)?)?;
+        Some((promise.at, promise.shares.iter().map(|share| (share.node, share.ranks)).collect()))
+    }
+
     /// The job ahead of which it may not start, whatever room there is.
     fn goes_first(&self, group: u32, slot: Slot, record: &Job) -> Option<JobId> {
         let top = self.state.lines.top(group)?;

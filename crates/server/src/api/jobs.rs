@@ -1,15 +1,20 @@
 //! Jobs: submit, list, show, explain, cancel, and break on purpose.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
-use dh_core::{JobId, Kind, Rank, TaskId};
-use dh_hall::{Event, Job, Why};
+use dh_core::{JobId, Kind, NodeId, Rank, TaskId};
+use dh_hall::{Event, Hall, Job, When, Why};
 use serde::Deserialize;
 
 use super::{Caller, Failed, Shared};
-use crate::wire::{Accepted, JobList, JobRequest, JobView, SCHEMA_VERSION};
+use crate::wire::{Accepted, JobList, JobRequest, JobView, NodeRanks, SCHEMA_VERSION, StartPlan};
 use crate::{Error, launch};
+
+/// Jobs that are looked at before others may have the hall.
+const LOOKED_AT_ONCE: usize = 2_048;
 
 /// The longest idempotency key.
 const KEY_BYTES_MAX: usize = 200;
@@ -17,6 +22,7 @@ const KEY_BYTES_MAX: usize = 200;
 pub(super) async fn submit(
     State(api): Shared,
     Extension(Caller(caller)): Extension<Caller>,
+    Query(wish): Query<Wish>,
     headers: HeaderMap,
     body: Result<Json<JobRequest>, axum::extract::rejection::JsonRejection>,
 ) -> Result<Json<Accepted>, Failed> {
@@ -31,7 +37,17 @@ pub(super) async fn submit(
     };
     let spec = launch::job(&api.settings, request)?;
     let job = api.hall.submit(spec, caller.name, key).await?;
-    Ok(Json(Accepted { schema_version: SCHEMA_VERSION, jobs: vec![job] }))
+    let plan = wish.plan.then(|| start_plan(&api.hall.read(), job)).flatten();
+    Ok(Json(Accepted { schema_version: SCHEMA_VERSION, jobs: vec![job], plan }))
+}
+
+/// What is told of a job that was accepted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wish {
+    /// Also where and when it starts.
+    #[serde(default)]
+    plan: bool,
 }
 
 /// Which jobs to list.
@@ -55,25 +71,48 @@ pub(super) struct Page {
 
 pub(super) async fn list(State(api): Shared, Query(page): Query<Page>) -> Json<JobList> {
     let limit = page.limit.unwrap_or(usize::MAX);
-    let wanted = |job: &&Job| {
-        (!page.open || job.open())
-            && page.state.as_ref().is_none_or(|state| job.word() == state)
-            && page.queue.as_ref().is_none_or(|queue| job.spec.queue == *queue)
+    let mut jobs = Vec::new();
+    let mut from = match page.before {
+        Some(0) => Some(u64::MAX),
+        Some(before) => Some(before),
+        None => page.after.or(Some(0)),
     };
-    let hall = api.hall.read();
-    let jobs: Vec<JobView> = match (page.before, page.after) {
-        (Some(before), _) => {
-            let older = |job: &&Job| before == 0 || job.id.0 < before;
-            hall.jobs().rev().filter(older).filter(wanted).take(limit).map(JobView::of).collect()
-        }
-        (None, after) => {
-            let newer = |job: &&Job| job.id.0 > after.unwrap_or(0);
-            hall.jobs().filter(newer).filter(wanted).take(limit).map(JobView::of).collect()
-        }
-    };
-    drop(hall);
+    while let Some(at) = from.filter(|_| jobs.len() < limit) {
+        from = page.look(&api.hall.read(), at, limit, &mut jobs);
+    }
     let next = jobs.last().filter(|_| jobs.len() == limit).map(|job| job.id);
     Json(JobList { schema_version: SCHEMA_VERSION, jobs, next })
+}
+
+impl Page {
+    fn wants(&self, job: &Job) -> bool {
+        (!self.open || job.open())
+            && self.state.as_ref().is_none_or(|state| job.word() == state)
+            && self.queue.as_ref().is_none_or(|queue| job.spec.queue == *queue)
+    }
+
+    /// Takes what is wanted of the next jobs, up to `limit`; where it goes on if there may be more.
+    fn look(&self, hall: &Hall, at: u64, limit: usize, jobs: &mut Vec<JobView>) -> Option<u64> {
+        let mut last = None;
+        let mut take = |mut next: Box<dyn Iterator<Item = &Job> + '_>| {
+            for _ in 0..LOOKED_AT_ONCE {
+                let job = next.next()?;
+                last = Some(job.id.0);
+                if self.wants(job) {
+                    jobs.push(JobView::of(job));
+                    if jobs.len() >= limit {
+                        return None;
+                    }
+                }
+            }
+            last
+        };
+        if self.before.is_some() {
+            take(Box::new(hall.jobs_before(JobId(at))))
+        } else {
+            take(Box::new(hall.jobs_after(JobId(at))))
+        }
+    }
 }
 
 pub(super) async fn show(State(api): Shared, Path(job): Path<String>) -> Result<Json<JobView>, Failed> {
@@ -86,6 +125,38 @@ pub(super) async fn why(State(api): Shared, Path(job): Path<String>) -> Result<J
     let id = parse(&job)?;
     let why = api.hall.read().why(id);
     Ok(Json(why.ok_or_else(|| Error::NotFound(id.to_string()))?))
+}
+
+pub(super) async fn plan(State(api): Shared, Path(job): Path<String>) -> Result<Json<StartPlan>, Failed> {
+    let id = parse(&job)?;
+    let plan = start_plan(&api.hall.read(), id);
+    Ok(Json(plan.ok_or_else(|| Error::NotFound(id.to_string()))?))
+}
+
+fn start_plan(hall: &Hall, id: JobId) -> Option<StartPlan> {
+    let forecast = hall.forecast(id)?;
+    let names: BTreeMap<NodeId, &str> = match forecast.nodes.len() {
+        0 => BTreeMap::new(),
+        _ => hall.nodes().map(|(id, node)| (id, node.spec.name.as_str())).collect(),
+    };
+    let (starts, at) = match forecast.when {
+        When::Started(at) => ("now", Some(at)),
+        When::Expected(at) => ("expected", Some(at)),
+        When::Unknown => ("unknown", None),
+        When::Over => ("over", None),
+    };
+    let ranks = |(node, ranks): &(NodeId, u32)| NodeRanks {
+        node: names.get(node).map_or_else(|| node.to_string(), |name| (*name).to_owned()),
+        ranks: *ranks,
+    };
+    Some(StartPlan {
+        state: forecast.state.to_owned(),
+        starts: starts.to_owned(),
+        at_ns: at.map(|at| at.0),
+        nodes: forecast.nodes.iter().map(ranks).collect(),
+        ahead: u64::try_from(forecast.ahead).unwrap_or(u64::MAX),
+        because: forecast.because,
+    })
 }
 
 pub(super) async fn cancel(

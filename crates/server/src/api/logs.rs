@@ -58,6 +58,9 @@ type Chunk = Result<Bytes, std::io::Error>;
 async fn send_all(api: &Arc<Api>, job: JobId, wish: &Wish, lines: &Sender<Chunk>) {
     let mut attempt = 1;
     loop {
+        if api.hall.settled().await.is_err() {
+            return;
+        }
         let Some(seen) = Seen::of(api, job, attempt) else { return };
         if seen.attempts < attempt {
             if seen.over || !wish.follow || lines.is_closed() {

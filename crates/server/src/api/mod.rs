@@ -1,13 +1,19 @@
 //! The job API: HTTP and JSON under `/v1`. One layer checks the key of every request but `/healthz`.
 
+mod energy;
 mod events;
+mod exec;
+mod files;
 mod jobs;
 mod keys;
 mod logs;
 mod routes;
 mod services;
 mod status;
+mod usage;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +33,7 @@ use tokio::sync::watch;
 use crate::Error;
 use crate::body::Handle;
 use crate::log::LogPlace;
+use crate::meter::Meter;
 use crate::wire::{ErrorBody, ErrorView, Listeners};
 
 /// What the handlers need.
@@ -36,6 +43,11 @@ pub(crate) struct Api {
     pub(crate) log: LogPlace,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) store: Store,
+    pub(crate) meter: Arc<Meter>,
+    /// Where ranks start.
+    pub(crate) workdir: PathBuf,
+    /// Our own program: its hidden `beside` runs programs beside a rank.
+    pub(crate) own_program: OsString,
     pub(crate) auth: Arc<dyn Authenticate>,
     pub(crate) keys: KeyRing,
     pub(crate) listeners: Listeners,
@@ -78,7 +90,10 @@ async fn check_key(State(api): Shared, mut request: Request, next: Next) -> Resu
         return Err(Failed::new(Kind::Forbidden, message).hint("use the hall's admin key"));
     }
     request.extensions_mut().insert(Caller(principal));
-    Ok(next.run(request).await)
+    let answer = next.run(request).await;
+    // What the handler read of the hall may be younger than the log on the disk.
+    api.hall.settled().await?;
+    Ok(answer)
 }
 
 /// The caller whose key was checked.

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, post, put};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Api, events, jobs, keys, logs, services, status};
+use super::{Api, energy, events, exec, files, jobs, keys, logs, services, status, usage};
 use crate::wire::{
-    Accepted, ErrorBody, JobList, JobRequest, JobView, KeyRequest, KeyView, LogLine, NewKey, NodeList, SCHEMA_VERSION,
-    ServiceRequest, ServiceView, Status,
+    Accepted, EnergyView, ErrorBody, ExecRequest, JobList, JobRequest, JobUsage, JobView, KeyRequest, KeyView, LogLine,
+    NewKey, NodeList, SCHEMA_VERSION, ServiceRequest, ServiceView, StartPlan, Status,
 };
 
 /// A route.
@@ -36,6 +36,7 @@ enum Gives {
     Lines(Shape),
     Events,
     Text,
+    Bytes,
 }
 
 fn shape<T: schemars::JsonSchema>(of: &mut SchemaGenerator) -> Value {
@@ -59,6 +60,12 @@ const PAGE: &[(&str, &str, &str)] = &[
     ("queue", "string", "Only jobs of this queue."),
 ];
 
+const PLAN: &[(&str, &str, &str)] = &[("plan", "boolean", "Also where and when it starts.")];
+
+const PATH: &[(&str, &str, &str)] = &[("path", "string", "Where in the job's working folder.")];
+
+const STATUS: &[(&str, &str, &str)] = &[("hash", "boolean", "Also the hash of the whole state, which takes a while.")];
+
 const LOGS: &[(&str, &str, &str)] =
     &[("rank", "integer", "Only this rank."), ("follow", "boolean", "Go on until the job is over.")];
 
@@ -80,7 +87,10 @@ const fn change(
 
 /// All routes but `/healthz`. Each is behind the one check of keys.
 pub(super) const ROUTES: &[Route] = &[
-    read("/v1/status", "The whole hall on one page.", Gives::Json(shape::<Status>), || get(status::status)),
+    Route {
+        query: STATUS,
+        ..read("/v1/status", "The whole hall on one page.", Gives::Json(shape::<Status>), || get(status::status))
+    },
     read("/v1/nodes", "Nodes, and the jobs on them.", Gives::Json(shape::<NodeList>), || get(status::nodes)),
     change(
         "/v1/nodes/{node}/drain",
@@ -90,14 +100,44 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     change("/v1/shutdown", "Stops the hall in order.", (None, Gives::Json(any)), || post(status::shutdown)),
     Route { query: PAGE, ..read("/v1/jobs", "Jobs.", Gives::Json(shape::<JobList>), || get(jobs::list)) },
-    change(
-        "/v1/jobs",
-        "Submits a job; the same `Idempotency-Key` twice is the same job. Answered when it is durable.",
-        (Some(shape::<JobRequest>), Gives::Json(shape::<Accepted>)),
-        || post(jobs::submit),
-    ),
+    Route {
+        query: PLAN,
+        ..change(
+            "/v1/jobs",
+            "Submits a job; the same `Idempotency-Key` twice is the same job. Answered when it is durable.",
+            (Some(shape::<JobRequest>), Gives::Json(shape::<Accepted>)),
+            || post(jobs::submit),
+        )
+    },
     read("/v1/jobs/{job}", "One job.", Gives::Json(shape::<JobView>), || get(jobs::show)),
     read("/v1/jobs/{job}/why", "Why a job waits, runs or ended.", Gives::Json(any), || get(jobs::why)),
+    read("/v1/jobs/{job}/plan", "Where and when a job starts.", Gives::Json(shape::<StartPlan>), || get(jobs::plan)),
+    read("/v1/jobs/{job}/usage", "What the ranks of a running job use.", Gives::Json(shape::<JobUsage>), || {
+        get(usage::usage)
+    }),
+    read("/v1/jobs/{job}/energy", "What a job used of energy.", Gives::Json(shape::<EnergyView>), || {
+        get(energy::energy)
+    }),
+    change(
+        "/v1/jobs/{job}/ranks/{rank}/exec",
+        "Runs a program beside a running rank. The answer is frames: a byte (1 output, 2 errors, 3 the end as JSON), four bytes of length, most significant first, and what they say.",
+        (Some(shape::<ExecRequest>), Gives::Bytes),
+        || post(exec::exec),
+    ),
+    Route {
+        query: PATH,
+        ..read("/v1/jobs/{job}/files", "A file of the job's working folder.", Gives::Bytes, || get(files::read))
+    },
+    Route {
+        query: PATH,
+        method: "put",
+        ..change(
+            "/v1/jobs/{job}/files",
+            "Writes a file of the job's working folder: all of it, or nothing.",
+            (None, Gives::Json(any)),
+            || put(files::write),
+        )
+    },
     change("/v1/jobs/{job}/cancel", "Ends a job.", (None, Gives::Json(shape::<JobView>)), || post(jobs::cancel)),
     change(
         "/v1/jobs/{job}/ranks/{rank}/kill",
@@ -198,6 +238,7 @@ impl Route {
             Gives::Json(shape) => ("application/json", shape(generator)),
             Gives::Lines(shape) => ("application/x-ndjson", shape(generator)),
             Gives::Events => ("text/event-stream", json!({ "type": "string" })),
+            Gives::Bytes => ("application/octet-stream", json!({ "type": "string", "format": "binary" })),
             Gives::Text => ("text/plain", json!({ "type": "string" })),
         };
         let mut operation = json!({
@@ -209,6 +250,13 @@ impl Route {
                 "default": { "$ref": "#/components/responses/failure" },
             },
         });
+        if self.method == "put"
+            && let Some(operation) = operation.as_object_mut()
+        {
+            let body = json!({ "schema": { "type": "string", "format": "binary" } });
+            let body = json!({ "required": true, "content": { "application/octet-stream": body } });
+            operation.insert("requestBody".to_owned(), body);
+        }
         if let (Some(takes), Some(operation)) = (&self.takes, operation.as_object_mut()) {
             let body = json!({ "required": true, "content": { "application/json": { "schema": takes(generator) } } });
             operation.insert("requestBody".to_owned(), body);

@@ -23,7 +23,7 @@ pub(super) async fn start(
 ) -> Result<Json<Accepted>, Failed> {
     let Json(request) = body.map_err(|error| Failed::new(Kind::Invalid, error.body_text()))?;
     let jobs = start_service(&api, &request, &caller.name).await?;
-    Ok(Json(Accepted { schema_version: SCHEMA_VERSION, jobs }))
+    Ok(Json(Accepted { schema_version: SCHEMA_VERSION, jobs, plan: None }))
 }
 
 /// Starts every replica of a service that has its model.
@@ -82,8 +82,7 @@ pub(super) async fn list(State(api): Shared) -> Json<Vec<ServiceView>> {
 pub(crate) fn views(api: &Api) -> Vec<ServiceView> {
     let hall = api.hall.read();
     let mut views: Vec<ServiceView> = hall
-        .jobs()
-        .filter(|job| job.open())
+        .open_services()
         .filter_map(|job| {
             let JobKind::Service { service, model, protocol } = &job.spec.kind else { return None };
             let state = if job.word() == "running" { "ready" } else { job.word() };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use dh_core::{JobId, NodeId};
 use dh_hall::{Event, Health, Job, Node};
@@ -12,8 +12,32 @@ use super::{Caller, Failed, Shared, services};
 use crate::Error;
 use crate::wire::{NodeJobs, NodeList, NodeView, SCHEMA_VERSION, Status, StoreView, jobs_by_state};
 
-pub(super) async fn status(State(api): Shared) -> Json<Status> {
-    Json(of(&api))
+/// Jobs up to which the state's hash is told unasked.
+const HASHED_UNASKED: u64 = 1_000;
+
+/// What of the status costs something.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wish {
+    /// Also the hash of the whole state.
+    #[serde(default)]
+    hash: bool,
+}
+
+pub(super) async fn status(State(api): Shared, Query(wish): Query<Wish>) -> Result<Json<Status>, Failed> {
+    let mut status = of(&api);
+    if wish.hash || api.hall.read().known_jobs() <= HASHED_UNASKED {
+        // It reads the whole state, which takes a while with a long queue.
+        let hall = api.hall.clone();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let hall = hall.read();
+            (hall.steps(), hall.state_hash())
+        });
+        let (events, hash) = hashed.await.map_err(|error| Failed::new(dh_core::Kind::Internal, error.to_string()))?;
+        status.events = events;
+        status.state_hash = Some(hash);
+    }
+    Ok(Json(status))
 }
 
 /// The state of the hall at this moment.
@@ -30,7 +54,7 @@ pub(crate) fn of(api: &super::Api) -> Status {
         uptime_seconds: api.started.elapsed().as_secs(),
         resident_bytes: resident_bytes(),
         events: hall.steps(),
-        state_hash: hall.state_hash(),
+        state_hash: None,
         nodes,
         jobs: jobs_by_state(&hall),
         services,
@@ -64,7 +88,7 @@ fn node_list(api: &super::Api, only: Option<NodeId>) -> NodeList {
     let hosts: BTreeMap<NodeId, String> = api.executor.hosts().into_iter().map(|host| (host.node, host.name)).collect();
     let hall = api.hall.read();
     let mut jobs: BTreeMap<NodeId, BTreeSet<JobId>> = BTreeMap::new();
-    for attempt in hall.jobs().filter_map(Job::active) {
+    for attempt in hall.active_jobs().filter_map(Job::active) {
         for placed in &attempt.placement {
             jobs.entry(placed.node).or_default().insert(attempt.id.job);
         }

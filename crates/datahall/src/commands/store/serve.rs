@@ -180,7 +180,7 @@ async fn open(place: Whereabouts, globals: &Globals) -> Result<(ObjectStore, S3O
 }
 
 pub(super) async fn serve(up: StoreUp, globals: &Globals) -> Result<u8, Failure> {
-    crate::commands::up::logging();
+    crate::logging::begin(crate::logging::LogFormat::Text);
     let (store, options) = open(up.place, globals).await?;
     let mut options = S3Options { region: up.region, domains: up.domain, day_seconds: up.day_seconds, ..options };
     if up.open_metrics {
