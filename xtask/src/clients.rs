@@ -49,42 +49,6 @@ pub(crate) fn install_servers() -> Result<()> {
     Ok(())
 }
 
-/// Frameworks that only `prove --only frameworks` runs.
-const FRAMEWORKS: &[&str] = &["tensorflow-cpu", "ray", "pyspark", "boto3==1.44.5"];
-
-/// Makes their environment and returns its folder.
-pub(crate) fn install_frameworks() -> Result<PathBuf> {
-    let folder = root()?.join("target").join("frameworks");
-    if !Path::new("/usr/bin/java").exists() {
-        // Spark runs on it.
-        apt_install(&["default-jre-headless"])?;
-    }
-    let stamp = folder.join("installed.txt");
-    let wanted = FRAMEWORKS.join("\n");
-    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
-        return Ok(folder);
-    }
-    run(Command::new(python()?).args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(Command::new(folder.join("bin/python"))
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(FRAMEWORKS))?;
-    std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
-    Ok(folder)
-}
-
-/// Builds an API server and a scheduler from Debian's source package, once, and returns their folder.
-pub(crate) fn install_kubernetes() -> Result<PathBuf> {
-    let folder = root()?.join("target").join("kubernetes");
-    let built = ["kube-apiserver", "kube-scheduler"].iter().all(|program| folder.join(program).exists());
-    if !(built && Path::new("/usr/bin/etcd").exists()) {
-        apt_install(&["golang-1.19-go", "rsync", "make", "dpkg-dev", "etcd-server", "openssl"])?;
-    }
-    if !built {
-        run(Command::new("sh").arg(root()?.join("xtask/kubernetes.sh")).arg(&folder))?;
-    }
-    Ok(folder)
-}
-
 /// Makes or updates the environment and returns its folder.
 pub(crate) fn install() -> Result<PathBuf> {
     let folder = root()?.join("target").join("clients");

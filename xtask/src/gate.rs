@@ -69,12 +69,12 @@ pub(crate) fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true" || value == "1")
 }
 
-pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     eprintln!("\n==> {name}");
     let start = Instant::now();
-    let outcome = work().with_context(|| format!("step `{name}`"))?;
+    work().with_context(|| format!("step `{name}`"))?;
     eprintln!("    {name}: {:.1} s", start.elapsed().as_secs_f64());
-    Ok(outcome)
+    Ok(())
 }
 
 pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, bail};
 
 use crate::accuracy::document;
-use crate::clients;
 use crate::gate::{cargo, step};
 
 /// Events of the storms against the deciding core, and as many in small halls, unless told otherwise.
@@ -24,7 +23,7 @@ struct StoreRounds {
 const STORE: StoreRounds = StoreRounds { images: 1_000_000, kills: 1_000, inputs: 1_000_000 };
 
 /// `arguments` may be `--events N` (`1e8`, `10M`, `1_000_000`), `--images N`, `--kills N` and `--inputs N` of the store, and
-/// `--only` one of `hall`, `store`, `kubernetes`, `frameworks` (or `store` alone). The last two are proved only when asked for.
+/// `--only hall` or `--only store` (or `store` alone).
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (mut events, mut rounds, mut only) = (EVENTS, STORE, None);
     let mut given = arguments.iter().map(String::as_str);
@@ -32,8 +31,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         match name {
             "store" => only = Some("store"),
             "--only" => match given.next() {
-                Some(part @ ("hall" | "store" | "kubernetes" | "frameworks")) => only = Some(part),
-                _ => bail!("--only takes `hall`, `store`, `kubernetes` or `frameworks`"),
+                Some(part @ ("hall" | "store")) => only = Some(part),
+                _ => bail!("--only takes `hall` or `store`"),
             },
             "--events" | "--images" | "--kills" | "--inputs" => {
                 let text = given.next().unwrap_or_default();
@@ -47,15 +46,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 } = wanted;
             }
             _ => bail!(
-                "prove takes `--events N`, `--images N`, `--kills N`, `--inputs N`, and `--only hall`, `store`, `kubernetes` or \
-                 `frameworks`, and not `{name}`"
+                "prove takes `--events N`, `--images N`, `--kills N`, `--inputs N`, and `--only hall` or `--only store`, and not \
+                 `{name}`"
             ),
         }
     }
     match only {
         Some("store") => store(rounds),
-        Some("kubernetes") => kubernetes(),
-        Some("frameworks") => frameworks(),
         Some(_) => hall(events),
         None => {
             hall(events)?;
@@ -84,27 +81,6 @@ fn number(text: &str) -> Option<u64> {
         return None;
     }
     format!("{digits}{}", "0".repeat(zeros)).parse().ok().filter(|events| *events > 0)
-}
-
-/// Gangs on a real API server and scheduler, whose kubelets the test plays.
-fn kubernetes() -> Result<()> {
-    let folder = step("Kubernetes", clients::install_kubernetes)?;
-    let folder = folder.display().to_string();
-    step("gangs on a real API server", || {
-        let test = ["test", "--release", "--locked", "-p", "dh-exec", "--test", "kubernetes_real", "--", "--nocapture"];
-        cargo(&test, &[("DATAHALL_TEST_KUBERNETES", &folder)])
-    })
-}
-
-/// Jobs of frameworks that are too large for the gate.
-fn frameworks() -> Result<()> {
-    let folder = step("frameworks", clients::install_frameworks)?;
-    let folder = folder.display().to_string();
-    step("jobs of TensorFlow, Ray and Spark", || {
-        let test =
-            ["test", "--release", "--locked", "-p", "datahall", "--test", "frameworks_large", "--", "--nocapture"];
-        cargo(&test, &[("DATAHALL_TEST_FRAMEWORKS", &folder)])
-    })
 }
 
 /// The deciding core: storms of `events` events, and small halls with as many.

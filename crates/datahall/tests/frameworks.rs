@@ -1,7 +1,7 @@
 //! Real frameworks as jobs of a hall, with nothing but the environment that it gives them: JAX from PyPI, PyTorch from Debian.
 //!
 //! `cargo xtask clients` and `cargo xtask servers` install them; `DATAHALL_TEST_CLIENTS=skip` and `DATAHALL_TEST_SERVERS=skip` leave
-//! them out. Larger ones are in `frameworks_large.rs`.
+//! them out.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -51,6 +51,25 @@ fn a_file_that_others_can_open_is_refused_with_a_hint() {
 }
 
 #[test]
+fn a_limited_key_is_the_same_after_a_reload_and_carries_its_limit() {
+    let home = home();
+    let ring = KeyRing::load_or_create(&home.path).unwrap();
+    ring.issue(Role::Admin, "admin").unwrap();
+    let key = ring.issue_limited("job/7.1", Role::Job, "{}").unwrap();
+    assert_eq!(ring.limits(&key.id).len(), 1);
+    assert!(ring.limits(&ring.issue_ephemeral("job/8.1", Role::Job).unwrap().id).is_empty());
+    ring.revoke(&key.id).unwrap();
+    assert!(ring.signing_key(&key.id).is_none() && ring.limits(&key.id).is_empty());
+
+    let again = KeyRing::load_or_create(&home.path).unwrap();
+    again.issue(Role::Admin, "another").unwrap();
+    assert!(again.signing_key(&key.id).is_none());
+    let same = again.issue_limited("job/7.1", Role::Job, "{}").unwrap();
+    assert_eq!(same.id, key.id);
+    assert!(same.secret.matches(key.secret.expose()));
+}
+
+#[test]
 fn keys_survive_a_reload_and_ephemeral_ones_do_not() {
     let home = home();
     let ring = KeyRing::load_or_create(&home.path).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! | what the job says | what its key opens |
 //! | --- | --- |
-//! | words of its command such as `s3://datasets/fashion` | that object and all below it; in `datasets` and `models` to read only |
+//! | words of its command such as `s3://datasets/fashion` | that object and all below it; in `datasets` and `models`, and for a service, to read only |
 //! | its variable `DH_DATA="s3://a/b ro:s3://c"` | the same, or the whole bucket; to read only where `ro:` says so |
 //! | always | `s3://jobs/QUEUE/job-N`, which `DH_STORE` names: a place of its own that all its attempts share |
 //!
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use dh_core::{AccessKey, AttemptId, Role};
 use dh_guard::KeyRing;
-use dh_hall::JobSpec;
+use dh_hall::{JobKind, JobSpec};
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -66,10 +66,12 @@ pub(crate) fn issue_again(
 /// What the job says it uses, and its own place.
 fn data(attempt: AttemptId, spec: &JobSpec) -> Result<Vec<Data>, Error> {
     let number = attempt.job.0.to_string();
+    let serves = matches!(spec.kind, JobKind::Service { .. });
     let mut all = Vec::new();
     for word in &spec.command {
         if let Some((bucket, prefix)) = place_of(&word.replace("{job}", &number)) {
-            let access = if [DATASETS, MODELS].contains(&bucket.as_str()) { Use::Read } else { Use::Write };
+            let reads = serves || [DATASETS, MODELS].contains(&bucket.as_str());
+            let access = if reads { Use::Read } else { Use::Write };
             all.push(Data { bucket, prefix, access });
         }
     }

@@ -19,6 +19,7 @@ mod body;
 mod devices;
 mod endpoint;
 mod error;
+mod executor;
 mod job_access;
 pub mod launch;
 mod log;

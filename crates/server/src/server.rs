@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dh_blueprint::{ServiceSource, Settings};
 use dh_core::{AttemptId, Authenticate, HasKind, Kind, Rank, Role, TaskId};
-use dh_exec::{Executor, Fate, NodeEvent, Open, TaskEvent};
+use dh_exec::{Executor, Fate};
 use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
 use dh_guard::KeyRing;
 use dh_hall::{Action, End, EndCause, Event, Hall};
@@ -23,7 +23,7 @@ use dh_store::{Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::actuator::{Actuator, deal, end_of, event_of};
+use crate::actuator::{Actuator, deal, end_of};
 use crate::api::{self, Api};
 use crate::body::{Body, Handle, SystemClock};
 use crate::endpoint::{Endpoint, started};
@@ -31,7 +31,7 @@ use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
 use crate::meter::Meter;
 use crate::services::Services;
 use crate::wire::{Listeners, ServiceRequest};
-use crate::{Error, devices, job_access, launch, nodes, store_place};
+use crate::{Error, devices, executor, job_access, launch, nodes, store_place};
 
 /// The file of keys in a data directory.
 pub const KEYS_FILE: &str = "keys.json";
@@ -115,7 +115,7 @@ impl Server {
             keep_lease(&place, &lease, &handle)?;
         }
         let own_program = warden_command.first().cloned().unwrap_or_default();
-        let executor = open_executor(&settings, &data, warden_command, &handle, &lease).await?;
+        let executor = executor::open(&settings, &data, warden_command, &handle, &lease).await?;
 
         let store = open_store(&settings, &data).await?;
         make_buckets(&store).await?;
@@ -217,7 +217,7 @@ impl Server {
                 policy: Box::new(laid_out.policy),
             })
             .await?;
-        report_nodes(&handle, shared.executor.as_ref());
+        executor::report_nodes(&handle, shared.executor.as_ref());
         start_declared_services(&shared).await;
         let listeners = tasks;
         let not_enforced = not_enforced(&settings);
@@ -382,16 +382,6 @@ async fn recover(handle: &Handle, executor: &Arc<dyn Executor>, open: &[(Attempt
     Ok(())
 }
 
-/// What the executor's own system says of nodes that the hall has just got, where that is not what it knows.
-fn report_nodes(handle: &Handle, executor: &dyn Executor) {
-    let hosts = executor.hosts();
-    let down = |node| hosts.iter().find(|host| host.node == node).and_then(|host| host.down.clone());
-    let news: Vec<_> = handle.read().nodes().map(|(id, node)| (id, down(id), node.down.clone())).collect();
-    for (node, down, _known) in news.into_iter().filter(|(_, down, known)| down != known) {
-        handle.tell(Event::NodeReported { node, down });
-    }
-}
-
 /// The end of a task that an earlier server had decided to start and never did.
 fn lost() -> End {
     End { code: None, signal: None, cause: EndCause::Lost, message: String::new() }
@@ -408,60 +398,6 @@ async fn start_declared_services(api: &Arc<Api>) {
         if let Err(error) = api::start_service(api, &request, "blueprint").await {
             tracing::debug!(service = name, %error, "not started");
         }
-    }
-}
-
-/// Opens the executor that the blueprint names; off the async threads, because a cluster is asked for its nodes.
-async fn open_executor(
-    settings: &Settings,
-    data: &Path,
-    warden_command: Vec<OsString>,
-    handle: &Handle,
-    lease: &Lease,
-) -> Result<Arc<dyn Executor>, Error> {
-    let (hall, lease) = (handle.clone(), lease.clone());
-    let of_nodes = handle.clone();
-    let target = settings.target.clone();
-    let with = Open {
-        warden_command,
-        state_dir: data.join("tasks"),
-        events: Arc::new(move |report: TaskEvent| hall.tell(event_of(report))),
-        node_events: Arc::new(move |NodeEvent { node, down }| {
-            // Only news are worth a line of the log; a node that the hall does not have yet is up.
-            let known = of_nodes.read().nodes().find(|(id, _)| *id == node).and_then(|(_, node)| node.down.clone());
-            if known != down {
-                of_nodes.tell(Event::NodeReported { node, down });
-            }
-        }),
-        cluster: cluster(&target.cluster),
-        term: lease.term(),
-        hall: settings.name.clone(),
-        nodes: nodes::node_count(settings),
-        hosts: target.hosts,
-        partition: target.partition,
-        leads: Arc::new(move || lease.holds()),
-    };
-    let opened = tokio::task::spawn_blocking(move || dh_exec::open(target.executor.name(), with)).await;
-    Ok(opened.map_err(|error| Error::Invalid(format!("the executor was not opened: {error}")))??)
-}
-
-/// The blueprint's cluster in the executor's words.
-fn cluster(cluster: &dh_blueprint::Cluster) -> dh_exec::Cluster {
-    let ordinary = dh_exec::Cluster::default();
-    let time = |written: Option<dh_units::Seconds>, ordinary| {
-        written.and_then(|time| Duration::try_from_secs_f64(time.0).ok()).unwrap_or(ordinary)
-    };
-    dh_exec::Cluster {
-        kubeconfig: cluster.kubeconfig.as_ref().map(PathBuf::from),
-        context: cluster.context.clone(),
-        namespace: cluster.namespace.clone(),
-        image: cluster.image.clone(),
-        service_account: cluster.service_account.clone(),
-        pull_secrets: cluster.pull_secrets.clone(),
-        tolerations: cluster.tolerations.clone(),
-        cpus_per_slot: cluster.cpus_per_slot,
-        start_within: time(cluster.start_within, ordinary.start_within),
-        lost_after: time(cluster.node_lost_after, ordinary.lost_after),
     }
 }
 
