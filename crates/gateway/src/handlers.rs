@@ -33,6 +33,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .route("/v1/messages", post(messages))
         .route("/v2/models/{*path}", get(inference_protocol).post(inference_protocol))
         .route("/metrics", get(metrics))
+        .merge(crate::batch::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(gateway.clone(), gate))
@@ -90,7 +91,7 @@ async fn messages(State(gateway): State<Gateway>, Extension(caller): Extension<C
 }
 
 /// A request that names its model in its body.
-async fn generate(gateway: &Gateway, caller: Caller, request: Request, path: &'static str) -> Response {
+pub(crate) async fn generate(gateway: &Gateway, caller: Caller, request: Request, path: &'static str) -> Response {
     let started = Instant::now();
     let mut found = None;
     let answer = async {

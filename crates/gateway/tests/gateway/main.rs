@@ -9,6 +9,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod batch;
 mod failover;
 mod hostile;
 mod load;
