@@ -77,6 +77,11 @@ impl Disk {
         fs::remove_file(self.body(id))
     }
 
+    /// Removes the row of a batch.
+    pub(crate) fn forget(&self, batch: &str) -> io::Result<()> {
+        fs::remove_file(self.root.join("batches").join(format!("{batch}.json")))
+    }
+
     /// All rows of `folder`; one that cannot be read is left where it is and told about.
     pub(crate) fn rows<T: DeserializeOwned>(&self, folder: &str) -> io::Result<Vec<T>> {
         let mut rows = Vec::new();

@@ -17,7 +17,6 @@ mod rows;
 mod run;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,6 +29,7 @@ pub(crate) use run::start;
 use crate::batch::disk::Disk;
 use crate::batch::gate::Gate;
 use crate::batch::rows::{BatchRow, FileRow};
+use crate::metrics::{family, line};
 use crate::{BatchConfig, Error};
 
 /// Batches that run at once; others wait their turn.
@@ -103,22 +103,23 @@ impl Batches {
     /// What the metrics say about batches.
     pub(crate) fn render(&self, out: &mut String) {
         let active = self.state().batches.values().filter(|batch| !batch.status.is_over()).count();
-        let lines = [("answered", &self.answered), ("failed", &self.failed)];
-        out.push_str("# TYPE datahall_gateway_batch_lines_total counter\n");
-        for (end, count) in lines {
-            // Writing to a string cannot fail.
-            let _ =
-                writeln!(out, "datahall_gateway_batch_lines_total{{end=\"{end}\"}} {}", count.load(Ordering::Relaxed));
+        family(out, "batch_lines_total", "counter", "Lines of batches that are over, by how they ended.");
+        for (end, count) in [("answered", &self.answered), ("failed", &self.failed)] {
+            let name = format!("datahall_gateway_batch_lines_total{{end=\"{end}\"}}");
+            line(out, &name, count.load(Ordering::Relaxed));
         }
-        let _ = writeln!(
+        family(out, "batches", "gauge", "Batches that have not ended.");
+        line(out, "datahall_gateway_batches", active);
+        family(
             out,
-            "# TYPE datahall_gateway_batches gauge\ndatahall_gateway_batches{{state=\"active\"}} {active}"
+            "batch_requests",
+            "gauge",
+            "Lines of batches that are asked, and that wait until engines have room.",
         );
         let (under_way, held) = self.gate.counts();
-        let _ = writeln!(
-            out,
-            "# TYPE datahall_gateway_batch_requests gauge\ndatahall_gateway_batch_requests{{state=\"under_way\"}} {under_way}\ndatahall_gateway_batch_requests{{state=\"held\"}} {held}"
-        );
+        for (state, count) in [("under_way", under_way), ("held", held)] {
+            line(out, &format!("datahall_gateway_batch_requests{{state=\"{state}\"}}"), count);
+        }
     }
 }
 

@@ -36,6 +36,8 @@ const FIELD_BYTES_MAX: usize = 1_024;
 const METADATA_MAX: usize = 16;
 /// Things in one page of a list, at most and if nothing is said.
 const PAGE: (usize, usize) = (10_000, 20);
+/// Batches of one caller that are remembered; the oldest that is over makes room.
+const REMEMBERED_MAX: usize = 1_000;
 /// Hours that a batch may take.
 const HOURS: std::ops::RangeInclusive<u64> = 1..=168;
 const PIECE_BYTES: usize = 64 << 10;
@@ -363,6 +365,13 @@ async fn create(State(gateway): State<Gateway>, Extension(caller): Extension<Cal
         }
         if !state.files.contains_key(&row.input_file_id) {
             return Err(Error::NoFile(row.input_file_id));
+        }
+        if state.batches.values().filter(|batch| batch.owner == row.owner).count() >= REMEMBERED_MAX {
+            let over = state.batches.values().filter(|batch| batch.owner == row.owner && batch.status.is_over());
+            if let Some(id) = over.min_by_key(|batch| batch.created_at).map(|batch| batch.id.clone()) {
+                batches.disk.forget(&id).map_err(broken)?;
+                state.batches.remove(&id);
+            }
         }
         batches.disk.put("batches", &row.id, &row).map_err(broken)?;
         state.batches.insert(row.id.clone(), row.clone());

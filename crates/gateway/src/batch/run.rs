@@ -318,8 +318,11 @@ async fn finish(gateway: &Gateway, batches: &Arc<Batches>, id: &str, end: Status
         };
         let row = blocking(keep).await?.map_err(broken)?;
         let mut state = batches.state();
-        state.bytes = state.bytes.saturating_add(row.bytes);
-        state.files.insert(file.clone(), row);
+        let bytes = row.bytes;
+        // An earlier process may have come this far.
+        if state.files.insert(file.clone(), row).is_none() {
+            state.bytes = state.bytes.saturating_add(bytes);
+        }
         if let Some(slot) = made.get_mut(place) {
             *slot = Some(file);
         }
@@ -330,7 +333,12 @@ async fn finish(gateway: &Gateway, batches: &Arc<Batches>, id: &str, end: Status
         match end {
             Status::Completed => row.completed_at = Some(now),
             Status::Expired => row.expired_at = Some(now),
-            _ => row.cancelled_at = Some(now),
+            Status::Cancelled
+            | Status::Cancelling
+            | Status::Validating
+            | Status::InProgress
+            | Status::Finalizing
+            | Status::Failed => row.cancelled_at = Some(now),
         }
     };
     batches.change(id, over)?;

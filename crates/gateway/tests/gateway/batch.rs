@@ -14,10 +14,10 @@ use crate::stage::*;
 const ANSWER: &str = "{\"id\":\"x\",\n\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":5}}";
 
 /// A folder that is gone after the test.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("dh-batch-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         Self(std::env::temp_dir().join(name))
@@ -28,7 +28,7 @@ impl Folder {
         GatewayConfig { batch: Some(batch), policy: "least_in_flight".to_owned(), ..GatewayConfig::default() }
     }
 
-    async fn stage(&self, targets: Vec<EngineTarget>) -> Stage {
+    pub(crate) async fn stage(&self, targets: Vec<EngineTarget>) -> Stage {
         Stage::with(self.config(), targets).await
     }
 }
@@ -43,21 +43,24 @@ fn line(name: &str, body: &Value) -> String {
     json!({ "custom_id": name, "method": "POST", "url": CHAT, "body": body }).to_string()
 }
 
-fn requests(count: usize) -> String {
+pub(crate) fn requests(count: usize) -> String {
     (0..count)
         .map(|number| line(&format!("r{number}"), &json!({ "model": "m", "messages": [], "max_tokens": 5 })) + "\n")
         .collect()
 }
 
-async fn upload(stage: &Stage, key: &str, text: &str) -> Value {
-    let body = format!(
+pub(crate) fn form(text: &str) -> String {
+    format!(
         "--b\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b\r\n\
          content-disposition: form-data; name=\"file\"; filename=\"in.jsonl\"\r\n\r\n{text}\r\n--b--\r\n"
-    );
+    )
+}
+
+async fn upload(stage: &Stage, key: &str, text: &str) -> Value {
     let request = http::Request::post(format!("http://{}/v1/files", stage.address))
         .header("authorization", format!("Bearer {key}"))
         .header("content-type", "multipart/form-data; boundary=b");
-    answer(stage.request(request.body(Full::new(body.into())).unwrap()).await).await
+    answer(stage.request(request.body(Full::new(form(text).into())).unwrap()).await).await
 }
 
 async fn answer(response: http::Response<hyper::body::Incoming>) -> Value {

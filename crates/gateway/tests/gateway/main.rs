@@ -10,8 +10,10 @@
 )]
 
 mod batch;
+mod clients;
 mod failover;
 mod hostile;
+mod killed;
 mod load;
 mod passing;
 mod quotas;
