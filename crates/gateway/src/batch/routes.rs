@@ -265,7 +265,7 @@ async fn upload(State(gateway): State<Gateway>, Extension(caller): Extension<Cal
                         file.write_all(&bytes).await.map_err(broken)?;
                     }
                     ("purpose", _) if purpose.len() + bytes.len() <= FIELD_BYTES_MAX => {
-                        purpose.extend_from_slice(&bytes)
+                        purpose.extend_from_slice(&bytes);
                     }
                     ("purpose", _) => return Err(Error::Upload("`purpose` is too long".to_owned())),
                     _ => {}
