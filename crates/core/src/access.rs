@@ -64,6 +64,10 @@ pub trait Authenticate: Send + Sync {
     fn limits(&self, _access_key_id: &str) -> Vec<std::sync::Arc<str>> {
         Vec::new()
     }
+    /// Whether anybody who may call models goes by this name, for work that outlives the request that asked for it.
+    fn knows(&self, _name: &str) -> bool {
+        true
+    }
     /// The private half of the key named `access_key_id` and its owner, to verify a signature with.
     fn signing_key(&self, access_key_id: &str) -> Option<(Secret<String>, Principal)>;
 }

@@ -2,6 +2,7 @@
 //! `dh_core::limits`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dh_core::limits;
@@ -79,6 +80,40 @@ pub struct Price {
     pub answer: u64,
 }
 
+/// Files and batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchConfig {
+    /// The folder that holds them, which is made if it is not there.
+    pub data: PathBuf,
+    /// Requests under way for each engine of a model, above which batches send no more.
+    pub per_engine: u32,
+    /// Bytes of one file.
+    pub file_bytes_max: u64,
+    /// Bytes of all files that were uploaded or made.
+    pub total_bytes_max: u64,
+    /// Files of one caller.
+    pub files_max: usize,
+    /// Batches of one caller that have not ended.
+    pub batches_max: usize,
+    /// Requests of one batch.
+    pub lines_max: usize,
+}
+
+impl BatchConfig {
+    /// The bounds that the interface's own documents name, in this folder.
+    pub fn in_folder(data: PathBuf) -> Self {
+        Self {
+            data,
+            per_engine: 8,
+            file_bytes_max: 200 << 20,
+            total_bytes_max: 100 << 30,
+            files_max: 1_000,
+            batches_max: 100,
+            lines_max: 50_000,
+        }
+    }
+}
+
 /// How a gateway behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayConfig {
@@ -96,6 +131,8 @@ pub struct GatewayConfig {
     pub prices: BTreeMap<String, Price>,
     /// Tokens that are reserved for an answer whose caller does not say how long it may be.
     pub answer_tokens: u64,
+    /// Files and batches; without it there are none.
+    pub batch: Option<BatchConfig>,
     /// When an engine is left alone.
     pub breaker: BreakerConfig,
     /// Threads that serve connections, each its own; with 0 they are served by the runtime that [`crate::Gateway::serve`]
@@ -115,6 +152,7 @@ impl Default for GatewayConfig {
             connections_max: limits::CONNECTIONS_MAX,
             prices: BTreeMap::new(),
             answer_tokens: 4_096,
+            batch: None,
             breaker: BreakerConfig::default(),
             threads: 0,
             timeouts: Timeouts::default(),

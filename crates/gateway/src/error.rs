@@ -175,6 +175,30 @@ pub enum Error {
     /// More engines than the limit.
     #[error("there are more than {0} engines")]
     TooManyEngines(usize),
+    /// The gateway keeps no files.
+    #[error("this gateway keeps no files and runs no batches")]
+    NoFiles,
+    /// No such file, or not the caller's.
+    #[error("there is no file `{0}`")]
+    NoFile(String),
+    /// No such batch, or not the caller's.
+    #[error("there is no batch `{0}`")]
+    NoBatch(String),
+    /// A form that is no upload.
+    #[error("this is no upload: {0}")]
+    Upload(String),
+    /// It is in use, or over.
+    #[error("{0}")]
+    InUse(String),
+    /// A file is longer than the limit.
+    #[error("the file is larger than {0} bytes")]
+    FileTooLarge(u64),
+    /// No more files or batches fit.
+    #[error("{0}")]
+    FilesFull(&'static str),
+    /// The folder of files failed.
+    #[error("the folder of files cannot be used: {0}")]
+    Disk(String),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -188,7 +212,9 @@ impl HasKind for Error {
         match self {
             Self::NoKey | Self::UnknownKey => Kind::Unauthorized,
             Self::Forbidden(_) | Self::OutOfScope { .. } => Kind::Forbidden,
-            Self::NoRoute { .. } | Self::UnknownModel { .. } => Kind::NotFound,
+            Self::NoRoute { .. } | Self::UnknownModel { .. } | Self::NoFiles | Self::NoFile(_) | Self::NoBatch(_) => {
+                Kind::NotFound
+            }
             Self::Method(_)
             | Self::WrongProtocol { .. }
             | Self::EmptyBody
@@ -199,20 +225,24 @@ impl HasKind for Error {
             | Self::TooDeep(_)
             | Self::SlowBody
             | Self::BrokenBody
+            | Self::Upload(_)
             | Self::UnknownPolicy { .. }
             | Self::BadEngine { .. } => Kind::Invalid,
-            Self::TooLarge(_) | Self::TooManyEngines(_) => Kind::TooLarge,
+            Self::InUse(_) => Kind::Conflict,
+            Self::FilesFull(_) => Kind::Full,
+            Self::TooLarge(_) | Self::FileTooLarge(_) | Self::TooManyEngines(_) => Kind::TooLarge,
             Self::Busy(_) | Self::Limited(_) => Kind::Busy,
             Self::NotReady { .. } => Kind::Interrupted,
             Self::Unreachable { .. } | Self::Refused { .. } => Kind::Unreachable,
             Self::EngineTimeout(_) => Kind::Timeout,
-            Self::Tls(_) | Self::Listen(_) => Kind::Internal,
+            Self::Tls(_) | Self::Listen(_) | Self::Disk(_) => Kind::Internal,
         }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "most errors say it all in their message")]
     fn hint(&self) -> Option<String> {
         match self {
+            Self::NoFiles => Some("start it with `--data DIR`".to_owned()),
             Self::Forbidden(_) => Some("issue a key with the role `model`".to_owned()),
             Self::Refused { .. } => Some("check the key that the gateway holds for this engine".to_owned()),
             _ => None,
@@ -291,6 +321,9 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = self.status();
+        if self.retry_after().is_none() {
+            response.extensions_mut().insert(Hopeless);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.retry_after() {
@@ -305,6 +338,10 @@ impl IntoResponse for Error {
         response
     }
 }
+
+/// Marks an answer of the gateway itself that another try would not change.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hopeless;
 
 /// `text` for a message: at most `chars` characters, control characters escaped.
 pub(crate) fn shown(text: &str, chars: usize) -> String {

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::accounts::Accounts;
 use crate::admission::Admission;
+use crate::batch::{self, Batches};
 use crate::engines::{EngineKind, EngineStatus, EngineTarget, Snapshot};
 use crate::metrics::Registry;
 use crate::upstream::Upstream;
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) accounts: Accounts,
     pub(crate) registry: Registry,
     pub(crate) upstream: Upstream,
+    pub(crate) batches: Option<Arc<Batches>>,
     snapshot: RwLock<Arc<Snapshot>>,
     wanted: Mutex<Wanted>,
 }
@@ -44,7 +46,7 @@ struct Wanted {
 impl Gateway {
     /// A gateway with no engines.
     /// # Errors
-    /// [`Error::UnknownPolicy`]; [`Error::Tls`].
+    /// [`Error::UnknownPolicy`]; [`Error::Tls`]; [`Error::Disk`].
     pub fn new(config: GatewayConfig, auth: Arc<dyn Authenticate>) -> Result<Self, Error> {
         Self::with_clock(config, auth, Arc::new(SystemClock::new()))
     }
@@ -66,6 +68,7 @@ impl Gateway {
             admission: Admission::new(&config),
             registry: Registry::default(),
             upstream: Upstream::new(&config.timeouts)?,
+            batches: config.batch.clone().map(Batches::open).transpose()?.map(Arc::new),
             snapshot: RwLock::default(),
             wanted: Mutex::default(),
             config,
@@ -96,7 +99,11 @@ impl Gateway {
 
     /// The counters, in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        self.shared.registry.render(self.shared.admission.in_flight(), &self.engines())
+        let mut text = self.shared.registry.render(self.shared.admission.in_flight(), &self.engines());
+        if let Some(batches) = &self.shared.batches {
+            batches.render(&mut text);
+        }
+        text
     }
 
     /// The routes, for a server of one's own. [`Gateway::serve`] adds the bounds on connections.
@@ -108,6 +115,7 @@ impl Gateway {
     /// # Errors
     /// [`Error::Listen`] if the listener fails for good.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let _batches = batch::start(self);
         serve::serve(self, listener, shutdown).await
     }
 

@@ -35,6 +35,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .route("/v1/messages", post(messages))
         .route("/v2/models/{*path}", get(inference_protocol).post(inference_protocol))
         .route("/metrics", get(metrics))
+        .merge(crate::batch::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(gateway.clone(), gate))
@@ -104,7 +105,7 @@ pub(crate) fn plain_route(path: &str) -> Option<&'static str> {
 pub(crate) type Admitted = (OwnedSemaphorePermit, Buffered);
 
 /// A request that names its model in its body.
-async fn generate(gateway: &Gateway, caller: Caller, request: Request, path: &'static str) -> Response {
+pub(crate) async fn generate(gateway: &Gateway, caller: Caller, request: Request, path: &'static str) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let read = async {

@@ -22,6 +22,7 @@
 mod access;
 mod accounts;
 mod admission;
+mod batch;
 mod breaker;
 mod clock;
 mod config;
@@ -47,7 +48,7 @@ mod usage;
 
 pub use breaker::BreakerConfig;
 pub use clock::SystemClock;
-pub use config::{GatewayConfig, Price, Timeouts};
+pub use config::{BatchConfig, GatewayConfig, Price, Timeouts};
 pub use engines::{EngineKind, EngineStatus, EngineTarget};
 pub use error::{Error, Limit};
 pub use gateway::Gateway;

@@ -428,12 +428,12 @@ fn semconv(out: &mut String, models: &[(String, &ModelMetrics)]) {
     }
 }
 
-fn family(out: &mut String, name: &str, kind: &str, about: &str) {
+pub(crate) fn family(out: &mut String, name: &str, kind: &str, about: &str) {
     line(out, &format!("# HELP datahall_gateway_{name}"), about);
     line(out, &format!("# TYPE datahall_gateway_{name}"), kind);
 }
 
-fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
+pub(crate) fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
     // Writing to a string cannot fail.
     let _infallible = writeln!(out, "{name} {value}");
 }

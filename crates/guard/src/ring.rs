@@ -312,6 +312,10 @@ impl Authenticate for KeyRing {
         self.read().by_id.get(access_key_id).and_then(|entry| entry.limit.clone()).into_iter().collect()
     }
 
+    fn knows(&self, name: &str) -> bool {
+        self.read().by_id.values().any(|key| key.principal.name == name && key.principal.may_call_models())
+    }
+
     fn signing_key(&self, access_key_id: &str) -> Option<(Secret<String>, Principal)> {
         let state = self.read();
         let entry = state.by_id.get(access_key_id)?;

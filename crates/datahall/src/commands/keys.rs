@@ -56,7 +56,7 @@ struct Add {
 }
 
 /// Dollars as millionths.
-fn usd(text: &str) -> Result<u64, String> {
+pub(super) fn usd(text: &str) -> Result<u64, String> {
     match text.parse::<f64>() {
         Ok(usd) if (0.0..=1e12).contains(&usd) => Ok(whole((usd * 1e6).round())),
         Ok(_) | Err(_) => Err("expected dollars, such as 2.50".to_owned()),

@@ -9,8 +9,11 @@
     reason = "tests fail by panicking"
 )]
 
+mod batch;
+mod clients;
 mod failover;
 mod hostile;
+mod killed;
 mod load;
 mod passing;
 mod quotas;
