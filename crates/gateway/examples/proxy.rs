@@ -66,7 +66,7 @@ async fn gateway(port: &str, threads: usize, engines: &[String]) -> Result<(), B
         tokens_per_minute: Some(1_000_000_000_000),
         budget_micro_usd: Some(1_000_000_000_000),
     };
-    let config = GatewayConfig { threads, in_flight_max: 20_000, ..GatewayConfig::default() };
+    let config = GatewayConfig { threads, in_flight_max: 20_000, connections_max: 20_000, ..GatewayConfig::default() };
     let gateway = Gateway::new(config, Arc::new(OneKey(Arc::new(grant))))?;
     let target = |port: &String| EngineTarget {
         id: format!("stub/{port}"),

@@ -8,6 +8,7 @@
 //! buffers alone took 16 KB of each open stream.
 
 mod answer;
+mod buffer;
 mod head;
 mod rewind;
 mod timer;
@@ -35,6 +36,7 @@ use crate::link::{poll_read, poll_read_some};
 use crate::stall::StallGuard;
 use crate::{Error, Gateway, handlers};
 use answer::Sent;
+use buffer::Buffer;
 use head::{Head, Last, Parsed};
 use rewind::Rewind;
 use timer::Timer;
@@ -201,7 +203,8 @@ impl Connection {
         }
         let timeouts = &gateway.shared.config.timeouts;
         let start = Instant::now();
-        let mut bytes = Vec::with_capacity(length);
+        let mut buffer = Buffer::new(length);
+        let bytes = &mut buffer.0;
         bytes.extend_from_slice(self.got.get(begun..).unwrap_or_default());
         self.got.clear();
         while bytes.len() < length {
@@ -209,7 +212,7 @@ impl Connection {
             let deadline = (start + timeouts.body_total).min(Instant::now() + timeouts.body_gap);
             let room = length - bytes.len();
             let Self { stream, timer, .. } = self;
-            let mut into = (&mut bytes).limit(room);
+            let mut into = (&mut *bytes).limit(room);
             let mut read = pin!(stream.read_buf(&mut into));
             let count = poll_fn(|cx| match read.as_mut().poll(cx) {
                 Poll::Ready(read) => Poll::Ready(read.map_err(|_| Error::BrokenBody)),
@@ -221,7 +224,7 @@ impl Connection {
             }
         }
         admission.reserve(&mut body, length)?;
-        body.bytes = Bytes::from(bytes);
+        body.bytes = Bytes::from_owner(buffer);
         Ok((place, body))
     }
 
