@@ -67,10 +67,10 @@ fn price(text: &str) -> Result<(String, Price), String> {
     let wrong = || "expected MODEL=IN/OUT, such as llama=0.5/1.5".to_owned();
     let (model, rates) = text.rsplit_once('=').filter(|(model, _)| !model.is_empty()).ok_or_else(wrong)?;
     let rates: Vec<u64> = rates.split('/').map(usd).collect::<Result<_, _>>()?;
-    let price = match rates.as_slice() {
+    let price = match *rates.as_slice() {
         // Cached tokens cost what others do, unless somebody says less.
-        &[prompt, answer] => Price { prompt, cached: prompt, answer },
-        &[prompt, answer, cached] => Price { prompt, cached, answer },
+        [prompt, answer] => Price { prompt, cached: prompt, answer },
+        [prompt, answer, cached] => Price { prompt, cached, answer },
         _ => return Err(wrong()),
     };
     Ok((model.to_owned(), price))

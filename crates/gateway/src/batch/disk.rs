@@ -8,9 +8,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// Between two looks at a folder that somebody holds.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The folder, held until dropped.
 pub(crate) struct Disk {
@@ -24,14 +29,18 @@ pub(crate) struct Journal {
 }
 
 impl Disk {
-    /// Takes hold of `root`, which is made if it is not there.
-    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+    /// Takes hold of `root`, which is made if it is not there. A process that was killed may take `patience` to be gone.
+    pub(crate) fn open(root: &Path, patience: Duration) -> io::Result<Self> {
         for folder in ["files", "batches"] {
             fs::create_dir_all(root.join(folder))?;
         }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?;
-        if lock.try_lock().is_err() {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, "another gateway holds this folder"));
+        let begun = Instant::now();
+        while lock.try_lock().is_err() {
+            if begun.elapsed() >= patience {
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, "another gateway holds this folder"));
+            }
+            sleep(LOOK);
         }
         Ok(Self { root: root.to_owned(), _lock: lock })
     }
@@ -170,8 +179,8 @@ mod tests {
     #[test]
     fn what_has_no_row_is_swept_and_a_folder_has_one_holder() {
         let root = std::env::temp_dir().join(format!("dh-disk-{}", std::process::id()));
-        let disk = Disk::open(&root).unwrap();
-        assert!(Disk::open(&root).is_err());
+        let disk = Disk::open(&root, Duration::ZERO).unwrap();
+        assert!(Disk::open(&root, Duration::ZERO).is_err());
         for id in ["kept", "orphan", "expected"] {
             fs::write(disk.body(id), b"x").unwrap();
         }

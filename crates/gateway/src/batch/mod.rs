@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -32,6 +33,8 @@ use crate::batch::rows::{BatchRow, FileRow};
 use crate::metrics::{family, line};
 use crate::{BatchConfig, Error};
 
+/// For a killed gateway to let go of the folder.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Batches that run at once; others wait their turn.
 const RUNNING_MAX: usize = 16;
 
@@ -61,7 +64,7 @@ impl Batches {
     /// Opens the folder, and finds there what an earlier process left.
     pub(crate) fn open(config: BatchConfig) -> Result<Self, Error> {
         let open = || -> io::Result<(Disk, State)> {
-            let disk = Disk::open(&config.data)?;
+            let disk = Disk::open(&config.data, PATIENCE)?;
             let files: Vec<FileRow> = disk.rows("files")?;
             let batches: Vec<BatchRow> = disk.rows("batches")?;
             disk.sweep(|id| batches.iter().any(|batch| !batch.status.is_over() && batch.writes(id)))?;

@@ -317,6 +317,8 @@ async fn a_batch_goes_on_where_a_killed_gateway_left_it_and_no_line_is_doubled()
         let served = stage.served.as_ref().unwrap();
         served.abort();
         drop(stage);
+        // Its tasks end when they are looked at; whoever opens the folder waits for its last holder, and blocks this thread.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         let open = || dh_gateway::Gateway::new(folder.config(), Arc::new(Keys)).is_ok();
         eventually(open, || "the folder stays locked".to_owned()).await;
         // A line that was being written when the power went.
