@@ -116,7 +116,11 @@ fn watch(rank: OwnedFd) -> Result<(), String> {
 }
 
 fn below() -> Vec<Identity> {
-    descendants(std::process::id()).into_iter().filter(|stat| !stat.is_gone()).map(|stat| stat.identity()).collect()
+    descendants(std::process::id())
+        .into_iter()
+        .filter(|stat| !stat.is_gone())
+        .map(crate::process::Stat::identity)
+        .collect()
 }
 
 fn kill_below(limit: Duration) {

@@ -105,17 +105,15 @@ impl Error {
 impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Invalid { .. } | Self::CannotRun { .. } => Kind::Invalid,
-            Self::AlreadyStarted(_) | Self::InUse(_) => Kind::Conflict,
+            Self::AlreadyStarted(_) | Self::InUse(_) | Self::Cluster { code: Some(409), .. } => Kind::Conflict,
             Self::UnknownAttempt(_) | Self::NotRunning(_) | Self::UnknownExecutor(_) => Kind::NotFound,
             Self::StoppedWhileStarting(_) => Kind::Interrupted,
             Self::StartTimeout { .. } => Kind::Timeout,
             Self::Corrupt { .. } => Kind::Corrupt,
             Self::Cluster { code: Some(401), .. } => Kind::Unauthorized,
             Self::Cluster { code: Some(403), .. } => Kind::Forbidden,
-            Self::Cluster { code: Some(409), .. } => Kind::Conflict,
-            Self::Cluster { code: Some(_), .. } => Kind::Invalid,
             Self::Cluster { code: None, .. } => Kind::Unreachable,
+            Self::Invalid { .. } | Self::CannotRun { .. } | Self::Cluster { code: Some(_), .. } => Kind::Invalid,
             Self::Os { source, .. }
                 if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
             {

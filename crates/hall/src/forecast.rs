@@ -4,6 +4,7 @@ use dh_core::{JobId, NodeId, SimTime};
 
 use crate::job::Phase;
 use crate::machine::Hall;
+use crate::scheduler::Foreseen;
 
 /// Where a job starts and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,9 @@ impl Hall {
                 forecast.because = self.why(id).map(|why| why.because);
                 if *not_before > self.now {
                     forecast.when = When::Expected(*not_before);
-                } else if let Some((at, nodes)) = self.scheduler.as_ref().and_then(|scheduler| scheduler.place_of(id)) {
+                } else if let Some(Foreseen { at, ranks: nodes }) =
+                    self.scheduler.as_ref().and_then(|scheduler| scheduler.place_of(id))
+                {
                     forecast.when = at.map_or(When::Unknown, When::Expected);
                     forecast.nodes = nodes;
                 }

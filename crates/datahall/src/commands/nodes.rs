@@ -52,7 +52,7 @@ impl Verb for Nodes {
             }
             let health = match (node.health.as_str(), &node.why) {
                 ("up", _) => node.health.clone(),
-                (other, Some(why)) => output::yellow(&format!("{other} ({why})")),
+                (other, Some(why)) => output::yellow(format!("{other} ({why})")),
                 (other, None) => output::yellow(other),
             };
             let mut row = vec![node.name.clone()];

@@ -206,8 +206,11 @@ impl Client {
             // The token may have been renewed meanwhile.
             *self.0.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        let said =
-            Limited::new(answer.into_body(), 1 << 20).collect().await.map(|all| all.to_bytes()).unwrap_or_default();
+        let said = Limited::new(answer.into_body(), 1 << 20)
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default();
         let said: Status = serde_json::from_slice(&said).unwrap_or_else(|_| Status {
             message: format!("{status}: {}", String::from_utf8_lossy(&said).trim()),
             ..Status::default()

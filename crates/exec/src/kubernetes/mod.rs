@@ -303,21 +303,20 @@ async fn nodes(client: &Client) -> Result<Vec<Node>, Error> {
 
 /// The cluster's name of each node of the hall: those that the blueprint names, or all that are not for the cluster itself, by name.
 fn choose(nodes: &[Node], named: Option<&str>, wanted: u32, server: &str) -> Result<BTreeMap<NodeId, String>, Error> {
-    let names = match named {
-        Some(text) => expand(text).ok_or_else(|| {
+    let names = if let Some(text) = named {
+        expand(text).ok_or_else(|| {
             Error::doing(
                 "use Kubernetes",
                 std::io::Error::other(format!(
                     "`hosts` is \"{text}\", which is no list of names such as \"gpu[001-128],cpu7\""
                 )),
             )
-        })?,
-        None => {
-            let mut names: Vec<String> =
-                nodes.iter().filter(|node| !node.control_plane()).map(|node| node.metadata.name.clone()).collect();
-            names.sort_by_cached_key(|name| natural(name));
-            names
-        }
+        })?
+    } else {
+        let mut names: Vec<String> =
+            nodes.iter().filter(|node| !node.control_plane()).map(|node| node.metadata.name.clone()).collect();
+        names.sort_by_cached_key(|name| natural(name));
+        names
     };
     if names.len() < usize::try_from(wanted).unwrap_or(usize::MAX) {
         let have = if named.is_some() { "`hosts` names".to_owned() } else { format!("the cluster at {server} has") };

@@ -153,7 +153,7 @@ impl Shared {
                 {
                     Ok(_) => return Ok(()),
                     Err(Failure::Passing(why)) if Instant::now() < until => {
-                        tracing::debug!(name, why, "patching again")
+                        tracing::debug!(name, why, "patching again");
                     }
                     Err(failure) => return Err(failure.into_error(&doing)),
                 }

@@ -61,7 +61,7 @@ pub use event::{
 };
 pub use settings::{Backfill, Error, GoodFor, Learn, Predict, Settings, Sharing};
 pub use snapshot::{Listed, Snapshot, Standing};
-pub use why::{Blocker, Holder, Why};
+pub use why::{Blocker, Foreseen, Holder, Why};
 
 use job::{Jobs, Mix, Slot};
 use line::Lines;

@@ -143,6 +143,15 @@ pub struct Holder {
     pub ends: Option<SimTime>,
 }
 
+/// Where and when a waiting job could start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreseen {
+    /// When; none if that rests on jobs of unknown length.
+    pub at: Option<SimTime>,
+    /// Ranks by node.
+    pub ranks: Vec<(NodeId, u32)>,
+}
+
 impl Scheduler {
     /// Why a job waits; `None` if it does not: it runs, a place is being cleared for it, or nobody knows it.
     pub fn why(&self, job: JobId) -> Option<Why> {
@@ -182,13 +191,14 @@ impl Scheduler {
         Some(Why { job, blockers, holders, nearest, earliest, nearly })
     }
 
-    /// The place at which a waiting job could start by its own as what runs ends, and when; no moment if that rests on jobs of
-    /// unknown length. `None` if it does not wait, or there is a place at once and a rule keeps it waiting.
-    pub fn place_of(&self, job: JobId) -> Option<(Option<SimTime>, Vec<(NodeId, u32)>)> {
+    /// The place at which a waiting job could start by its own as what runs ends. `None` if it does not wait, or there is a place at
+    /// once and a rule keeps it waiting.
+    pub fn place_of(&self, job: JobId) -> Option<Foreseen> {
         let slot = self.state.jobs.slot(job)?;
         let Phase::Waiting { .. } = &self.state.jobs.get(slot)?.phase else { return None };
         let promise = self.earliest(slot, self.gang(slot)?)?;
-        Some((promise.at, promise.shares.iter().map(|share| (share.node, share.ranks)).collect()))
+        let ranks = promise.shares.iter().map(|share| (share.node, share.ranks)).collect();
+        Some(Foreseen { at: promise.at, ranks })
     }
 
     /// The job ahead of which it may not start, whatever room there is.
