@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dh_core::{AttemptId, Rank, TaskId};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -78,7 +78,9 @@ impl Shared {
         let token = token()?;
         self.make_one::<Value>(attempt, "secrets", &manifests.secret(&owner, &token)).await?;
         self.make_one::<Value>(attempt, "services", &manifests.service(&owner)).await?;
-        try_join_all((1_u32..).map(Rank).zip(others).map(|(rank, pod)| self.make_pod(attempt, rank, pod))).await?;
+        // All are waited for, also after a refusal: a call that is let go of may still make its pod, after all were deleted.
+        let made = join_all((1_u32..).map(Rank).zip(others).map(|(rank, pod)| self.make_pod(attempt, rank, pod))).await;
+        made.into_iter().collect::<Result<Vec<_>, Error>>()?;
         Ok(())
     }
 
@@ -160,7 +162,8 @@ impl Shared {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
         };
-        try_join_all((0..u32::try_from(ranks).unwrap_or(u32::MAX)).map(one)).await?;
+        let released = join_all((0..u32::try_from(ranks).unwrap_or(u32::MAX)).map(one)).await;
+        released.into_iter().collect::<Result<Vec<()>, Error>>()?;
         if let Some(gang) = self.table().gangs.get_mut(&attempt) {
             gang.released = Some(Instant::now());
         }
