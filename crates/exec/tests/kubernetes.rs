@@ -21,7 +21,7 @@ use fake::Api;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server of the hall `lab`, and the cluster that it uses.
 struct Hall {

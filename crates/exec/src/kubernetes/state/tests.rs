@@ -104,7 +104,7 @@ fn what_a_pod_waits_for_in_vain_fails_its_gang() {
         let (mut table, at, mut out) = (table(), Instant::now(), Vec::new());
         table.gangs.get_mut(&attempt()).unwrap().released = Some(at);
         table.put(&waiting(reason), at, &mut out);
-        table.overdue(Duration::from_secs(600), Duration::from_secs(60), at + STUCK, &mut out);
+        table.overdue(Duration::from_mins(10), Duration::from_mins(1), at + STUCK, &mut out);
         let gang = &table.gangs[&attempt()];
         assert_eq!(gang.failed.as_deref(), fails.then_some("ImagePullBackOff: m"));
         assert_eq!(gang.asked.is_some(), fails);
