@@ -15,7 +15,6 @@ use crate::event::{Action, Event};
 use crate::job::{Attempt, Job, Outcome, Phase, Task, Verdict};
 use crate::jobs::Jobs;
 use crate::node::{Health, Node, NodeSpec, Nodes, QueueSpec};
-use crate::schedule::gang;
 use crate::scheduler::{self, Scheduler, Settings};
 use crate::spec::{JobSpec, Part};
 
@@ -164,6 +163,19 @@ impl Hall {
                 spec.slots_per_rank
             )));
         }
+        if let Some(least) = spec.ranks_min
+            && (least == 0 || least > spec.ranks)
+        {
+            return Err(Rejection::Invalid(format!(
+                "an elastic gang goes on with 1 to all of its ranks; this one has {} and asks for at least {least}",
+                spec.ranks
+            )));
+        }
+        if let Some(level) = spec.within.as_ref().filter(|level| self.level(level).is_none()) {
+            let known: Vec<String> = self.policy.levels.iter().map(|level| format!("`{level}`")).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Rejection::Invalid(format!("there is no `{level}` to be within; this hall has {known}")));
+        }
         if let Some(part) = &spec.part {
             let whole = matches!(part, Part::Share { .. }) && part.milli() >= WHOLE;
             if spec.slots_per_rank != 1 || part.milli() == 0 || part.milli() > WHOLE || whole {
@@ -183,7 +195,7 @@ impl Hall {
             return Err(Rejection::NoQueue { queue: spec.queue.clone(), known: known.join(", ") });
         };
         let misfit =
-            self.fleet().and_then(|fleet| placement::misfit(fleet, &gang(spec).need, &Context::plain(View::All)));
+            self.fleet().and_then(|fleet| placement::misfit(fleet, &self.least(spec), &Context::plain(View::All)));
         if let Some(never) = misfit.filter(Misfit::for_ever) {
             return Err(Rejection::Infeasible(never));
         }

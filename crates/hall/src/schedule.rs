@@ -41,13 +41,20 @@ impl Hall {
             .active()
             .filter_map(|job| {
                 let attempt = job.active()?;
-                let gang = gang(&job.spec);
+                let gang = self.gang(&job.spec);
                 let ranks = attempt.placement.iter().map(|placed| holding(placed, &gang.need.rank)).collect();
                 Some((self.submission(job)?, ranks))
             })
             .collect();
-        for (submission, ranks) in running {
-            self.tell(&scheduler::Event::Adopted { submission, ranks }, out);
+        for (mut submission, mut ranks) in running {
+            let job = submission.job;
+            self.tell(&scheduler::Event::Adopted { submission: submission.clone(), ranks: ranks.clone() }, out);
+            if !self.scheduler.as_ref().is_some_and(|scheduler| scheduler.knows(job)) {
+                // What is known of nodes may have come later than the job. Its slots are its own, whatever else it has too much of.
+                submission.gang.need.rank.memory_mib = 0;
+                ranks.iter_mut().for_each(|held| held.memory_mib = 0);
+                self.tell(&scheduler::Event::Adopted { submission, ranks }, out);
+            }
         }
         for node in drained {
             self.tell(&scheduler::Event::Node { node, service: Service::Drained }, out);
@@ -87,7 +94,7 @@ impl Hall {
         let queue = self.queues.keys().position(|name| *name == job.spec.queue)?;
         Some(Submission {
             job: job.id,
-            gang: gang(&job.spec),
+            gang: self.gang(&job.spec),
             queue: u16::try_from(queue).ok()?,
             priority: job.spec.priority,
             length: job.spec.time_limit,
@@ -145,7 +152,7 @@ impl Hall {
             priority: i64::from(job.spec.priority)
                 + self.queues.get(&job.spec.queue).map_or(0, |queue| i64::from(queue.priority)),
             submitted: job.submitted,
-            milli: u64::from(job.spec.ranks) * gang(&job.spec).need.rank.demand(),
+            milli: u64::from(job.spec.ranks) * self.gang(&job.spec).need.rank.demand(),
             attained: job.attained,
             length: job.spec.time_limit,
             deadline: None,
@@ -155,12 +162,49 @@ impl Hall {
     /// Why the gang of `id` does not fit at this moment, by counting.
     pub(crate) fn misfit(&self, id: JobId) -> Option<Misfit> {
         let job = self.jobs.get(id)?;
-        placement::misfit(self.fleet()?, &gang(&job.spec).need, &Context::plain(View::Open))
+        placement::misfit(self.fleet()?, &self.least(&job.spec), &Context::plain(View::Open))
     }
 
     /// The nodes as the scheduler sees them.
     pub(crate) fn fleet(&self) -> Option<&Fleet> {
         self.scheduler.as_ref().map(Scheduler::fleet)
+    }
+
+    /// What a job asks of the scheduler; a level that the hall does not have any more asks for nothing.
+    pub(crate) fn gang(&self, spec: &JobSpec) -> Gang {
+        let accelerators = u8::try_from(spec.slots_per_rank).unwrap_or(u8::MAX);
+        let milli = spec.part.as_ref().map_or(WHOLE, Part::milli);
+        let rails = match &spec.part {
+            Some(Part::Slice { size, starts, milli, .. }) if *milli < WHOLE => {
+                Rails::Slice(Slice { size: *size, starts: *starts })
+            }
+            Some(Part::Slice { .. } | Part::Share { .. }) | None => Rails::Any,
+        };
+        Gang {
+            need: Need {
+                ranks: spec.ranks,
+                rank: Request { cpu_milli: 0, memory_mib: memory_mib(spec), accelerators, milli, models: 0 },
+                within: spec.within.as_ref().and_then(|level| self.level(level)).unwrap_or(0),
+                rails,
+            },
+            least_ranks: spec.ranks_min.unwrap_or(spec.ranks),
+            speeds: 0,
+            dataset: None,
+            rank_watts: 0,
+            grace: if spec.kind.is_service() { Grace::Protected } else { Grace::Preemptible },
+        }
+    }
+
+    /// The least with which it starts.
+    pub(crate) fn least(&self, spec: &JobSpec) -> Need {
+        let gang = self.gang(spec);
+        Need { ranks: gang.least_ranks, ..gang.need }
+    }
+
+    /// The number of a level of the tree; the whole hall is 0.
+    pub(crate) fn level(&self, name: &str) -> Option<u8> {
+        let place = self.policy.levels.iter().position(|level| level == name)?;
+        u8::try_from(place + 1).ok()
     }
 
     fn start(&mut self, id: JobId, ranks: &[Holding], out: &mut Vec<Action>) {
@@ -206,29 +250,4 @@ fn holding(placed: &Placed, rank: &Request) -> Holding {
 /// What a rank may use of its node's memory, MiB, rounded up; nothing said is nothing held.
 fn memory_mib(spec: &JobSpec) -> u32 {
     spec.memory_bytes.map_or(0, |bytes| u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX))
-}
-
-/// What a job asks of the scheduler.
-pub(crate) fn gang(spec: &JobSpec) -> Gang {
-    let accelerators = u8::try_from(spec.slots_per_rank).unwrap_or(u8::MAX);
-    let milli = spec.part.as_ref().map_or(WHOLE, Part::milli);
-    let rails = match &spec.part {
-        Some(Part::Slice { size, starts, milli, .. }) if *milli < WHOLE => {
-            Rails::Slice(Slice { size: *size, starts: *starts })
-        }
-        Some(Part::Slice { .. } | Part::Share { .. }) | None => Rails::Any,
-    };
-    Gang {
-        need: Need {
-            ranks: spec.ranks,
-            rank: Request { cpu_milli: 0, memory_mib: memory_mib(spec), accelerators, milli, models: 0 },
-            within: 0,
-            rails,
-        },
-        least_ranks: spec.ranks,
-        speeds: 0,
-        dataset: None,
-        rank_watts: 0,
-        grace: if spec.kind.is_service() { Grace::Protected } else { Grace::Preemptible },
-    }
 }

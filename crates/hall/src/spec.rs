@@ -43,6 +43,21 @@ pub struct JobSpec {
     /// The workload of the blueprint that this job is a run of.
     #[serde(default)]
     pub workload: Option<String>,
+    /// The fewest ranks with which it starts and goes on, if it is elastic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks_min: Option<u32>,
+    /// The level of the hall's tree in one domain of which all ranks must be, such as `rack`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// Data in the store that it reads, `s3://BUCKET/PREFIX`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datasets: Vec<String>,
+    /// The seed of the order in which it reads them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_seed: Option<u64>,
+    /// Where it keeps what it goes on from, `s3://BUCKET/PREFIX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints: Option<String>,
 }
 
 /// A part of one accelerator.

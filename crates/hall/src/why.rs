@@ -89,7 +89,8 @@ impl Hall {
                 ));
             }
             for holder in self.jobs.active().take(HOLDERS_NAMED) {
-                let held = holder.spec.ranks.saturating_mul(holder.spec.slots_per_rank);
+                let ranks = holder.active().map_or(0, |attempt| attempt.placement.len());
+                let held = u32::try_from(ranks).unwrap_or(u32::MAX).saturating_mul(holder.spec.slots_per_rank);
                 let until = holder.active().zip(holder.spec.time_limit).map_or_else(
                     || "has no time limit".to_owned(),
                     |(attempt, limit)| {

@@ -9,6 +9,7 @@ use dh_hall::scheduler::{Backfill, Settings, Sharing};
 use dh_hall::{
     Action, End, EndCause, Event, Hall, JobKind, JobSpec, NodeSpec, Outcome, Part, Phase, Protocol, QueueSpec,
 };
+use dh_policy::fleet::NodeFacts;
 
 /// Nothing overtakes the line.
 fn strict() -> Box<Settings> {
@@ -29,6 +30,24 @@ fn hall(slots: &[u32]) -> Hall {
     hall
 }
 
+/// Racks of two nodes with two slots and a GiB each.
+fn racks(racks: u32) -> Hall {
+    let facts = |node: u32| NodeFacts {
+        class: 0,
+        accelerators: 2,
+        cpu_milli: u32::MAX,
+        memory_mib: 1024,
+        path: vec![node / 2],
+    };
+    let node = |n| NodeSpec { name: format!("n{n}"), pool: "p".into(), slots: 2, facts: Some(facts(n)) };
+    let nodes = (0..2 * racks).map(node).collect();
+    let policy = Box::new(Settings { levels: vec!["rack".into()], ..*strict() });
+    let mut hall = hall(&[]);
+    let queues = hall.queues().clone();
+    hall.step(SimTime(0), Event::Configured { nodes, queues, policy }, &mut Vec::new());
+    hall
+}
+
 fn spec(ranks: u32) -> JobSpec {
     JobSpec {
         name: "j".into(),
@@ -44,6 +63,11 @@ fn spec(ranks: u32) -> JobSpec {
         memory_bytes: None,
         kind: JobKind::Batch,
         workload: None,
+        ranks_min: None,
+        within: None,
+        datasets: Vec::new(),
+        data_seed: None,
+        checkpoints: None,
     }
 }
 
@@ -371,4 +395,59 @@ fn a_part_that_is_none_is_refused() {
         assert_eq!(hall.check(&wrong).unwrap_err().kind(), Kind::Invalid, "{wrong:?}");
     }
     assert!(hall.check(&JobSpec { part: share(1), ..spec(1) }).is_ok());
+}
+
+#[test]
+fn a_gang_that_must_be_within_a_rack_waits_for_one() {
+    let mut hall = racks(2);
+    let within = |ranks, level: &str| JobSpec { within: Some(level.into()), ..spec(ranks) };
+    assert_eq!(started(&submit(&mut hall, 1, spec(1))), [(1, 1)]);
+    assert_eq!(started(&submit(&mut hall, 2, within(4, "rack"))), [(2, 4)], "the other rack is free");
+    assert_eq!(started(&submit(&mut hall, 3, within(4, "rack"))), [], "three slots are left in the first");
+    assert_eq!(started(&step(&mut hall, 4, ended(1, 1, 0, 0, EndCause::Exited))), [(3, 4)]);
+    let never = hall.check(&within(5, "rack")).unwrap_err();
+    assert_eq!(never.kind(), Kind::Infeasible, "{never}");
+    let unknown = hall.check(&within(1, "row")).unwrap_err().to_string();
+    assert_eq!(unknown, "there is no `row` to be within; this hall has `rack`");
+}
+
+#[test]
+fn an_elastic_gang_starts_with_what_there_is_and_grows_later() {
+    let mut hall = hall(&[4]);
+    assert_eq!(started(&submit(&mut hall, 1, spec(2))), [(1, 2)]);
+    let elastic = JobSpec { ranks_min: Some(1), ..spec(4) };
+    assert_eq!(started(&submit(&mut hall, 2, elastic.clone())), [(2, 2)], "two of its four ranks");
+    let done = [0, 1].map(|rank| step(&mut hall, 3, ended(1, 1, rank, 0, EndCause::Exited)));
+    assert!(done.iter().all(|actions| started(actions).is_empty()), "it is not stopped every time that a slot is free");
+    // Ten minutes after its start it is told to stop, and goes on with all.
+    let at = hall.next_wakeup().unwrap();
+    let grows = step(&mut hall, at.0.div_ceil(1_000_000), Event::Tick);
+    let attempt = AttemptId { job: JobId(2), attempt: 1 };
+    assert!(grows.contains(&Action::Stop { attempt }), "{grows:?}");
+    step(&mut hall, 700_000, ended(2, 1, 0, 0, EndCause::Stopped));
+    assert_eq!(started(&step(&mut hall, 700_000, ended(2, 1, 1, 0, EndCause::Stopped))), [(2, 4)]);
+    for least in [0, 5] {
+        let wrong = JobSpec { ranks_min: Some(least), ..spec(4) };
+        assert_eq!(hall.check(&wrong).unwrap_err().kind(), Kind::Invalid);
+    }
+    assert!(hall.check(&elastic).is_ok());
+}
+
+#[test]
+fn memory_is_held_and_what_ran_before_it_was_counted_keeps_its_slots() {
+    let large = || JobSpec { memory_bytes: Some(700 << 20), ..spec(1) };
+    let mut counted = racks(1);
+    assert_eq!(started(&submit(&mut counted, 1, large())), [(1, 1)]);
+    assert_eq!(started(&submit(&mut counted, 2, large())), [(2, 1)]);
+    assert_eq!(started(&submit(&mut counted, 3, large())), [], "two slots are free, and too little memory");
+    // Nothing was known of the memory of these nodes while both jobs came to the first of them.
+    let mut hall = hall(&[2, 2]);
+    assert_eq!(started(&submit(&mut hall, 1, large())), [(1, 1)]);
+    assert_eq!(started(&submit(&mut hall, 2, large())), [(2, 1)]);
+    let nodes: Vec<NodeSpec> = counted.nodes().map(|(_, node)| node.spec.clone()).collect();
+    let policy = Box::new(Settings { levels: vec!["rack".into()], ..*strict() });
+    let queues = hall.queues().clone();
+    step(&mut hall, 3, Event::Configured { nodes, queues, policy });
+    assert_eq!(started(&submit(&mut hall, 4, spec(2))), [(3, 2)], "on the other node");
+    assert_eq!(started(&submit(&mut hall, 5, spec(1))), [], "nobody's slot is given away");
 }

@@ -155,6 +155,11 @@ impl World {
                 JobKind::Batch
             },
             workload: None,
+            ranks_min: None,
+            within: None,
+            datasets: Vec::new(),
+            data_seed: None,
+            checkpoints: None,
         };
         if self.hall.check(&spec).is_ok() {
             let key = (self.dice.below(4) == 0).then(|| format!("k{}", self.dice.below(20)));

@@ -126,6 +126,9 @@ impl Actuator {
         ] {
             env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }
+        for (name, value) in job_access::told(attempt, &spec) {
+            env.entry(name.to_owned()).or_insert(value);
+        }
         let mut secret_env = BTreeMap::new();
         if !own_key {
             secret_env.insert("AWS_SECRET_ACCESS_KEY".to_owned(), key.secret);

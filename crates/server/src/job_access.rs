@@ -3,6 +3,7 @@
 //! | what the job says | what its key opens |
 //! | --- | --- |
 //! | words of its command such as `s3://datasets/fashion` | that object and all below it; in `datasets` and `models`, and for a service, to read only |
+//! | its `datasets`, and its `checkpoints` | to read only, and whole |
 //! | its variable `DH_DATA="s3://a/b ro:s3://c"` | the same, or the whole bucket; to read only where `ro:` says so |
 //! | always | `s3://jobs/QUEUE/job-N`, which `DH_STORE` names: a place of its own that all its attempts share |
 //!
@@ -25,6 +26,21 @@ use crate::launch::{DATASETS, JOBS, MODELS};
 const DATA: &str = "DH_DATA";
 /// The variable that tells it where its own place is.
 pub(crate) const PLACE: &str = "DH_STORE";
+
+/// Variables that tell a job where its data is: what `datasets`, `data_seed` and `checkpoints` say, if they say anything.
+pub(crate) fn told(attempt: AttemptId, spec: &JobSpec) -> Vec<(&'static str, String)> {
+    let mut told = Vec::new();
+    if !spec.datasets.is_empty() {
+        told.push(("DH_DATASETS", spec.datasets.join(" ")));
+    }
+    told.extend(spec.data_seed.map(|seed| ("DH_DATA_SEED", seed.to_string())));
+    told.extend(checkpoints(attempt, spec).map(|place| ("DH_CHECKPOINTS", place)));
+    told
+}
+
+fn checkpoints(attempt: AttemptId, spec: &JobSpec) -> Option<String> {
+    Some(spec.checkpoints.as_ref()?.replace("{job}", &attempt.job.0.to_string()))
+}
 
 /// Something in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,12 +100,18 @@ fn data(attempt: AttemptId, spec: &JobSpec) -> Result<Vec<Data>, Error> {
         })?;
         all.push(Data { bucket, prefix, access });
     }
+    for (words, access) in
+        [(spec.datasets.clone(), Use::Read), (checkpoints(attempt, spec).into_iter().collect(), Use::Write)]
+    {
+        let places = words.iter().filter_map(|word| place_of(word));
+        all.extend(places.map(|(bucket, prefix)| Data { bucket, prefix, access }));
+    }
     all.extend(place_of(&place(attempt, spec)).map(|(bucket, prefix)| Data { bucket, prefix, access: Use::Write }));
     Ok(all)
 }
 
 /// Bucket and prefix of an address; a text that would be a pattern in a policy is none.
-fn place_of(word: &str) -> Option<(String, String)> {
+pub(crate) fn place_of(word: &str) -> Option<(String, String)> {
     let rest = word.strip_prefix("s3://")?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let plain = !bucket.is_empty() && !word.contains(['*', '?', '$', '"', '\\']) && !word.chars().any(char::is_control);

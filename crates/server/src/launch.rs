@@ -9,8 +9,8 @@ use dh_hall::{JobKind, JobSpec, Part, Protocol};
 use dh_policy::packing::WHOLE;
 use dh_units::{Bytes, Seconds};
 
-use crate::Error;
 use crate::wire::{JobRequest, ServiceRequest};
+use crate::{Error, job_access};
 
 /// The bucket of training sets, one prefix each.
 pub const DATASETS: &str = "datasets";
@@ -21,6 +21,9 @@ pub const MODELS: &str = "models";
 
 /// The bucket of what jobs keep for themselves, `QUEUE/job-N/...`.
 pub const JOBS: &str = "jobs";
+
+/// The longest name of a bucket, and of a key as S3 has it.
+const PLACE_BYTES_MAX: usize = 5 + 63 + 1 + 1024;
 
 /// Our own program: the executor puts its folder first in `PATH`.
 const PROGRAM: &str = "datahall";
@@ -48,6 +51,11 @@ pub(crate) fn job(settings: &Settings, request: JobRequest) -> Result<JobSpec, E
             memory_bytes: None,
             kind: JobKind::Batch,
             workload: None,
+            ranks_min: None,
+            within: None,
+            datasets: Vec::new(),
+            data_seed: None,
+            checkpoints: None,
         },
     };
     if let Some(command) = request.command {
@@ -67,6 +75,16 @@ pub(crate) fn job(settings: &Settings, request: JobRequest) -> Result<JobSpec, E
         let memory: Bytes = text.parse().map_err(|error| Error::Invalid(format!("memory `{text}`: {error}")))?;
         spec.memory_bytes = Some(memory.0);
     }
+    spec.ranks_min = request.ranks_min.or(spec.ranks_min);
+    spec.within = request.within.or(spec.within);
+    spec.data_seed = request.data_seed.or(spec.data_seed);
+    for text in request.datasets {
+        let place = if text.contains("://") { text.clone() } else { format!("s3://{DATASETS}/{text}") };
+        spec.datasets.push(in_store("datasets", &text, place)?);
+    }
+    if let Some(text) = request.checkpoints {
+        spec.checkpoints = Some(in_store("checkpoints", &text, text.clone())?);
+    }
     if let Some(name) = request.name {
         spec.name = name;
     } else if spec.name.is_empty() {
@@ -74,6 +92,16 @@ pub(crate) fn job(settings: &Settings, request: JobRequest) -> Result<JobSpec, E
         spec.name = program.rsplit('/').next().unwrap_or(program).chars().take(60).collect();
     }
     Ok(spec)
+}
+
+/// `place`, if it is one of the store.
+fn in_store(key: &str, text: &str, place: String) -> Result<String, Error> {
+    match job_access::place_of(&place) {
+        Some(_) if place.len() <= PLACE_BYTES_MAX => Ok(place),
+        Some(_) | None => Err(Error::Invalid(format!(
+            "{key} `{text}` is no place in the store; write s3://BUCKET/PREFIX, without patterns, in {PLACE_BYTES_MAX} bytes at most"
+        ))),
+    }
 }
 
 fn workload(settings: &Settings, name: &str) -> Result<JobSpec, Error> {
@@ -104,6 +132,11 @@ fn workload(settings: &Settings, name: &str) -> Result<JobSpec, Error> {
         memory_bytes: workload.memory.map(|memory| memory.0),
         kind: JobKind::Batch,
         workload: Some(name.to_owned()),
+        ranks_min: None,
+        within: None,
+        datasets: Vec::new(),
+        data_seed: None,
+        checkpoints: None,
     })
 }
 
@@ -308,6 +341,11 @@ pub(crate) fn engine(
         memory_bytes: None,
         kind: JobKind::Service { service: service.to_owned(), model: model.to_owned(), protocol },
         workload: None,
+        ranks_min: None,
+        within: None,
+        datasets: Vec::new(),
+        data_seed: None,
+        checkpoints: None,
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use dh_blueprint::{ServiceSource, Settings};
 use dh_core::{AttemptId, Authenticate, HasKind, Kind, Rank, Role, TaskId};
 use dh_exec::{Executor, Fate};
-use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
+use dh_gateway::{BatchConfig, EngineKind, EngineTarget, Gateway, GatewayConfig};
 use dh_guard::KeyRing;
 use dh_hall::{Action, End, EndCause, Event, Hall};
 use dh_store::{Store, StoreConfig};
@@ -120,7 +120,8 @@ impl Server {
         let store = open_store(&settings, &data).await?;
         make_buckets(&store).await?;
         let auth: Arc<dyn Authenticate> = Arc::new(keys.clone());
-        let gateway = Gateway::new(GatewayConfig::default(), Arc::clone(&auth))?;
+        let batch = Some(BatchConfig::in_folder(data.join("batches")));
+        let gateway = Gateway::new(GatewayConfig { batch, ..GatewayConfig::default() }, Arc::clone(&auth))?;
         let services = Arc::new(Services::new(gateway.clone(), external_engines(&settings)));
 
         let earlier = Endpoint::read(&data)?.map(|endpoint| endpoint.listeners);
@@ -355,7 +356,10 @@ async fn make_buckets(store: &Store) -> Result<(), Error> {
 fn open_attempts(hall: &Hall) -> Vec<(AttemptId, u32)> {
     hall.open_attempts()
         .into_iter()
-        .filter_map(|attempt| hall.job(attempt.job).map(|job| (attempt, job.spec.ranks)))
+        .filter_map(|attempt| {
+            let placed = hall.job(attempt.job)?.active()?.placement.len();
+            Some((attempt, u32::try_from(placed).unwrap_or(u32::MAX)))
+        })
         .collect()
 }
 

@@ -39,6 +39,16 @@ pub struct JobRequest {
     pub time_limit: Option<String>,
     /// Memory of one rank, such as `1 GiB`.
     pub memory: Option<String>,
+    /// The fewest ranks with which it starts and goes on: fewer than `ranks` make it elastic.
+    pub ranks_min: Option<u32>,
+    /// All ranks in one `pool`, `block` or `rack`.
+    pub within: Option<String>,
+    /// What it reads: names in the bucket `datasets`, or `s3://BUCKET/PREFIX`.
+    pub datasets: Vec<String>,
+    /// The seed of the order in which it reads them.
+    pub data_seed: Option<u64>,
+    /// Where it keeps what it goes on from, `s3://BUCKET/PREFIX`; `{job}` is its number.
+    pub checkpoints: Option<String>,
 }
 
 /// A model service to start: one of the blueprint, or a model in the store.

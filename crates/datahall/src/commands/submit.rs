@@ -43,6 +43,21 @@ pub(crate) struct Submit {
     /// Memory of one rank, such as `1 GiB`
     #[arg(long)]
     memory: Option<String>,
+    /// The fewest ranks with which it starts and goes on: it takes what there is, up to `--ranks`
+    #[arg(long)]
+    ranks_min: Option<u32>,
+    /// All ranks in one `pool`, `block` or `rack`
+    #[arg(long, value_name = "LEVEL")]
+    within: Option<String>,
+    /// What it reads: a name in the bucket `datasets`, or `s3://BUCKET/PREFIX`; may be given often
+    #[arg(long = "dataset", value_name = "NAME")]
+    datasets: Vec<String>,
+    /// The seed of the order in which it reads
+    #[arg(long)]
+    data_seed: Option<u64>,
+    /// Where it keeps what it goes on from, `s3://BUCKET/PREFIX`; `{job}` is its number
+    #[arg(long, value_name = "PLACE")]
+    checkpoints: Option<String>,
     /// A variable of the environment, `NAME=VALUE`; may be given often
     #[arg(long = "env", value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -176,6 +191,11 @@ impl Submit {
         request.retries = self.retries.or(request.retries);
         request.time_limit = self.time_limit.or(request.time_limit);
         request.memory = self.memory.or(request.memory);
+        request.ranks_min = self.ranks_min.or(request.ranks_min);
+        request.within = self.within.or(request.within);
+        request.datasets.extend(self.datasets);
+        request.data_seed = self.data_seed.or(request.data_seed);
+        request.checkpoints = self.checkpoints.or(request.checkpoints);
         Ok(request)
     }
 }

@@ -94,3 +94,27 @@ fn keys_of_a_hall_are_made_listed_and_ended() {
     assert!(hall.fails(&["keys", "revoke", &own]).1.contains("a key of the hall itself"));
     hall.ok(&["models"]);
 }
+
+#[test]
+fn a_hall_keeps_files_for_batches_over_a_kill() {
+    let mut hall = TestHall::start(BLUEPRINT);
+    let key = hall.ok(&["keys", "add", "ann"]);
+    let bearer = format!("Bearer {}", key.trim());
+    let headers = [("authorization", bearer.as_str()), ("content-type", "multipart/form-data; boundary=b")];
+    let line = r#"{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}"#;
+    let part = |name: &str, text: &str| format!("--b\r\ncontent-disposition: form-data; {name}\r\n\r\n{text}\r\n");
+    let body =
+        [part("name=\"purpose\"", "batch"), part("name=\"file\"; filename=\"a.jsonl\"", line), "--b--\r\n".to_owned()];
+    let files = |hall: &TestHall| format!("{}/v1/files", hall.url("gateway"));
+    let (status, text) = http("POST", &files(&hall), &headers, Some(&body.concat()));
+    assert_eq!(status, 200, "{text}");
+    let made: Value = serde_json::from_str(&text).unwrap();
+    hall.kill9();
+    hall.restart();
+    let content = format!("{}/{}/content", files(&hall), made["id"].as_str().unwrap());
+    let (status, text) = http("GET", &content, &headers[..1], None);
+    assert_eq!((status, text.trim_end()), (200, line));
+    let other = format!("Bearer {}", hall.ok(&["keys", "add", "eve"]).trim());
+    let (status, text) = http("GET", &content, &[("authorization", &other)], None);
+    assert_eq!(status, 404, "{text}");
+}

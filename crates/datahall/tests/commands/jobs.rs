@@ -258,3 +258,39 @@ fn two_jobs_of_half_a_slot_run_on_one_slot_at_once() {
         "{said}"
     );
 }
+
+#[test]
+fn a_job_says_what_it_reads_where_it_stands_and_how_small_it_may_be() {
+    let hall = TestHall::start(BLUEPRINT);
+    let wishes = [
+        "--follow",
+        "--ranks",
+        "9",
+        "--ranks-min",
+        "2",
+        "--within",
+        "rack",
+        "--dataset",
+        "fashion",
+        "--dataset",
+        "s3://own/set",
+        "--data-seed",
+        "7",
+        "--checkpoints",
+        "s3://checkpoints/mine/{job}",
+    ];
+    let shown = hall.submit(&wishes, &sh("echo $DH_RANK of $WORLD_SIZE: $DH_DATASETS $DH_DATA_SEED $DH_CHECKPOINTS"));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let told = "0 of 4: s3://datasets/fashion s3://own/set 7 s3://checkpoints/mine/1";
+    assert!(shown.contains(told), "four slots are there: {shown}");
+    for (flags, means) in [
+        (["--within", "row"], "there is no `row` to be within; this hall has `pool`, `block`, `rack`"),
+        (["--ranks-min", "2"], "asks for at least 2"),
+        (["--checkpoints", "here"], "write s3://BUCKET/PREFIX"),
+        (["--dataset", "a*"], "without patterns"),
+    ] {
+        let refused = hall.submit(&flags, &["true"]);
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && text.contains(means), "{flags:?}: {text}");
+    }
+}
