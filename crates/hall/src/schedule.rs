@@ -48,11 +48,13 @@ impl Hall {
             .collect();
         for (mut submission, mut ranks) in running {
             let job = submission.job;
-            self.tell(&scheduler::Event::Adopted { submission: submission.clone(), ranks: ranks.clone() }, out);
+            self.tell(&scheduler::Event::Adopted { submission, ranks: ranks.clone() }, out);
             if !self.scheduler.as_ref().is_some_and(|scheduler| scheduler.knows(job)) {
                 // What is known of nodes may have come later than the job. Its slots are its own, whatever else it has too much of.
                 submission.gang.need.rank.memory_mib = 0;
-                ranks.iter_mut().for_each(|held| held.memory_mib = 0);
+                for held in &mut ranks {
+                    held.memory_mib = 0;
+                }
                 self.tell(&scheduler::Event::Adopted { submission, ranks }, out);
             }
         }
