@@ -361,6 +361,7 @@ fn the_effective_blueprint_marks_defaults_and_only_them() {
         claim = "10 min"  # default
         repair = "30 min"  # default
         grow_after = "10 min"  # default
+        interleave = false  # default
 
         [policy.health]
         half_life = "7 d"  # default
