@@ -223,6 +223,7 @@ def main():
     arguments.add_argument("--processes", type=int, default=4)
     arguments.add_argument("--connections", type=int, default=8, help="of each process")
     arguments.add_argument("--only", choices=["queue", "starts"])
+    arguments.add_argument("--keep", action="store_true", help="leave the folder: ext4 makes files slowly for minutes after many were deleted")
     given = arguments.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="datahall-bench-"))
     say("load_average", f"{os.getloadavg()[0]:.2f}", "well below the number of cores, or the rest says little")
@@ -236,7 +237,8 @@ def main():
                 finally:
                     hall.stop()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not given.keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 main()

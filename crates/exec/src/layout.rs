@@ -162,6 +162,32 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T, durability: Durab
     written.map_err(|error| Error::os("write", path, error))
 }
 
+/// Adds `value` to `path` as a line. Nothing is replaced: file systems are slow to make a file just after one was deleted, and each
+/// rank would delete one. It outlives the process, not a loss of power.
+pub(crate) fn append_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+    let mut text =
+        serde_json::to_vec(value).map_err(|error| Error::Corrupt { path: path.to_owned(), why: error.to_string() })?;
+    text.push(b'\n');
+    open_append(path)?.write_all(&text).map_err(|error| Error::os("write", path, error))
+}
+
+/// The last line that [`append_json`] wrote whole; `None` if there is none. A text without a line's end is what [`write_json`] wrote.
+pub(crate) fn read_last_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::os("read", path, error)),
+    };
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(&text[..], |end| &text[..end]);
+    let last = whole.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    if last.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(last)
+        .map(Some)
+        .map_err(|error| Error::Corrupt { path: path.to_owned(), why: error.to_string() })
+}
+
 /// Reads what [`write_json`] wrote; `None` if it was never written.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let text = match fs::read(path) {
@@ -172,4 +198,29 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, E
     serde_json::from_slice(&text)
         .map(Some)
         .map_err(|error| Error::Corrupt { path: path.to_owned(), why: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_whole_line_counts_and_older_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines.json");
+        let last = || read_last_json::<Vec<u32>>(&path);
+        assert_eq!(last().unwrap(), None);
+        fs::write(&path, "").unwrap();
+        assert_eq!(last().unwrap(), None);
+        append_json(&path, &[1]).unwrap();
+        append_json(&path, &[2, 3]).unwrap();
+        assert_eq!(last().unwrap(), Some(vec![2, 3]));
+        // A writer that was killed half-way.
+        open_append(&path).unwrap().write_all(b"[4,").unwrap();
+        assert_eq!(last().unwrap(), Some(vec![2, 3]));
+        write_json(&path, &[5], Durability::Process).unwrap();
+        assert_eq!(last().unwrap(), Some(vec![5]));
+        fs::write(&path, "{\n").unwrap();
+        assert!(last().is_err());
+    }
 }

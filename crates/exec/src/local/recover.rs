@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::{Shared, sweep, try_lock};
 use crate::Error;
 use crate::executor::{Fate, Outcome, Recovered};
-use crate::layout::{Durability, open_append, read_json, write_json};
+use crate::layout::{Durability, open_append, read_json, read_last_json, write_json};
 use crate::limits::WIND_DOWN_MS;
 use crate::process::{Identity, marked};
 use crate::record::{ExitReason, ExitRecord, GangRecord, ProcessRecord};
@@ -93,7 +93,7 @@ impl Shared {
             return Ok(());
         }
         // By its recorded name if it wrote one, else by the mark it was born with.
-        let recorded = read_json::<ProcessRecord>(&files.processes()).unwrap_or_default();
+        let recorded = read_last_json::<ProcessRecord>(&files.processes()).unwrap_or_default();
         let holders: Vec<Identity> = match recorded {
             Some(record) => vec![record.warden],
             None => marked(mark),

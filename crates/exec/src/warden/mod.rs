@@ -17,7 +17,7 @@ use dh_core::TaskId;
 use rustix::process::{getpid, set_child_subreaper, setsid};
 
 use crate::Error;
-use crate::layout::{Durability, TaskFiles, open_append, read_json, write_json};
+use crate::layout::{Durability, TaskFiles, append_json, open_append, read_json, write_json};
 use crate::lifeline::{Request, read_header};
 use crate::process::Identity;
 use crate::record::{Enforcement, ExitReason, ExitRecord, ProcessRecord, Report, TaskRecord};
@@ -65,7 +65,7 @@ fn oversee(record: &TaskRecord, files: &TaskFiles, wakes: &Wakes) -> Result<Exit
 
     let own = Identity::of(std::process::id());
     let warden = own.ok_or_else(|| Error::doing("read /proc/self", std::io::Error::other("it is not mounted")))?;
-    write_json(&files.processes(), &ProcessRecord { warden: warden.clone(), task: None }, Durability::Process)?;
+    append_json(&files.processes(), &ProcessRecord { warden: warden.clone(), task: None })?;
 
     // Unbuffered, so that `poll` sees every byte that was not read.
     let mut lifeline =
@@ -93,7 +93,7 @@ fn oversee(record: &TaskRecord, files: &TaskFiles, wakes: &Wakes) -> Result<Exit
     };
     let task = Identity::of(child.id());
     // From here on nothing may end the warden before its task: a full disk is complained about, no more.
-    if let Err(error) = write_json(&files.processes(), &ProcessRecord { warden, task }, Durability::Process) {
+    if let Err(error) = append_json(&files.processes(), &ProcessRecord { warden, task }) {
         complain(&error.to_string());
     }
     report(&Report::Started { pid: child.id(), enforcement });
