@@ -69,10 +69,22 @@ pub fn main(task: TaskId, pid: u32, command: &[OsString]) -> Result<u8, String> 
     Ok(status.code().or(signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
 }
 
+/// How often a program is looked at that is just being loaded: for a fifth of a second.
+const LOADING_ROUNDS: u32 = 100;
+
 /// The variables of a process.
 fn environment(pid: u32) -> Result<BTreeMap<OsString, OsString>, String> {
-    let bytes =
-        std::fs::read(format!("/proc/{pid}/environ")).map_err(|error| format!("the rank's variables: {error}"))?;
+    let read =
+        || std::fs::read(format!("/proc/{pid}/environ")).map_err(|error| format!("the rank's variables: {error}"));
+    let mut bytes = read()?;
+    // A program that is just being loaded has none for a moment.
+    for _ in 0..LOADING_ROUNDS {
+        if !bytes.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        bytes = read()?;
+    }
     let pairs = bytes.split(|byte| *byte == 0).filter_map(|variable| {
         let equals = variable.iter().position(|byte| *byte == b'=')?;
         let (name, value) = variable.split_at_checked(equals)?;

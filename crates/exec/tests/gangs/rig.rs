@@ -177,7 +177,9 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 /// The pid in the process record of a rank.
 pub(crate) fn recorded_pid(exec: &LocalExecutor, task: TaskId, of: &str) -> u32 {
     let path = exec.log_path(task).with_extension("processes.json");
-    let record: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    // The last line counts.
+    let text = fs::read_to_string(path).unwrap();
+    let record: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     u32::try_from(record[of]["pid"].as_u64().unwrap()).unwrap()
 }
 
