@@ -323,6 +323,8 @@ fn the_effective_blueprint_marks_defaults_and_only_them() {
         tier_min = "128 KiB"  # default
         high_water = 0.9  # default
         low_water = 0.8  # default
+        scrub_every = "7 d"  # default
+        scrub_rate = "33.55 MB/s"  # default
 
         [queue.low]
         priority = -5

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dh_blueprint::TierPlace;
 use dh_store::{
-    Code, Compression, DefaultEncryption, DriveConfig, Durability, S3Options, StoreConfig, TierConfig, TierGround,
-    Tiering,
+    Code, Compression, DefaultEncryption, DriveConfig, Durability, Patrol, S3Options, StoreConfig, TierConfig,
+    TierGround, Tiering,
 };
 
 const fn compression(compression: dh_blueprint::Compression) -> Compression {
@@ -36,6 +36,10 @@ fn drives(drives: &[String]) -> Vec<DriveConfig> {
 /// Milliseconds of a time.
 fn milliseconds(time: dh_units::Seconds) -> u64 {
     dh_units::whole(time.0 * 1_000.0)
+}
+
+fn bytes_per_second(rate: dh_units::BytesPerSec) -> u64 {
+    dh_units::whole(rate.0).max(1)
 }
 
 /// Thousandths of a part.
@@ -111,11 +115,15 @@ pub fn config(store: &dh_blueprint::Store, dir: PathBuf) -> Result<StoreConfig, 
         bytes_min: store.tier_min.0,
         high_milli: milli(store.high_water),
         low_milli: milli(store.low_water),
+        bytes_per_second: store.move_rate.map(bytes_per_second),
         ..Tiering::default()
     };
+    let every_ms = milliseconds(store.scrub_every);
+    let patrol = (every_ms > 0).then(|| Patrol { every_ms, bytes_per_second: bytes_per_second(store.scrub_rate) });
     Ok(StoreConfig {
         tiers,
         tiering,
+        patrol,
         drives: drives(&store.drives),
         code: code(&store.drives, store.code),
         cache_bytes: store.cache.0,

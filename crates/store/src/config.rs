@@ -158,6 +158,23 @@ pub struct Tiering {
     pub low_milli: u16,
     /// Milliseconds between two looks at all objects; at least twenty times what a look takes.
     pub every_ms: u64,
+    /// The most bytes of bodies that move in a second, in all directions together; `None` for as fast as it goes.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// When all bodies are read and checked without being asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patrol {
+    /// Milliseconds from the end of one to the beginning of the next.
+    pub every_ms: u64,
+    /// The most bytes read in a second.
+    pub bytes_per_second: u64,
+}
+
+impl Default for Patrol {
+    fn default() -> Self {
+        Self { every_ms: 7 * 86_400_000, bytes_per_second: 32 << 20 }
+    }
 }
 
 impl Default for Tiering {
@@ -169,6 +186,7 @@ impl Default for Tiering {
             high_milli: 900,
             low_milli: 800,
             every_ms: 60_000,
+            bytes_per_second: None,
         }
     }
 }
@@ -196,6 +214,8 @@ pub struct StoreConfig {
     pub tiers: Vec<TierConfig>,
     /// When objects move between them.
     pub tiering: Tiering,
+    /// When all bodies are read and checked; `None` for only when asked for.
+    pub patrol: Option<Patrol>,
     /// Bytes of the log after which the database takes it over; bounds what a start repeats.
     pub checkpoint_bytes: u64,
 }
@@ -214,6 +234,7 @@ impl StoreConfig {
             durability: Durability::Sync,
             tiers: Vec::new(),
             tiering: Tiering::default(),
+            patrol: None,
             checkpoint_bytes: CHECKPOINT_BYTES,
         }
     }

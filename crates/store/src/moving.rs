@@ -21,13 +21,14 @@ use crate::block::{self, Address, Sealed};
 use crate::body::stripe::FileKey;
 use crate::config::Compression;
 use crate::extent::{ExtentRef, ExtentWriter, Place};
-use crate::heat::Heats;
+use crate::heat::{Heats, NOTED_EVERY};
 use crate::index::codec::decode;
 use crate::index::keys::{object_key, past_object, split_version};
 use crate::index::meta::{Meta, Next, TableId};
 use crate::index::rows::{ObjectInfo, VersionRow};
 use crate::index::tables::placed_key;
 use crate::mutation::{Mutation, Path};
+use crate::pace::Pace;
 use crate::reaper::ExtentGuard;
 use crate::remote::CHUNK_BLOCKS;
 use crate::store::{Inner, now_ms, off_runtime};
@@ -68,6 +69,7 @@ pub(crate) struct Mover {
     bytes: AtomicU64,
     failed: AtomicU64,
     under_way: AtomicU64,
+    pace: Pace,
 }
 
 impl Mover {
@@ -80,6 +82,7 @@ impl Mover {
             bytes: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             under_way: AtomicU64::new(0),
+            pace: Pace::default(),
         }
     }
 
@@ -264,6 +267,9 @@ impl Inner {
             return Err(Error::Closed);
         }
         let (sealed, place) = self.bodies.sealed(copy.from, block, &copy.name)?;
+        if let Some(rate) = self.config.tiering.bytes_per_second {
+            self.mover.pace.spend(sealed.stored.len(), rate, || self.committer.closed());
+        }
         let Some(compression) = copy.compression else { return Ok(sealed) };
         let bytes = sealed.open(None).map_err(|error| Error::corrupt(format!("block {block}: {error}"), place))?;
         let address = Address { extent: copy.sealed, block };
@@ -521,12 +527,13 @@ pub(crate) fn start(inner: &Arc<Inner>) -> Result<(), Error> {
     if inner.bodies.tiers().is_empty() {
         return Ok(());
     }
+    inner.recall_heat();
     let store = Arc::downgrade(inner);
     let every_ms = inner.config.tiering.every_ms;
     let work = move || {
         // Whoever opens a store for a moment moves nothing.
         let mut due = Instant::now() + FIRST.min(Duration::from_millis(every_ms));
-        let mut quiet_until = Instant::now();
+        let (mut quiet_until, mut noted) = (Instant::now(), Instant::now());
         loop {
             std::thread::sleep(STEP);
             let Some(inner) = store.upgrade() else { return };
@@ -534,6 +541,10 @@ pub(crate) fn start(inner: &Arc<Inner>) -> Result<(), Error> {
                 return;
             }
             inner.move_noticed();
+            if noted.elapsed() >= NOTED_EVERY {
+                noted = Instant::now();
+                inner.note_heat(false);
+            }
             if Instant::now() >= quiet_until
                 && let Err(error) = inner.bury()
             {

@@ -61,6 +61,13 @@ pub struct StoreStatus {
     /// Objects of which it is known how often they were read.
     #[serde(default)]
     pub heat_known: u64,
+    /// Bytes that were read and checked without being asked for, since it was opened.
+    #[serde(default)]
+    pub patrolled_bytes: u64,
+    /// When all bodies were checked last, in milliseconds of the Unix epoch; when the store was first opened if they never
+    /// were, 0 if nobody does.
+    #[serde(default)]
+    pub patrolled_ms: u64,
 }
 
 /// What a tier holds.
@@ -127,6 +134,8 @@ pub struct ScrubStep {
     pub bytes_per_second: Option<u64>,
     /// Where the step before stopped; none for the beginning.
     pub cursor: Option<String>,
+    /// Whether bodies in other stores are read too.
+    pub remote: bool,
 }
 
 /// What a step of a scrub, or a healing, did.
@@ -138,6 +147,9 @@ pub struct ScrubOutcome {
     pub bytes: u64,
     /// What was found.
     pub damages: Vec<DamageReport>,
+    /// Bodies in other stores that did not answer.
+    #[serde(default)]
+    pub away: u64,
     /// Where to go on; none if all was seen.
     pub cursor: Option<String>,
 }
@@ -147,7 +159,7 @@ const OBJECT: &str = "o";
 const PART: &str = "p";
 const SEGMENT: &str = "s";
 
-fn read_cursor(text: &str) -> Result<ScrubCursor, Error> {
+pub(crate) fn read_cursor(text: &str) -> Result<ScrubCursor, Error> {
     let wrong = || Error::Invalid(format!("`{text}` is no cursor that a scrub gave"));
     let (table, place) = text.split_at_checked(1).ok_or_else(wrong)?;
     let key = || hex::decode(place).map_err(|_error| wrong());
@@ -159,7 +171,7 @@ fn read_cursor(text: &str) -> Result<ScrubCursor, Error> {
     }
 }
 
-fn write_cursor(cursor: &ScrubCursor) -> String {
+pub(crate) fn write_cursor(cursor: &ScrubCursor) -> String {
     match cursor {
         ScrubCursor::Object(key) => format!("{OBJECT}{}", hex::encode(key)),
         ScrubCursor::Part(key) => format!("{PART}{}", hex::encode(key)),
@@ -193,6 +205,7 @@ impl From<ScrubReport> for ScrubOutcome {
             bodies: report.bodies,
             bytes: report.bytes,
             damages: report.damages.into_iter().map(Into::into).collect(),
+            away: report.away,
             cursor: report.cursor.as_ref().map(write_cursor),
         }
     }
@@ -209,7 +222,8 @@ impl Store {
     /// [`Error::Invalid`] for a cursor of another make; if rows cannot be read. Damage is no error.
     pub async fn scrub_step(&self, step: ScrubStep) -> Result<ScrubOutcome, Error> {
         let from = step.cursor.as_deref().map(read_cursor).transpose()?;
-        let options = ScrubOptions { bytes_per_second: step.bytes_per_second, bytes_max: Some(step.bytes_max), from };
+        let ScrubStep { bytes_max, bytes_per_second, remote, .. } = step;
+        let options = ScrubOptions { bytes_per_second, bytes_max: Some(bytes_max), from, remote };
         Ok(self.scrub(options).await?.into())
     }
 
@@ -261,6 +275,8 @@ impl Store {
             moves_failed: stats.moved.failed,
             to_remove,
             heat_known,
+            patrolled_bytes: stats.patrolled_bytes,
+            patrolled_ms: stats.patrolled_ms,
         }
     }
 }

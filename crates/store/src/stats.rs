@@ -77,6 +77,11 @@ pub struct Stats {
     pub damages: u64,
     /// Those of them that were made good again.
     pub repairs: u64,
+    /// Bytes that were read and checked without being asked for.
+    pub patrolled_bytes: u64,
+    /// When all bodies were read and checked last, in milliseconds of the Unix epoch; when the store was first opened if
+    /// they never were, 0 if nobody does.
+    pub patrolled_ms: u64,
     /// Metadata commits.
     pub commits: u64,
     /// Changes in those commits.
@@ -205,6 +210,7 @@ impl Stats {
             ("stored_bytes", "Bytes of objects on the disk.", self.stored_bytes),
             ("disk_bytes", "Bytes of all extents on the disk.", self.disk_bytes),
             ("cache_bytes", "Bytes of blocks in RAM.", self.cache_bytes),
+            ("patrol_finished_seconds", "When all bodies were checked last, Unix time.", self.patrolled_ms / 1_000),
         ];
         let counters = [
             ("cache_hits_total", "Blocks found in RAM.", self.cache_hits),
@@ -216,6 +222,7 @@ impl Stats {
             ("index_repaired_total", "Pages of the index repaired from another drive.", self.index_repaired),
             ("damages_total", "Shards and copies found wrong or missing.", self.damages),
             ("repairs_total", "Shards and copies made good again.", self.repairs),
+            ("patrol_bytes_total", "Bytes read and checked without being asked for.", self.patrolled_bytes),
             ("commits_total", "Metadata commits.", self.commits),
             ("changes_total", "Changes made durable by those commits.", self.changes),
         ];

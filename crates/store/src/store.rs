@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,13 +21,14 @@ use crate::index::meta::Meta;
 use crate::index::place::Place;
 use crate::moving::Mover;
 use crate::mutation::{Effects, Mutation, Path};
+use crate::patrol::Patrolled;
 use crate::reaper::{ExtentGuard, Meter, Reaper};
 use crate::retention::Governance;
 use crate::stats::{BucketUsage, Counters, TierStats};
 use crate::version::Version;
 use crate::{
     Annotation, Condition, Deleted, Error, ObjectInfo, ObjectMeta, RangeRequest, Recovery, Stats, StoreConfig, moving,
-    recover, tier, upkeep,
+    patrol, recover, tier, upkeep,
 };
 
 /// How an object is deleted.
@@ -62,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) committer: Committer,
     pub(crate) cache: BlockCache,
     pub(crate) mover: Mover,
+    pub(crate) patrolled: Patrolled,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) counters: Arc<Counters>,
     /// Held shared for each body that a scrub looks at, and alone while segments are written anew.
@@ -115,6 +118,10 @@ impl Inner {
         self.committer.close();
         // Who works on files sees that no changes are taken and ends.
         drop(self.working.write().unwrap_or_else(PoisonError::into_inner));
+        // A store that was closed is another's by now.
+        if !self.locks.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.note_heat(true);
+        }
         self.reaper.close();
         self.bodies.close();
         self.meta.close();
@@ -200,6 +207,7 @@ impl Store {
         let inner = Arc::new(Inner {
             cache: BlockCache::new(config.cache_bytes),
             mover: Mover::new(config.tiering.half_life_ms),
+            patrolled: Patrolled::default(),
             config,
             bodies,
             meta,
@@ -211,6 +219,7 @@ impl Store {
             locks: Mutex::new(locks),
         });
         upkeep::start(&inner)?;
+        patrol::start(&inner)?;
         moving::start(&inner)?;
         Ok(Self(inner))
     }
@@ -344,6 +353,8 @@ impl Store {
         let (damages, repairs) = inner.bodies.counts();
         Stats {
             damages,
+            patrolled_bytes: inner.patrolled.bytes.load(Ordering::Relaxed),
+            patrolled_ms: inner.patrolled.finished_ms.load(Ordering::Relaxed),
             repairs,
             disk_bytes: inner.reaper.meter().used(),
             capacity_bytes: inner.reaper.meter().capacity(),

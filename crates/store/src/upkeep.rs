@@ -26,7 +26,7 @@ use crate::{Damage, Error, Store};
 const PAGE_ROWS: usize = 256;
 /// How often closed and half-dead segments are looked for, and how soon the thread sees that the store was closed.
 const RECLAIM_EVERY: Duration = Duration::from_secs(10);
-const STEP: Duration = Duration::from_millis(250);
+pub(crate) const STEP: Duration = Duration::from_millis(250);
 
 /// Where a scrub goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct ScrubOptions {
     pub bytes_max: Option<u64>,
     /// Where an earlier scrub stopped; none for the beginning.
     pub from: Option<ScrubCursor>,
+    /// Whether bodies in other stores are read too, which may cost money there.
+    pub remote: bool,
 }
 
 /// What a scrub, or the filling of a drive, did.
@@ -59,6 +61,8 @@ pub struct ScrubReport {
     pub bytes: u64,
     /// What was found.
     pub damages: Vec<Damage>,
+    /// Bodies in other stores that did not answer.
+    pub away: u64,
     /// Where to go on; none if all was seen.
     pub cursor: Option<ScrubCursor>,
 }
@@ -185,6 +189,7 @@ impl Scrub<'_> {
                 self.report.bodies += 1;
                 self.report.bytes += bodies.segments().check(extent, (segment, offset), only, found);
             }
+            Place::Remote { tier } if self.options.remote => self.far(extent, tier, found)?,
             // The other store checks and mends what it holds; each read from it is checked here.
             Place::Remote { .. } => {}
             Place::Large | Place::Cold { .. } => {
@@ -194,6 +199,33 @@ impl Scrub<'_> {
                 self.file((&set, tier), &file, extent.id, found)?;
                 if !found.is_empty() {
                     bodies.forget(extent.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a body of another store.
+    fn far(&mut self, extent: &ExtentRef, tier: u8, found: &mut Vec<Damage>) -> Result<(), Error> {
+        self.report.bodies += 1;
+        let remote = self.inner.bodies.tiers().remote(tier)?;
+        for block in 0..u32::try_from(extent.blocks()).unwrap_or(u32::MAX) {
+            match remote.block(extent, block) {
+                Ok(sealed) => self.report.bytes += sealed.stored.len() as u64,
+                Err(Error::Away(_)) => {
+                    self.report.away += 1;
+                    return Ok(());
+                }
+                Err(error) => {
+                    found.push(Damage {
+                        drive: format!("tier {}", remote.name()),
+                        file: format!("body {:016x}, block {block}", extent.id),
+                        what: error.to_string(),
+                        object: None,
+                        id: extent.id,
+                        repaired: false,
+                    });
+                    return Ok(());
                 }
             }
         }
@@ -313,7 +345,7 @@ fn each_row(meta: &Meta, mut take: impl FnMut(&str, &[ExtentRef])) -> Result<(),
 }
 
 impl Inner {
-    fn scrub(&self, options: ScrubOptions, only: Option<(u8, usize)>) -> Result<ScrubReport, Error> {
+    pub(crate) fn scrub(&self, options: ScrubOptions, only: Option<(u8, usize)>) -> Result<ScrubReport, Error> {
         Scrub { inner: self, options, only, report: ScrubReport::default(), started: Instant::now() }.run()
     }
 

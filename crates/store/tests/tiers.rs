@@ -372,3 +372,67 @@ async fn full_drives_send_the_coldest_away_and_a_tier_is_not_forgotten() {
     }
     store.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_of_the_other_store_finds_what_was_changed_there_and_says_what_does_not_answer() {
+    let (disk, far) = (SimDisk::new(1 << 30), Arc::new(Elsewhere::default()));
+    let store = open(&disk, &far).await;
+    store.create_bucket("data").await.unwrap();
+    for (key, length) in [("good", 300_000), ("bad", 200_000)] {
+        put(&store, key, noise(length as u64, length), Some("GLACIER_IR")).await;
+    }
+    store.retier(now()).await.unwrap();
+    assert_eq!(held(&store), counts(0, 0, 2));
+    let scrub = |remote| dh_store::ScrubOptions { remote, ..dh_store::ScrubOptions::default() };
+    let report = store.scrub(scrub(false)).await.unwrap();
+    assert_eq!((report.bodies, report.bytes), (0, 0), "nothing is asked of it unless that is wanted");
+    let report = store.scrub(scrub(true)).await.unwrap();
+    assert_eq!((report.bodies, report.damages.len(), report.away), (2, 0, 0));
+    assert!(report.bytes >= 500_000, "{}", report.bytes);
+    {
+        let mut objects = far.objects.lock().unwrap();
+        let (name, body) = objects.iter().min_by_key(|(_name, body)| body.len()).unwrap();
+        let (name, mut body) = (name.clone(), body.to_vec());
+        *body.last_mut().unwrap() ^= 1;
+        objects.insert(name, body.into());
+    }
+    let report = store.scrub(scrub(true)).await.unwrap();
+    let found: Vec<_> =
+        report.damages.iter().map(|one| (one.object.as_deref(), one.drive.as_str(), one.repaired)).collect();
+    assert_eq!(found, [(Some("data/bad"), "tier far", false)]);
+    far.go(true);
+    let report = store.scrub(scrub(true)).await.unwrap();
+    assert_eq!((report.bodies, report.damages.len(), report.away), (2, 0, 2));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_reads_survives_closing_and_a_kill() {
+    let (disk, far) = (SimDisk::new(1 << 30), Arc::new(Elsewhere::default()));
+    let store = open(&disk, &far).await;
+    store.create_bucket("data").await.unwrap();
+    for key in ["read", "other"] {
+        put(&store, key, noise(7, 50_000), None).await;
+    }
+    store.retier(now() + 40 * DAY).await.unwrap();
+    assert_eq!(held(&store), counts(0, 2, 0));
+    // Not often enough to bring it back.
+    for _read in 0..4 {
+        drop(store.object("data", "read").await.unwrap());
+    }
+    store.close().await;
+    drop(store);
+    let store = open(&disk, &far).await;
+    assert_eq!(store.moving().1, 1, "the reads of one are known");
+    drop(store.object("data", "read").await.unwrap());
+    store.retier(now()).await.unwrap();
+    assert_eq!(held(&store), counts(1, 1, 0), "the fifth read counts with the four before");
+    // A kill: what lies on the disk is of an open store, so nothing counts as idle for longer than since then.
+    let left = disk.after_power_cut();
+    let killed = open(&left, &far).await;
+    assert_eq!(killed.get_bytes("data", "read").await.unwrap(), noise(7, 50_000));
+    killed.retier(now() + 29 * DAY).await.unwrap();
+    assert_eq!(held(&killed), counts(1, 1, 0));
+    killed.close().await;
+    store.close().await;
+}

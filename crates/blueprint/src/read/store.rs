@@ -140,6 +140,12 @@ pub struct Store {
     pub high_water: f64,
     /// The part of the capacity below which that ends; less than `high_water`.
     pub low_water: f64,
+    /// The most bytes that move between tiers in a second.
+    pub move_rate: Option<BytesPerSec>,
+    /// The time from the end of one check of all objects to the beginning of the next; 0 for never.
+    pub scrub_every: Seconds,
+    /// The most bytes that such a check reads in a second.
+    pub scrub_rate: BytesPerSec,
     /// Colder tiers by name.
     pub tiers: BTreeMap<String, Tier>,
 }
@@ -176,6 +182,15 @@ pub(crate) const DOC: Doc = Doc {
         ("tier_min", "Objects below this size do not move by themselves."),
         ("high_water", "The part of the capacity above which the coldest objects move to a colder tier."),
         ("low_water", "The part of the capacity below which that ends."),
+        (
+            "move_rate",
+            "The most bytes that move between tiers in a second, all together; as fast as it goes if left out.",
+        ),
+        (
+            "scrub_every",
+            "All objects are read and checked, and mended where they can be, so long after the last time; \"0 s\" for only when asked for.",
+        ),
+        ("scrub_rate", "The most bytes that such a check reads in a second."),
         ("tier", "Colder tiers: [store.NAME.tier.NAME]."),
     ],
 };
@@ -199,6 +214,9 @@ pub(super) const fn ordinary() -> Store {
         tier_min: TIER_MIN,
         high_water: 0.9,
         low_water: 0.8,
+        move_rate: None,
+        scrub_every: Seconds(604_800.0),
+        scrub_rate: BytesPerSec(33_554_432.0),
         tiers: BTreeMap::new(),
     }
 }
@@ -226,6 +244,9 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Store> {
     let part = |part: f64| part > 0.0 && part <= 1.0;
     let high = section.real("high_water", "above 0 and at most 1", part);
     let low = section.real("low_water", "above 0 and at most 1", part);
+    let move_rate = section.positive("move_rate", BytesPerSec(0.0)).map(|rate| rate.value);
+    let scrub_every = section.quantity("scrub_every");
+    let scrub_rate = section.positive("scrub_rate", BytesPerSec(0.0));
     let tiers: BTreeMap<String, Tier> = section
         .group("tier")
         .into_iter()
@@ -274,6 +295,9 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Store> {
         tier_min: tier_min.map_or(ordinary.tier_min, |size| size.value),
         high_water,
         low_water,
+        move_rate,
+        scrub_every: scrub_every.map_or(ordinary.scrub_every, |time| time.value),
+        scrub_rate: scrub_rate.map_or(ordinary.scrub_rate, |rate| rate.value),
         tiers,
     })
 }
@@ -357,6 +381,9 @@ pub(crate) fn write(out: &mut Writer<'_>, store: &Store) {
     out.quantity("tier_min", store.tier_min);
     out.real("high_water", store.high_water);
     out.real("low_water", store.low_water);
+    out.maybe_quantity("move_rate", store.move_rate);
+    out.quantity("scrub_every", store.scrub_every);
+    out.quantity("scrub_rate", store.scrub_rate);
     for (name, tier) in &store.tiers {
         out.below("tier", name, |out| tier::write(out, tier));
     }

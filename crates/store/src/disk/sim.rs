@@ -252,7 +252,7 @@ impl SimDisk {
     }
 
     pub(super) fn trace(&self) -> Vec<(u64, Step)> {
-        self.inner().trace.take().unwrap_or_default()
+        self.inner().trace.clone().unwrap_or_default()
     }
 
     pub(super) const fn total(&self) -> u64 {

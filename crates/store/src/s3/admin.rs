@@ -72,6 +72,7 @@ pub(super) async fn serve(front: Arc<Front>, call: Call) -> Answer {
                 bytes_max: call.ask_number("bytes-max")?.unwrap_or(STEP_BYTES).min(STEP_BYTES_MAX),
                 bytes_per_second: call.ask_number("bytes-per-second")?,
                 cursor: call.ask("cursor").map(ToOwned::to_owned),
+                remote: call.ask("remote").is_some(),
             };
             json(&front.store.scrub_step(step).await?)
         }

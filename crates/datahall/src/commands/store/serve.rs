@@ -78,6 +78,7 @@ impl Whereabouts {
 
     fn plain(self) -> Result<StoreConfig, Failure> {
         let mut config = StoreConfig::new(self.dir.unwrap_or_default());
+        config.patrol = Some(dh_store::Patrol::default());
         let drives = u8::try_from(self.drive.len()).unwrap_or(u8::MAX);
         if drives == 0 {
             return Ok(config);

@@ -1,12 +1,12 @@
 //! `datahall store status|drives|scrub|heal`: what a running store says about itself, asked with a root user's key.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use dh_core::Kind;
 use dh_s3::Client;
 use dh_store::operate::{DamageReport, DriveReport, ScrubOutcome, StoreStatus};
-use dh_units::{Bytes, BytesPerSec, real};
+use dh_units::{Bytes, BytesPerSec, Seconds, real};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +43,9 @@ pub(super) struct Scrub {
     /// Go on where an interrupted scrub said that it was
     #[arg(long)]
     cursor: Option<String>,
+    /// Read what lies in other stores too, which may cost money there
+    #[arg(long = "remote")]
+    far: bool,
     #[command(flatten)]
     remote: Remote,
 }
@@ -135,6 +138,15 @@ impl Status {
         if status.corrupt_reads > 0 {
             output::line(output::red(format!("corrupt    {} reads found wrong bytes", status.corrupt_reads)));
         }
+        if status.patrolled_ms > 0 {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let ago = now.saturating_sub(Duration::from_millis(status.patrolled_ms)).as_secs();
+            output::line(format!(
+                "checked    {} since it was opened; all of it last {} ago",
+                Bytes(status.patrolled_bytes),
+                Seconds(real(ago))
+            ));
+        }
         if !status.tiers.is_empty() {
             tiers(&status);
         }
@@ -171,6 +183,9 @@ impl Scrub {
             if let Some(rate) = self.rate {
                 query.push(("bytes-per-second", rate.0.to_string()));
             }
+            if self.far {
+                query.push(("remote", "1".to_owned()));
+            }
             if let Some(cursor) = all.cursor.take() {
                 query.push(("cursor", cursor));
             }
@@ -187,6 +202,7 @@ impl Scrub {
             };
             all.bodies += step.bodies;
             all.bytes += step.bytes;
+            all.away += step.away;
             all.damages.extend(step.damages);
             all.cursor = step.cursor;
             if told.elapsed() >= Duration::from_secs(1) {
@@ -223,6 +239,9 @@ fn outcome(outcome: &ScrubOutcome, globals: &Globals) -> Result<u8, Failure> {
             Bytes(outcome.bytes),
             outcome.damages.len()
         ));
+        if outcome.away > 0 {
+            output::line(output::yellow(format!("{} bodies of other stores did not answer", outcome.away)));
+        }
     }
     Ok(u8::from(outcome.damages.iter().any(|one| !one.repaired)))
 }
