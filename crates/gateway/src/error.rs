@@ -156,6 +156,17 @@ pub enum Error {
         /// The engine's status.
         status: u16,
     },
+    /// The engine has only chat completions, which cannot say what is asked.
+    #[error("the engine has only chat completions, and they cannot say {0}")]
+    Untranslatable(String),
+    /// The engine's answer makes no sense.
+    #[error("the answer of the engine of model `{model}` cannot be used: {why}")]
+    BadAnswer {
+        /// The model.
+        model: String,
+        /// What is wrong.
+        why: String,
+    },
     /// No routing policy has this name.
     #[error("there is no routing policy `{name}`; there are: {known}")]
     UnknownPolicy {
@@ -225,6 +236,7 @@ impl HasKind for Error {
             | Self::TooDeep(_)
             | Self::SlowBody
             | Self::BrokenBody
+            | Self::Untranslatable(_)
             | Self::Upload(_)
             | Self::UnknownPolicy { .. }
             | Self::BadEngine { .. } => Kind::Invalid,
@@ -233,7 +245,7 @@ impl HasKind for Error {
             Self::TooLarge(_) | Self::FileTooLarge(_) | Self::TooManyEngines(_) => Kind::TooLarge,
             Self::Busy(_) | Self::Limited(_) => Kind::Busy,
             Self::NotReady { .. } => Kind::Interrupted,
-            Self::Unreachable { .. } | Self::Refused { .. } => Kind::Unreachable,
+            Self::Unreachable { .. } | Self::Refused { .. } | Self::BadAnswer { .. } => Kind::Unreachable,
             Self::EngineTimeout(_) => Kind::Timeout,
             Self::Tls(_) | Self::Listen(_) | Self::Disk(_) => Kind::Internal,
         }
@@ -286,6 +298,7 @@ impl Error {
             Self::UnknownModel { .. } => ("invalid_request_error", Some("model"), "model_not_found"),
             Self::NoModel => ("invalid_request_error", Some("model"), "missing_required_parameter"),
             Self::WrongProtocol { .. } => ("invalid_request_error", Some("model"), "wrong_protocol"),
+            Self::Untranslatable(_) => ("invalid_request_error", None, "unsupported_by_engine"),
             Self::Busy(_) => ("rate_limit_error", None, "gateway_busy"),
             _ => {
                 let kind = self.kind();
@@ -295,12 +308,17 @@ impl Error {
         }
     }
 
-    /// The JSON body.
-    pub(crate) fn body(&self) -> String {
-        let message = match self.hint() {
+    /// What it says, with its hint.
+    pub(crate) fn message(&self) -> String {
+        match self.hint() {
             Some(hint) => format!("{self}; hint: {hint}"),
             None => self.to_string(),
-        };
+        }
+    }
+
+    /// The JSON body.
+    pub(crate) fn body(&self) -> String {
+        let message = self.message();
         let (r#type, param, code) = self.words();
         let envelope = Envelope { error: Inner { message: &message, r#type, param, code } };
         serde_json::to_string(&envelope).unwrap_or_else(|_| r#"{"error":{"message":"internal"}}"#.to_owned())

@@ -43,6 +43,7 @@ mod scan;
 mod serve;
 mod sse;
 mod stall;
+mod translate;
 mod upstream;
 mod usage;
 

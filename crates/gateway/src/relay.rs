@@ -77,7 +77,7 @@ enum End {
 
 /// The answer for the caller.
 pub(crate) fn relay(answer: Answer, begun: Begun) -> http::Response<axum::body::Body> {
-    let Answer { response, engine, load, belief } = answer;
+    let Answer { response, engine, load, belief, .. } = answer;
     let (parts, inner) = response.into_parts();
     let is = |kind: &str| media_type(&parts.headers).is_some_and(|found| found.eq_ignore_ascii_case(kind));
     let events = is("text/event-stream").then(SseScanner::default);

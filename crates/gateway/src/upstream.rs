@@ -4,10 +4,11 @@
 //! request lost on a kept connection that the engine was closing at that moment may go out once more. A request is lost at
 //! most twice, so one that kills engines cannot kill them all.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dh_core::SimTime;
 use dh_core::time::{Clock, Span};
 use dh_policy::routing::{Candidate, Route, View};
 use http::header::AUTHORIZATION;
@@ -22,6 +23,7 @@ use crate::engines::{Engine, Load, Model};
 use crate::link::{AnswerBody, Link, Patience};
 use crate::metrics::Trouble;
 use crate::plan::{Belief, Work};
+use crate::translate::{self, Dialect, Echo};
 
 pub(crate) struct Upstream {
     tls: TlsConnector,
@@ -43,7 +45,11 @@ pub(crate) struct Outgoing {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) work: Work,
+    pub(crate) chat: AsChat,
 }
+
+/// The request as a chat completion, made when the first engine needs it; an error says what cannot be said.
+pub(crate) type AsChat = OnceLock<Box<Result<(Bytes, Echo), String>>>;
 
 /// The head of an engine's answer; its body is still to come.
 pub(crate) struct Answer {
@@ -51,6 +57,8 @@ pub(crate) struct Answer {
     pub(crate) engine: Arc<Engine>,
     pub(crate) load: Load,
     pub(crate) belief: Belief,
+    /// Whether it is a chat completion where the caller asked for something else.
+    pub(crate) as_chat: bool,
 }
 
 /// How asking one engine ended.
@@ -62,6 +70,8 @@ enum Outcome {
     NotReached,
     Lost,
     TimedOut,
+    /// The engine has only chat completions, which cannot say this.
+    Untranslatable(String),
 }
 
 impl Upstream {
@@ -89,6 +99,7 @@ impl Upstream {
         let mut asked = 0;
         let mut declined: Option<Answer> = None;
         let mut refused: Option<StatusCode> = None;
+        let mut untranslatable: Option<String> = None;
         loop {
             let candidates = candidates(model, &tried, &outgoing.work, clock);
             let Some((place, engine)) = policy
@@ -116,10 +127,14 @@ impl Upstream {
                 Outcome::Lost if lost.is_none() => lost = Some(place),
                 Outcome::Lost => break,
                 Outcome::TimedOut => return Err(Error::EngineTimeout(model.name.to_string())),
+                Outcome::Untranslatable(why) => untranslatable = Some(why),
             }
         }
         if let Some(answer) = declined {
             return Ok(answer);
+        }
+        if let Some(why) = untranslatable {
+            return Err(Error::Untranslatable(why));
         }
         let model_name = model.name.to_string();
         Err(match refused {
@@ -141,14 +156,32 @@ impl Upstream {
         let slot = engine.state.slot;
         let load = Load::on(engine, outgoing.work.load_on(slot));
         let belief = model.knowledge.sent(&outgoing.work, slot);
-        let head = outgoing.head_for(engine);
-        match tokio::time::timeout(self.first_byte, self.exchange(engine, &head, &outgoing.body)).await {
+        let mut as_chat = outgoing.lacking(engine, clock.now()).is_some();
+        let mut answer = match self.try_as(engine, outgoing, as_chat).await {
+            Ok(answer) => answer,
+            Err(why) => return attempt.succeeded(Outcome::Untranslatable(why)),
+        };
+        if let (Ok(Ok(response)), Some(dialect), false) = (&answer, outgoing.dialect(), as_chat)
+            && lacks_route(response.status())
+        {
+            as_chat = true;
+            answer = match self.try_as(engine, outgoing, as_chat).await {
+                Ok(answer) => answer,
+                Err(why) => return attempt.succeeded(Outcome::Untranslatable(why)),
+            };
+            // An engine that refuses both does not know the model.
+            if matches!(&answer, Ok(Ok(response)) if !lacks_route(response.status())) {
+                engine.state.set_lacks(dialect, clock.now());
+                tracing::debug!(engine = engine.id, ?dialect, "engine has only chat completions");
+            }
+        }
+        match answer {
             Err(_) => attempt.failed(Trouble::Timeout, Outcome::TimedOut),
             Ok(Err(Missed::NotReached)) => attempt.failed(Trouble::Connect, Outcome::NotReached),
             Ok(Err(Missed::Lost)) => attempt.failed(Trouble::Lost, Outcome::Lost),
             Ok(Ok(response)) => {
                 let status = response.status();
-                let answer = Answer { response, engine: Arc::clone(engine), load, belief };
+                let answer = Answer { response, engine: Arc::clone(engine), load, belief, as_chat };
                 match status {
                     StatusCode::TOO_MANY_REQUESTS => {
                         engine.metrics.trouble(Trouble::Busy);
@@ -178,7 +211,29 @@ enum Missed {
     Lost,
 }
 
+/// What engines say to a route that they do not have.
+fn lacks_route(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+}
+
+/// An answer's head, or why there is none, or that it was waited for too long.
+type Head = Result<Result<Response<AnswerBody>, Missed>, tokio::time::error::Elapsed>;
+
 impl Upstream {
+    /// Asks as the caller asked, or in chat completions; an error says what those cannot say.
+    async fn try_as(&self, engine: &Engine, outgoing: &Outgoing, as_chat: bool) -> Result<Head, String> {
+        let (path, body) = if as_chat {
+            match outgoing.as_chat() {
+                Ok((body, _)) => (translate::CHAT, body),
+                Err(why) => return Err(why.clone()),
+            }
+        } else {
+            (outgoing.path(), &outgoing.body)
+        };
+        let head = outgoing.head_for(engine, path, body.len());
+        Ok(tokio::time::timeout(self.first_byte, self.exchange(engine, &head, body)).await)
+    }
+
     /// Sends one request on a kept connection, or on a new one.
     async fn exchange(&self, engine: &Engine, head: &[u8], body: &[u8]) -> Result<Response<AnswerBody>, Missed> {
         let pool = &engine.state.pool;
@@ -202,11 +257,36 @@ impl Upstream {
 }
 
 impl Outgoing {
-    fn head_for(&self, engine: &Engine) -> Vec<u8> {
-        let path = match &self.target {
+    fn path(&self) -> &str {
+        match &self.target {
             Target::Route(path) => path,
             Target::Path(path) => path.as_str(),
-        };
+        }
+    }
+
+    /// What the caller speaks, if it can be said in chat completions.
+    fn dialect(&self) -> Option<Dialect> {
+        Dialect::of(self.path())
+    }
+
+    /// The same, if `engine` is known not to have its route.
+    fn lacking(&self, engine: &Engine, now: SimTime) -> Option<Dialect> {
+        self.dialect().filter(|dialect| engine.state.lacks(*dialect, now))
+    }
+
+    fn as_chat(&self) -> &Result<(Bytes, Echo), String> {
+        self.chat.get_or_init(|| {
+            let unknown = || Err("this route".to_owned());
+            Box::new(self.dialect().map_or_else(unknown, |dialect| {
+                translate::request(dialect, &self.body).map_err(|error| match error {
+                    Error::Untranslatable(why) => why,
+                    other => other.to_string(),
+                })
+            }))
+        })
+    }
+
+    fn head_for(&self, engine: &Engine, path: &str, length: usize) -> Vec<u8> {
         let mut head = Vec::with_capacity(512);
         engine.begin(&self.method, path, &mut head);
         let own = engine.authorization.as_ref().map(|value| (&AUTHORIZATION, value));
@@ -215,9 +295,9 @@ impl Outgoing {
                 head.extend_from_slice(part);
             }
         }
-        if self.method == Method::POST || !self.body.is_empty() {
+        if self.method == Method::POST || length > 0 {
             head.extend_from_slice(b"content-length: ");
-            head.extend_from_slice(self.body.len().to_string().as_bytes());
+            head.extend_from_slice(length.to_string().as_bytes());
             head.extend_from_slice(b"\r\n");
         }
         head.extend_from_slice(b"\r\n");

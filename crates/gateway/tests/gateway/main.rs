@@ -20,4 +20,5 @@ mod quotas;
 mod refusals;
 mod stage;
 mod streams;
+mod translation;
 mod wire;
