@@ -154,8 +154,16 @@ pub(crate) struct Tokens {
 }
 
 impl Load {
-    pub(crate) fn on(engine: &Engine, tokens: Tokens) -> Self {
-        engine.state.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request on `engine`, unless it then would work on more than `bound` at once.
+    pub(crate) fn within(engine: &Engine, tokens: Tokens, bound: u32) -> Option<Self> {
+        if engine.state.in_flight.fetch_add(1, Ordering::Relaxed) >= bound {
+            engine.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self::counted(engine, tokens))
+    }
+
+    fn counted(engine: &Engine, tokens: Tokens) -> Self {
         let Tokens { prompt, answer } = tokens;
         engine.state.tokens.fetch_add(prompt.wrapping_add(answer), Ordering::Relaxed);
         engine.state.queued.fetch_add(prompt, Ordering::Relaxed);
@@ -447,7 +455,7 @@ mod tests {
     fn engines_that_stay_keep_their_state_and_moved_ones_start_afresh() {
         let first =
             next(&Snapshot::default(), vec![target("a", "m", "http://h:1"), target("b", "m", "http://h:2")]).unwrap();
-        let load = Load::on(&first.model("m").unwrap().engines[0], Tokens { prompt: 4, answer: 3 });
+        let load = Load::within(&first.model("m").unwrap().engines[0], Tokens { prompt: 4, answer: 3 }, 1).unwrap();
         let second = next(&first, vec![target("b", "m", "http://h:3"), target("a", "m", "http://h:1")]).unwrap();
         let engines = &second.model("m").unwrap().engines;
         assert_eq!((engines[0].state.in_flight(), engines[1].state.in_flight(), engines[1].state.tokens()), (0, 1, 7));

@@ -167,6 +167,19 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The engines are full, and so is the time that the request's class waits for them.
+    #[error("the engines of model `{model}` are full, and a request of class `{class}` would wait too long")]
+    Crowded {
+        /// The model.
+        model: String,
+        /// The class.
+        class: String,
+        /// When asking again makes sense.
+        wait: Span,
+    },
+    /// Options that make no sense together.
+    #[error("{0}")]
+    BadOptions(String),
     /// No routing policy has this name.
     #[error("there is no routing policy `{name}`; there are: {known}")]
     UnknownPolicy {
@@ -239,11 +252,12 @@ impl HasKind for Error {
             | Self::Untranslatable(_)
             | Self::Upload(_)
             | Self::UnknownPolicy { .. }
+            | Self::BadOptions(_)
             | Self::BadEngine { .. } => Kind::Invalid,
             Self::InUse(_) => Kind::Conflict,
             Self::FilesFull(_) => Kind::Full,
             Self::TooLarge(_) | Self::FileTooLarge(_) | Self::TooManyEngines(_) => Kind::TooLarge,
-            Self::Busy(_) | Self::Limited(_) => Kind::Busy,
+            Self::Busy(_) | Self::Limited(_) | Self::Crowded { .. } => Kind::Busy,
             Self::NotReady { .. } => Kind::Interrupted,
             Self::Unreachable { .. } | Self::Refused { .. } | Self::BadAnswer { .. } => Kind::Unreachable,
             Self::EngineTimeout(_) => Kind::Timeout,
@@ -300,12 +314,26 @@ impl Error {
             Self::WrongProtocol { .. } => ("invalid_request_error", Some("model"), "wrong_protocol"),
             Self::Untranslatable(_) => ("invalid_request_error", None, "unsupported_by_engine"),
             Self::Busy(_) => ("rate_limit_error", None, "gateway_busy"),
+            Self::Crowded { .. } => ("rate_limit_error", None, "queue_full"),
             _ => {
                 let kind = self.kind();
                 let whose = if kind.http_status() < 500 { "invalid_request_error" } else { "server_error" };
                 (whose, None, kind.word())
             }
         }
+    }
+
+    /// Whether another model may do what this one's engines could not.
+    pub(crate) fn elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::NotReady { .. }
+                | Self::Unreachable { .. }
+                | Self::Refused { .. }
+                | Self::EngineTimeout(_)
+                | Self::Crowded { .. }
+                | Self::BadAnswer { .. }
+        )
     }
 
     /// What it says, with its hint.
@@ -329,7 +357,7 @@ impl Error {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Limited(Limit { wait, .. }) => wait.map(|wait| wait.0.div_ceil(1_000_000_000).max(1)),
-            Self::NotReady { wait, .. } => Some(wait.0.div_ceil(1_000_000_000).max(1)),
+            Self::NotReady { wait, .. } | Self::Crowded { wait, .. } => Some(wait.0.div_ceil(1_000_000_000).max(1)),
             _ => self.kind().retryable().then_some(1),
         }
     }

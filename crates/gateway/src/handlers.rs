@@ -20,8 +20,8 @@ use crate::engines::{EngineKind, Model};
 use crate::error::shown;
 use crate::relay::{self, Begun};
 use crate::request::Prompt;
-use crate::upstream::{Outgoing, Target};
-use crate::{Error, Gateway, headers, request, translate};
+use crate::upstream::{Answer, Outgoing, Target};
+use crate::{Error, Gateway, detour, headers, request, translate};
 
 pub(crate) fn router(gateway: Gateway) -> Router {
     let guarded = Router::new()
@@ -124,6 +124,10 @@ pub(crate) async fn answer(
     started: Instant,
     read: Result<Admitted, Error>,
 ) -> Response {
+    if gateway.shared.detours {
+        // On the heap, so that the plain way does not carry its room.
+        return Box::pin(detour::answer(gateway, caller, headers, path, started, read)).await;
+    }
     let mut found = None;
     let answer = async {
         let (place, body) = read?;
@@ -151,7 +155,7 @@ pub(crate) async fn answer(
 }
 
 /// The same as [`refuse`], in the words of the clients of `path`.
-fn refuse_in(
+pub(crate) fn refuse_in(
     path: &str,
     gateway: &Gateway,
     error: Error,
@@ -228,12 +232,19 @@ fn begin(
         charge: None,
         clock,
         chunk_gap: gateway.shared.config.timeouts.chunk_gap,
+        seat: None,
+        whole: None,
     })
 }
 
 async fn send(gateway: &Gateway, begun: Begun, outgoing: Outgoing) -> Result<Response, Error> {
     let shared = &gateway.shared;
     let answer = shared.upstream.ask(&begun.model, &outgoing, shared.policy, &*shared.clock).await?;
+    passed_on(answer, begun, outgoing).await
+}
+
+/// An engine's answer as the caller gets it.
+pub(crate) async fn passed_on(answer: Answer, begun: Begun, outgoing: Outgoing) -> Result<Response, Error> {
     if !answer.as_chat {
         return Ok(relay::relay(answer, begun));
     }

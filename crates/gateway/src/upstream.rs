@@ -4,11 +4,12 @@
 //! request lost on a kept connection that the engine was closing at that moment may go out once more. A request is lost at
 //! most twice, so one that kills engines cannot kill them all.
 
+mod hedge;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dh_core::SimTime;
 use dh_core::time::{Clock, Span};
 use dh_policy::routing::{Candidate, Route, View};
 use http::header::AUTHORIZATION;
@@ -16,19 +17,25 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use crate::Error;
 use crate::breaker::Pass;
 use crate::config::Timeouts;
 use crate::engines::{Engine, Load, Model};
+use crate::lines::Lines;
 use crate::link::{AnswerBody, Link, Patience};
 use crate::metrics::Trouble;
 use crate::plan::{Belief, Work};
 use crate::translate::{self, Dialect, Echo};
+use crate::{Error, GatewayConfig};
+use hedge::{Hedge, Tries};
 
 pub(crate) struct Upstream {
     tls: TlsConnector,
     patience: Patience,
     first_byte: Duration,
+    /// Requests that one engine works on at once.
+    engine_in_flight: u32,
+    lines: Option<Arc<Lines>>,
+    hedge: Option<Hedge>,
 }
 
 /// Where on an engine a request goes.
@@ -75,15 +82,25 @@ enum Outcome {
 }
 
 impl Upstream {
-    pub(crate) fn new(timeouts: &Timeouts) -> Result<Self, Error> {
+    pub(crate) fn new(config: &GatewayConfig, lines: Option<Arc<Lines>>) -> Result<Self, Error> {
         let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
         let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::Tls(error.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let Timeouts { connect: open, upstream_idle: idle, first_byte, .. } = *timeouts;
-        Ok(Self { tls: TlsConnector::from(Arc::new(tls)), patience: Patience { open, idle }, first_byte })
+        let Timeouts { connect: open, upstream_idle: idle, first_byte, .. } = config.timeouts;
+        let engine_in_flight = config.options.line.as_ref().map_or(u32::MAX, |line| line.engine_in_flight);
+        let (tls, patience) = (TlsConnector::from(Arc::new(tls)), Patience { open, idle });
+        let hedge = config.options.hedge.map(Hedge::new);
+        Ok(Self { tls, patience, first_byte, engine_in_flight, lines, hedge })
+    }
+
+    /// Appends the metrics.
+    pub(crate) fn render(&self, out: &mut String) {
+        if let Some(hedge) = &self.hedge {
+            hedge.render(out);
+        }
     }
 
     /// The answer of one of `model`'s engines.
@@ -100,12 +117,18 @@ impl Upstream {
         let mut declined: Option<Answer> = None;
         let mut refused: Option<StatusCode> = None;
         let mut untranslatable: Option<String> = None;
+        // Who passed the line finds an engine with room, unless one has failed since: then any may be asked.
+        let mut bound = self.engine_in_flight;
         loop {
-            let candidates = candidates(model, &tried, &outgoing.work, clock);
+            let candidates = candidates(model, &tried, &outgoing.work, bound, clock);
             let Some((place, engine)) = policy
                 .pick(View { ask: outgoing.work.ask, candidates: &candidates })
                 .and_then(|picked| Some((picked.engine, model.engines.get(picked.engine)?)))
             else {
+                if bound < u32::MAX {
+                    bound = u32::MAX;
+                    continue;
+                }
                 // The engine that lost the request may have it once more if there is no other.
                 let again = lost.filter(|_| asked == 1 && declined.is_none());
                 match again {
@@ -116,10 +139,21 @@ impl Upstream {
                     _ => break,
                 }
             };
+            // Another thread may have taken the last room meanwhile.
+            let Some(load) = Load::within(engine, outgoing.work.load_on(engine.state.slot), bound) else { continue };
             tried.push(place);
             let Ok(pass) = engine.state.breaker().admit(clock.now()) else { continue };
             asked += 1;
-            match self.ask_one(model, engine, pass, outgoing, clock).await {
+            let outcome = match &self.hedge {
+                // What was lost or declined is on its way anyhow.
+                Some(hedge) if asked == 1 => {
+                    let tries = Tries { tried: &mut tried, asked: &mut asked, lost: &mut lost, bound };
+                    // On the heap, so that other requests do not carry its room.
+                    Box::pin(self.ask_hedged(hedge, model, (place, pass, load), (outgoing, policy, clock), tries)).await
+                }
+                Some(_) | None => self.ask_one(model, engine, pass, load, outgoing, clock).await,
+            };
+            match outcome {
                 Outcome::Answered(answer) => return Ok(answer),
                 Outcome::Declined(answer) => declined = Some(answer),
                 Outcome::Refused(status) => refused = Some(status),
@@ -149,14 +183,14 @@ impl Upstream {
         model: &Model,
         engine: &Arc<Engine>,
         pass: Pass,
+        load: Load,
         outgoing: &Outgoing,
         clock: &dyn Clock,
     ) -> Outcome {
         let attempt = Attempt { engine, pass, clock, settled: false };
         let slot = engine.state.slot;
-        let load = Load::on(engine, outgoing.work.load_on(slot));
         let belief = model.knowledge.sent(&outgoing.work, slot);
-        let mut as_chat = outgoing.lacking(engine, clock.now()).is_some();
+        let mut as_chat = outgoing.lacking(engine, clock);
         let mut answer = match self.try_as(engine, outgoing, as_chat).await {
             Ok(answer) => answer,
             Err(why) => return attempt.succeeded(Outcome::Untranslatable(why)),
@@ -269,20 +303,15 @@ impl Outgoing {
         Dialect::of(self.path())
     }
 
-    /// The same, if `engine` is known not to have its route.
-    fn lacking(&self, engine: &Engine, now: SimTime) -> Option<Dialect> {
-        self.dialect().filter(|dialect| engine.state.lacks(*dialect, now))
+    /// Whether `engine` is known not to have its route.
+    fn lacking(&self, engine: &Engine, clock: &dyn Clock) -> bool {
+        self.dialect().is_some_and(|dialect| engine.state.lacks(dialect, clock.now()))
     }
 
     fn as_chat(&self) -> &Result<(Bytes, Echo), String> {
         self.chat.get_or_init(|| {
             let unknown = || Err("this route".to_owned());
-            Box::new(self.dialect().map_or_else(unknown, |dialect| {
-                translate::request(dialect, &self.body).map_err(|error| match error {
-                    Error::Untranslatable(why) => why,
-                    other => other.to_string(),
-                })
-            }))
+            Box::new(self.dialect().map_or_else(unknown, |dialect| translate::request(dialect, &self.body)))
         })
     }
 
@@ -342,11 +371,11 @@ impl Drop for Attempt<'_> {
     }
 }
 
-fn candidates(model: &Model, tried: &[usize], work: &Work, clock: &dyn Clock) -> Vec<Candidate> {
+fn candidates(model: &Model, tried: &[usize], work: &Work, bound: u32, clock: &dyn Clock) -> Vec<Candidate> {
     let now = clock.now();
     let may = |(place, engine): (usize, &Arc<Engine>)| {
-        let open = !tried.contains(&place) && engine.state.breaker().wait(now).is_none();
         let state = &engine.state;
+        let open = !tried.contains(&place) && state.in_flight() < bound && state.breaker().wait(now).is_none();
         open.then(|| Candidate {
             engine: place,
             identity: state.identity,

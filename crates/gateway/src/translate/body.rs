@@ -29,9 +29,7 @@ pub(crate) async fn answer(response: Response<Body>, echo: Echo, model: &str) ->
     parts.headers.remove(CONTENT_LENGTH);
     let events = is(&parts.headers, "text/event-stream");
     if events && parts.status.is_success() {
-        let writer = Writer::of(echo.dialect);
-        let stream =
-            Stream { inner: Some(body), over: false, events: Events::default(), turn: Turn::default(), echo, writer };
+        let stream = Stream::new(body, echo);
         return Ok(Response::from_parts(parts, Body::new(stream)));
     }
     let bad = |why: &str| Error::BadAnswer { model: model.to_owned(), why: why.to_owned() };
@@ -92,6 +90,11 @@ struct Stream {
 }
 
 impl Stream {
+    fn new(body: Body, echo: Echo) -> Self {
+        let writer = Writer::of(echo.dialect);
+        Self { inner: Some(body), over: false, events: Events::default(), turn: Turn::default(), echo, writer }
+    }
+
     /// Translates a piece; an error ends the stream with what went wrong.
     fn piece(&mut self, bytes: &[u8], out: &mut String) {
         let mut datas = VecDeque::new();
@@ -127,7 +130,7 @@ impl Stream {
         // What is left of the engine's answer is its framing, after which the connection serves again.
         self.over = true;
         match &mut self.writer {
-            Writer::Messages(writer) => writer.end(&self.turn, &self.echo, out),
+            Writer::Messages(_) => messages_answer::Writer::end(&self.turn, &self.echo, out),
             Writer::Responses(writer) => writer.end(&self.turn, &self.echo, out),
         }
     }
@@ -170,4 +173,20 @@ impl http_body::Body for Stream {
             }
         }
     }
+}
+
+/// The events of an engine's stream that comes in these pieces; nothing if the request cannot be translated.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn translated(dialect: Dialect, request: &[u8], pieces: &[&[u8]]) -> Option<String> {
+    let (_, echo) = super::request(dialect, request).ok()?;
+    let (mut stream, mut out) = (Stream::new(Body::empty(), echo), String::new());
+    for piece in pieces {
+        if !stream.over {
+            stream.piece(piece, &mut out);
+        }
+    }
+    if !stream.over {
+        stream.end(&mut out);
+    }
+    Some(out)
 }

@@ -55,6 +55,7 @@ struct Function {
 /// What a request took, as far as the engine says.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "the interface's own names")]
 pub(super) struct Tokens {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
@@ -163,7 +164,7 @@ impl Turn {
             return Err(message_of(&error));
         }
         if let Some(id) = id.filter(|_| self.id.is_empty()) {
-            self.id = id.trim_start_matches("chatcmpl-").to_owned();
+            id.trim_start_matches("chatcmpl-").clone_into(&mut self.id);
         }
         if let Some(model) = model.filter(|_| self.model.is_empty()) {
             self.model = model;

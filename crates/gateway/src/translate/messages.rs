@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Dialect, Echo, Fields, string, text_of};
+use super::{Dialect, Echo, Fields, set, string, text_of};
 
 /// Fields that ask for what an engine behind chat completions does not have.
 const CANNOT: [&str; 3] = ["mcp_servers", "container", "context_management"];
@@ -181,9 +181,13 @@ fn assistant(blocks: &[Value]) -> Result<Value, String> {
         }
     }
     let mut message = json!({"role": "assistant"});
-    message["content"] = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.join("\n\n").into() };
+    set(
+        &mut message,
+        "content",
+        if text.is_empty() && !calls.is_empty() { Value::Null } else { text.join("\n\n").into() },
+    );
     if !calls.is_empty() {
-        message["tool_calls"] = Value::Array(calls);
+        set(&mut message, "tool_calls", Value::Array(calls));
     }
     Ok(message)
 }
@@ -196,7 +200,7 @@ fn tools(fields: &mut Fields) -> Result<(), String> {
                 let mut function = json!({"name": tool.get("name").unwrap_or(&Value::Null), "parameters": schema});
                 for name in ["description", "strict"] {
                     if let Some(value) = tool.get(name) {
-                        function[name] = value.clone();
+                        set(&mut function, name, value.clone());
                     }
                 }
                 Ok(json!({"type": "function", "function": function}))

@@ -2,18 +2,18 @@
 
 use serde_json::{Value, json};
 
-use super::Echo;
 use super::chat::{Call, Change, Part, Tokens, Turn};
+use super::{Echo, set};
 
 /// The answer as one object.
 pub(super) fn whole(turn: &Turn, echo: &Echo) -> Value {
     let content: Vec<Value> = turn.parts.iter().filter(|part| shown(part, echo)).map(block).collect();
     let (reason, sequence) = stop(turn, echo);
     let mut message = begun(turn);
-    message["content"] = Value::Array(content);
-    message["stop_reason"] = reason.into();
-    message["stop_sequence"] = sequence;
-    message["usage"] = usage(turn.usage);
+    set(&mut message, "content", Value::Array(content));
+    set(&mut message, "stop_reason", reason);
+    set(&mut message, "stop_sequence", sequence);
+    set(&mut message, "usage", usage(turn.usage));
     message
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Writer {
 }
 
 fn event(out: &mut String, name: &str, mut data: Value) {
-    data["type"] = name.into();
+    set(&mut data, "type", name);
     out.push_str("event: ");
     out.push_str(name);
     out.push_str("\ndata: ");
@@ -120,7 +120,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn end(&mut self, turn: &Turn, echo: &Echo, out: &mut String) {
+    pub(super) fn end(turn: &Turn, echo: &Echo, out: &mut String) {
         let (reason, sequence) = stop(turn, echo);
         let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
         event(out, "message_delta", json!({"delta": delta, "usage": usage(turn.usage)}));

@@ -19,8 +19,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::Error;
 pub(crate) use body::answer;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use body::translated;
 
 /// Where engines that have no other route are asked.
 pub(crate) const CHAT: &str = "/v1/chat/completions";
@@ -72,19 +73,19 @@ pub(crate) struct Echo {
 
 /// `body`, a request of `dialect`, as a chat completion.
 /// # Errors
-/// [`Error::NotJson`]; [`Error::Untranslatable`] with what chat completions cannot say.
-pub(crate) fn request(dialect: Dialect, body: &[u8]) -> Result<(Bytes, Echo), Error> {
-    let fields: Fields = serde_json::from_slice(body).map_err(|error| Error::NotJson(error.to_string()))?;
+/// What chat completions cannot say.
+pub(crate) fn request(dialect: Dialect, body: &[u8]) -> Result<(Bytes, Echo), String> {
+    let unread = |error: serde_json::Error| format!("what cannot be read: {error}");
+    let fields: Fields = serde_json::from_slice(body).map_err(unread)?;
     let (mut chat, echo) = match dialect {
         Dialect::Messages => messages::request(fields),
         Dialect::Responses => responses::request(fields),
-    }
-    .map_err(Error::Untranslatable)?;
+    }?;
     if chat.get("stream") == Some(&Value::Bool(true)) {
         // Both dialects tell at the end of a stream what it took.
         chat.insert("stream_options".to_owned(), json!({"include_usage": true}));
     }
-    let bytes = serde_json::to_vec(&chat).map_err(|error| Error::NotJson(error.to_string()))?;
+    let bytes = serde_json::to_vec(&chat).map_err(unread)?;
     Ok((Bytes::from(bytes), echo))
 }
 
@@ -107,6 +108,13 @@ pub(crate) fn refusal(status: StatusCode, message: &str) -> Bytes {
 
 fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+/// Sets field `name` of an object.
+fn set(of: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Value::Object(fields) = of {
+        fields.insert(name.to_owned(), value.into());
+    }
 }
 
 /// The string of field `name`.

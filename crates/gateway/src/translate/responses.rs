@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Dialect, Echo, Fields, string, text_of};
+use super::{Dialect, Echo, Fields, set, string, text_of};
 
 /// Fields that ask for what an engine behind chat completions does not have.
 const CANNOT: [&str; 4] = ["previous_response_id", "conversation", "prompt", "background"];
@@ -95,7 +95,7 @@ fn take(item: &Value, to: &mut Vec<Value>) -> Result<(), String> {
             match to.last_mut().filter(|last| string(last, "role") == Some("assistant")) {
                 Some(last) => match last.get_mut("tool_calls").and_then(Value::as_array_mut) {
                     Some(calls) => calls.push(call),
-                    None => last["tool_calls"] = json!([call]),
+                    None => set(last, "tool_calls", json!([call])),
                 },
                 None => to.push(json!({"role": "assistant", "content": null, "tool_calls": [call]})),
             }
@@ -157,7 +157,7 @@ fn message(item: &Value, to: &mut Vec<Value>) -> Result<(), String> {
         && string(only, "role") == Some("system")
     {
         let both = format!("{}\n\n{}", string(only, "content").unwrap_or_default(), text_of(&content));
-        only["content"] = both.into();
+        set(only, "content", both);
         return Ok(());
     }
     to.push(json!({"role": role, "content": content}));
@@ -173,7 +173,7 @@ fn part(part: &Value) -> Result<Value, String> {
             let url = string(part, "image_url").ok_or("an image that is no URL")?;
             let mut image = json!({"url": url});
             if let Some(detail) = part.get("detail").filter(|detail| !detail.is_null()) {
-                image["detail"] = detail.clone();
+                set(&mut image, "detail", detail.clone());
             }
             Ok(json!({"type": "image_url", "image_url": image}))
         }
@@ -208,15 +208,12 @@ fn tools(fields: &mut Fields) -> Result<(), String> {
             fields.insert("tools".to_owned(), Value::Array(tools));
         }
     }
-    match fields.get_mut("tool_choice") {
-        Some(choice @ Value::Object(_)) => {
-            let (kind, name) = (string(choice, "type").unwrap_or_default(), choice.get("name"));
-            if kind != "function" {
-                return Err(format!("`tool_choice` of type `{kind}`"));
-            }
-            *choice = json!({"type": "function", "function": {"name": name.unwrap_or(&Value::Null)}});
+    if let Some(choice @ Value::Object(_)) = fields.get_mut("tool_choice") {
+        let (kind, name) = (string(choice, "type").unwrap_or_default(), choice.get("name"));
+        if kind != "function" {
+            return Err(format!("`tool_choice` of type `{kind}`"));
         }
-        Some(_) | None => {}
+        *choice = json!({"type": "function", "function": {"name": name.unwrap_or(&Value::Null)}});
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Echo;
 use super::chat::{Call, Part, Tokens, Turn};
+use super::{Echo, set};
 
 /// How far a response is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) fn whole(turn: &Turn, echo: &Echo, stage: &Stage) -> Value {
     });
     for (name, value) in &echo.fields {
         if response.get(name).is_none() {
-            response[name.as_str()] = value.clone();
+            set(&mut response, name, value.clone());
         }
     }
     response

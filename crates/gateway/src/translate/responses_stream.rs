@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::Echo;
 use super::chat::{Call, Change, Part, Turn};
 use super::responses_answer::{Stage, content, item, item_id, whole};
+use super::{Echo, set};
 
 /// Writes the events of one answer.
 #[derive(Debug, Default)]
@@ -15,8 +15,8 @@ pub(super) struct Writer {
 
 impl Writer {
     fn event(&mut self, out: &mut String, name: &str, mut data: Value) {
-        data["type"] = name.into();
-        data["sequence_number"] = self.number.into();
+        set(&mut data, "type", name);
+        set(&mut data, "sequence_number", self.number);
         self.number += 1;
         out.push_str("event: ");
         out.push_str(name);
@@ -42,7 +42,7 @@ impl Writer {
                 Change::Opened(_) => self.opened(turn, place, part, out),
                 Change::Grew(_, more) => {
                     let mut data = at(turn, place, part);
-                    data["delta"] = more.into();
+                    set(&mut data, "delta", more);
                     let name = match part {
                         Part::Thinking(_) => "response.reasoning_text.delta",
                         Part::Text(_) => "response.output_text.delta",
@@ -50,7 +50,7 @@ impl Writer {
                         Part::Call(_) => "response.function_call_arguments.delta",
                     };
                     if matches!(part, Part::Text(_)) {
-                        data["logprobs"] = json!([]);
+                        set(&mut data, "logprobs", json!([]));
                     }
                     self.event(out, name, data);
                 }
@@ -68,12 +68,12 @@ impl Writer {
         };
         let mut begun = item(turn, place, &empty, "in_progress");
         if !matches!(part, Part::Call(_)) {
-            begun["content"] = json!([]);
+            set(&mut begun, "content", json!([]));
         }
         self.event(out, "response.output_item.added", json!({"output_index": place, "item": begun}));
         if matches!(part, Part::Text(_) | Part::Refusal(_)) {
             let mut data = at(turn, place, part);
-            data["part"] = content(&empty);
+            set(&mut data, "part", content(&empty));
             self.event(out, "response.content_part.added", data);
         }
     }
@@ -85,18 +85,18 @@ impl Writer {
             Part::Text(text) => ("response.output_text.done", "text", text),
             Part::Refusal(text) => ("response.refusal.done", "refusal", text),
             Part::Call(call) => {
-                data["name"] = call.name.as_str().into();
+                set(&mut data, "name", call.name.as_str());
                 ("response.function_call_arguments.done", "arguments", &call.arguments)
             }
         };
-        data[field] = text.as_str().into();
+        set(&mut data, field, text.as_str());
         if matches!(part, Part::Text(_)) {
-            data["logprobs"] = json!([]);
+            set(&mut data, "logprobs", json!([]));
         }
         self.event(out, name, data);
         if matches!(part, Part::Text(_) | Part::Refusal(_)) {
             let mut data = at(turn, place, part);
-            data["part"] = content(part);
+            set(&mut data, "part", content(part));
             self.event(out, "response.content_part.done", data);
         }
         let done = item(turn, place, part, "completed");
@@ -105,7 +105,11 @@ impl Writer {
 
     pub(super) fn end(&mut self, turn: &Turn, echo: &Echo, out: &mut String) {
         let response = whole(turn, echo, &Stage::Ended);
-        let name = if response["status"] == "incomplete" { "response.incomplete" } else { "response.completed" };
+        let name = if response.get("status").is_some_and(|status| status == "incomplete") {
+            "response.incomplete"
+        } else {
+            "response.completed"
+        };
         self.event(out, name, json!({"response": response}));
     }
 
@@ -120,7 +124,7 @@ impl Writer {
 fn at(turn: &Turn, place: usize, part: &Part) -> Value {
     let mut data = json!({"item_id": item_id(turn, place, part), "output_index": place});
     if !matches!(part, Part::Call(_)) {
-        data["content_index"] = 0.into();
+        set(&mut data, "content_index", 0);
     }
     data
 }

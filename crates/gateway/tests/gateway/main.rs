@@ -10,10 +10,14 @@
 )]
 
 mod batch;
+mod caching;
 mod clients;
 mod failover;
+mod fallbacks;
+mod hedging;
 mod hostile;
 mod killed;
+mod lines;
 mod load;
 mod passing;
 mod quotas;

@@ -50,8 +50,9 @@ fn only_chat(seen: &Seen) -> axum::response::Response {
     let finish = if tools { "tool_calls" } else { "stop" };
     events.push(json!({"choices": choice("delta", json!({}), Some(finish))}));
     events.push(json!({"choices": [], "usage": usage}));
-    let text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
-    reply(200, "text/event-stream", text + "data: [DONE]\n\n")
+    let mut lines: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    lines.push("data: [DONE]\n\n".to_owned());
+    reply(200, "text/event-stream", lines.concat())
 }
 
 fn paths(stub: &Stub) -> Vec<String> {
