@@ -14,6 +14,7 @@ const PACKAGES: &[&str] = &[
     "boto3==1.44.5",
     "awscli==1.46.3",
     "openai",
+    "anthropic==2.14.0",
     "jax==0.10.2",
     "numpy",
     "jsonschema==4.26.0",

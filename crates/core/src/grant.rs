@@ -18,6 +18,12 @@ pub struct Grant {
     /// Money in all, in millionths of a dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_micro_usd: Option<u64>,
+    /// The class of its requests that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Its share where callers wait for the same engines, beside others'; 1 unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
 }
 
 impl Grant {

@@ -65,6 +65,7 @@ async fn gateway(port: &str, threads: usize, engines: &[String]) -> Result<(), B
         requests_per_minute: Some(1_000_000_000),
         tokens_per_minute: Some(1_000_000_000_000),
         budget_micro_usd: Some(1_000_000_000_000),
+        ..Grant::default()
     };
     let config = GatewayConfig { threads, in_flight_max: 20_000, connections_max: 20_000, ..GatewayConfig::default() };
     let gateway = Gateway::new(config, Arc::new(OneKey(Arc::new(grant))))?;

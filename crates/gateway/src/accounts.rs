@@ -71,7 +71,8 @@ impl Accounts {
         let Some(grant) = Self::scope(shared, caller, model)? else { return Ok(None) };
         let answer =
             prompt.answer_max.unwrap_or(shared.config.answer_tokens).saturating_mul(prompt.answers.unwrap_or(1));
-        let read = model.knowledge.tokens_at_most(prompt.bytes());
+        let bytes = prompt.bytes();
+        let read = if bytes == 0 { 0 } else { model.knowledge.tokens_at_most(bytes) };
         let price = shared.config.prices.get(&*model.name).copied().unwrap_or_default();
         let reserved = Use { tokens: read.saturating_add(answer), micro_usd: cost(price, read, 0, answer) };
         let account = self.of(caller)?;
@@ -102,6 +103,17 @@ impl Accounts {
 }
 
 impl Charge {
+    /// Another model answers: its price counts. Tells whether what was reserved is enough for it.
+    pub(crate) fn moves_to(&mut self, shared: &Shared, model: &Model) -> bool {
+        let price = shared.config.prices.get(&*model.name).copied().unwrap_or_default();
+        let answer = self.reserved.tokens.saturating_sub(self.prompt);
+        let fits = cost(price, self.prompt, 0, answer) <= self.reserved.micro_usd;
+        if fits {
+            self.price = price;
+        }
+        fits
+    }
+
     /// Counts what was used; the rest is free again.
     pub(crate) fn settle(mut self, used: Used) {
         let used = match used {

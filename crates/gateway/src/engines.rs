@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dh_core::time::Span;
 use dh_core::{Secret, SimTime};
 use dh_policy::routing::chain::digest_of;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -21,6 +22,7 @@ use crate::error::shown;
 use crate::link::{Place, Pool};
 use crate::metrics::{EngineMetrics, ModelMetrics, Registry};
 use crate::plan::Knowledge;
+use crate::translate::Dialect;
 
 /// What an engine speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,6 +72,9 @@ pub struct EngineStatus {
     pub healthy: bool,
 }
 
+/// How long an engine that has no route is not asked there: it may have been replaced by a newer version.
+const ROUTE_LACKS: Span = Span::from_secs(600);
+
 /// What outlives a snapshot.
 pub(crate) struct EngineState {
     in_flight: AtomicU32,
@@ -84,6 +89,8 @@ pub(crate) struct EngineState {
     /// Connections to it that wait.
     pub(crate) pool: Arc<Pool>,
     breaker: Mutex<Breaker>,
+    /// Until when it is known to have no route for a dialect, in the clock's nanoseconds.
+    lacks: [AtomicU64; Dialect::COUNT],
 }
 
 impl EngineState {
@@ -97,12 +104,25 @@ impl EngineState {
             identity,
             pool: Arc::default(),
             breaker: Mutex::new(Breaker::new(config)),
+            lacks: [const { AtomicU64::new(0) }; Dialect::COUNT],
         }
     }
 
     // The breaker's steps cannot panic half-way, so a poisoned lock still guards a sound one.
     pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it said lately that it has no route for `dialect`.
+    pub(crate) fn lacks(&self, dialect: Dialect, now: SimTime) -> bool {
+        self.lacks.get(dialect.place()).is_some_and(|until| until.load(Ordering::Relaxed) > now.0)
+    }
+
+    /// It said so at `now`; after [`ROUTE_LACKS`] it is asked again.
+    pub(crate) fn set_lacks(&self, dialect: Dialect, now: SimTime) {
+        if let Some(until) = self.lacks.get(dialect.place()) {
+            until.store(now.after(ROUTE_LACKS).0, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
@@ -134,8 +154,16 @@ pub(crate) struct Tokens {
 }
 
 impl Load {
-    pub(crate) fn on(engine: &Engine, tokens: Tokens) -> Self {
-        engine.state.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request on `engine`, unless it then would work on more than `bound` at once.
+    pub(crate) fn within(engine: &Engine, tokens: Tokens, bound: u32) -> Option<Self> {
+        if engine.state.in_flight.fetch_add(1, Ordering::Relaxed) >= bound {
+            engine.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self::counted(engine, tokens))
+    }
+
+    fn counted(engine: &Engine, tokens: Tokens) -> Self {
         let Tokens { prompt, answer } = tokens;
         engine.state.tokens.fetch_add(prompt.wrapping_add(answer), Ordering::Relaxed);
         engine.state.queued.fetch_add(prompt, Ordering::Relaxed);
@@ -427,7 +455,7 @@ mod tests {
     fn engines_that_stay_keep_their_state_and_moved_ones_start_afresh() {
         let first =
             next(&Snapshot::default(), vec![target("a", "m", "http://h:1"), target("b", "m", "http://h:2")]).unwrap();
-        let load = Load::on(&first.model("m").unwrap().engines[0], Tokens { prompt: 4, answer: 3 });
+        let load = Load::within(&first.model("m").unwrap().engines[0], Tokens { prompt: 4, answer: 3 }, 1).unwrap();
         let second = next(&first, vec![target("b", "m", "http://h:3"), target("a", "m", "http://h:1")]).unwrap();
         let engines = &second.model("m").unwrap().engines;
         assert_eq!((engines[0].state.in_flight(), engines[1].state.in_flight(), engines[1].state.tokens()), (0, 1, 7));

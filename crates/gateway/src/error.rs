@@ -156,6 +156,30 @@ pub enum Error {
         /// The engine's status.
         status: u16,
     },
+    /// The engine has only chat completions, which cannot say what is asked.
+    #[error("the engine has only chat completions, and they cannot say {0}")]
+    Untranslatable(String),
+    /// The engine's answer makes no sense.
+    #[error("the answer of the engine of model `{model}` cannot be used: {why}")]
+    BadAnswer {
+        /// The model.
+        model: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The engines are full, and so is the time that the request's class waits for them.
+    #[error("the engines of model `{model}` are full, and a request of class `{class}` would wait too long")]
+    Crowded {
+        /// The model.
+        model: String,
+        /// The class.
+        class: String,
+        /// When asking again makes sense.
+        wait: Span,
+    },
+    /// Options that make no sense together.
+    #[error("{0}")]
+    BadOptions(String),
     /// No routing policy has this name.
     #[error("there is no routing policy `{name}`; there are: {known}")]
     UnknownPolicy {
@@ -225,15 +249,17 @@ impl HasKind for Error {
             | Self::TooDeep(_)
             | Self::SlowBody
             | Self::BrokenBody
+            | Self::Untranslatable(_)
             | Self::Upload(_)
             | Self::UnknownPolicy { .. }
+            | Self::BadOptions(_)
             | Self::BadEngine { .. } => Kind::Invalid,
             Self::InUse(_) => Kind::Conflict,
             Self::FilesFull(_) => Kind::Full,
             Self::TooLarge(_) | Self::FileTooLarge(_) | Self::TooManyEngines(_) => Kind::TooLarge,
-            Self::Busy(_) | Self::Limited(_) => Kind::Busy,
+            Self::Busy(_) | Self::Limited(_) | Self::Crowded { .. } => Kind::Busy,
             Self::NotReady { .. } => Kind::Interrupted,
-            Self::Unreachable { .. } | Self::Refused { .. } => Kind::Unreachable,
+            Self::Unreachable { .. } | Self::Refused { .. } | Self::BadAnswer { .. } => Kind::Unreachable,
             Self::EngineTimeout(_) => Kind::Timeout,
             Self::Tls(_) | Self::Listen(_) | Self::Disk(_) => Kind::Internal,
         }
@@ -286,7 +312,9 @@ impl Error {
             Self::UnknownModel { .. } => ("invalid_request_error", Some("model"), "model_not_found"),
             Self::NoModel => ("invalid_request_error", Some("model"), "missing_required_parameter"),
             Self::WrongProtocol { .. } => ("invalid_request_error", Some("model"), "wrong_protocol"),
+            Self::Untranslatable(_) => ("invalid_request_error", None, "unsupported_by_engine"),
             Self::Busy(_) => ("rate_limit_error", None, "gateway_busy"),
+            Self::Crowded { .. } => ("rate_limit_error", None, "queue_full"),
             _ => {
                 let kind = self.kind();
                 let whose = if kind.http_status() < 500 { "invalid_request_error" } else { "server_error" };
@@ -295,12 +323,30 @@ impl Error {
         }
     }
 
-    /// The JSON body.
-    pub(crate) fn body(&self) -> String {
-        let message = match self.hint() {
+    /// Whether another model may do what this one's engines could not.
+    pub(crate) fn elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::NotReady { .. }
+                | Self::Unreachable { .. }
+                | Self::Refused { .. }
+                | Self::EngineTimeout(_)
+                | Self::Crowded { .. }
+                | Self::BadAnswer { .. }
+        )
+    }
+
+    /// What it says, with its hint.
+    pub(crate) fn message(&self) -> String {
+        match self.hint() {
             Some(hint) => format!("{self}; hint: {hint}"),
             None => self.to_string(),
-        };
+        }
+    }
+
+    /// The JSON body.
+    pub(crate) fn body(&self) -> String {
+        let message = self.message();
         let (r#type, param, code) = self.words();
         let envelope = Envelope { error: Inner { message: &message, r#type, param, code } };
         serde_json::to_string(&envelope).unwrap_or_else(|_| r#"{"error":{"message":"internal"}}"#.to_owned())
@@ -311,7 +357,7 @@ impl Error {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Limited(Limit { wait, .. }) => wait.map(|wait| wait.0.div_ceil(1_000_000_000).max(1)),
-            Self::NotReady { wait, .. } => Some(wait.0.div_ceil(1_000_000_000).max(1)),
+            Self::NotReady { wait, .. } | Self::Crowded { wait, .. } => Some(wait.0.div_ceil(1_000_000_000).max(1)),
             _ => self.kind().retryable().then_some(1),
         }
     }

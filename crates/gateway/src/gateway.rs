@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 use crate::accounts::Accounts;
 use crate::admission::Admission;
 use crate::batch::{self, Batches};
+use crate::cache::Caches;
 use crate::engines::{EngineKind, EngineStatus, EngineTarget, Snapshot};
+use crate::lines::Lines;
 use crate::metrics::Registry;
 use crate::upstream::Upstream;
 use crate::{Error, GatewayConfig, SystemClock, handlers, serve};
@@ -32,6 +34,10 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) upstream: Upstream,
     pub(crate) batches: Option<Arc<Batches>>,
+    pub(crate) lines: Option<Arc<Lines>>,
+    pub(crate) caches: Option<Caches>,
+    /// Whether requests take the way of [`crate::detour`].
+    pub(crate) detours: bool,
     snapshot: RwLock<Arc<Snapshot>>,
     wanted: Mutex<Wanted>,
 }
@@ -46,7 +52,7 @@ struct Wanted {
 impl Gateway {
     /// A gateway with no engines.
     /// # Errors
-    /// [`Error::UnknownPolicy`]; [`Error::Tls`]; [`Error::Disk`].
+    /// [`Error::UnknownPolicy`]; [`Error::BadOptions`]; [`Error::Tls`]; [`Error::Disk`].
     pub fn new(config: GatewayConfig, auth: Arc<dyn Authenticate>) -> Result<Self, Error> {
         Self::with_clock(config, auth, Arc::new(SystemClock::new()))
     }
@@ -59,7 +65,16 @@ impl Gateway {
         auth: Arc<dyn Authenticate>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
+        let options = &config.options;
+        if let Some(why) = options.problem() {
+            return Err(Error::BadOptions(why));
+        }
+        let lines = options.line.as_ref().map(|line| Arc::new(Lines::new(line)));
+        let caches = Caches::new(options);
         let shared = Shared {
+            lines: lines.clone(),
+            detours: options.line.is_some() || !options.fallbacks.is_empty() || caches.is_some(),
+            caches,
             policy: routing::by_name(&config.policy).ok_or_else(|| Error::UnknownPolicy {
                 name: config.policy.clone(),
                 known: routing::names().join(", "),
@@ -67,7 +82,7 @@ impl Gateway {
             accounts: Accounts::default(),
             admission: Admission::new(&config),
             registry: Registry::default(),
-            upstream: Upstream::new(&config.timeouts)?,
+            upstream: Upstream::new(&config, lines)?,
             batches: config.batch.clone().map(Batches::open).transpose()?.map(Arc::new),
             snapshot: RwLock::default(),
             wanted: Mutex::default(),
@@ -100,6 +115,13 @@ impl Gateway {
     /// The counters, in Prometheus' text format.
     pub fn metrics(&self) -> String {
         let mut text = self.shared.registry.render(self.shared.admission.in_flight(), &self.engines());
+        self.shared.upstream.render(&mut text);
+        if let Some(caches) = &self.shared.caches {
+            caches.render(&mut text);
+        }
+        if let Some(lines) = &self.shared.lines {
+            lines.render(&mut text);
+        }
         if let Some(batches) = &self.shared.batches {
             batches.render(&mut text);
         }

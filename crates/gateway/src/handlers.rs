@@ -1,7 +1,7 @@
 //! The routes.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
@@ -20,8 +20,8 @@ use crate::engines::{EngineKind, Model};
 use crate::error::shown;
 use crate::relay::{self, Begun};
 use crate::request::Prompt;
-use crate::upstream::{Outgoing, Target};
-use crate::{Error, Gateway, headers, request};
+use crate::upstream::{Answer, Outgoing, Target};
+use crate::{Error, Gateway, detour, headers, request, translate};
 
 pub(crate) fn router(gateway: Gateway) -> Router {
     let guarded = Router::new()
@@ -124,6 +124,10 @@ pub(crate) async fn answer(
     started: Instant,
     read: Result<Admitted, Error>,
 ) -> Response {
+    if gateway.shared.detours {
+        // On the heap, so that the plain way does not carry its room.
+        return Box::pin(detour::answer(gateway, caller, headers, path, started, read)).await;
+    }
     let mut found = None;
     let answer = async {
         let (place, body) = read?;
@@ -140,13 +144,30 @@ pub(crate) async fn answer(
             headers: headers::for_engine(headers, &caller.request_id),
             body: body.bytes.clone(),
             work,
+            chat: OnceLock::new(),
         };
-        send(gateway, begun, &outgoing).await
+        send(gateway, begun, outgoing).await
     };
     match answer.await {
         Ok(response) => response,
-        Err(error) => refuse(gateway, error, &caller, found.as_ref(), started),
+        Err(error) => refuse_in(path, gateway, error, &caller, found.as_ref(), started),
     }
+}
+
+/// The same as [`refuse`], in the words of the clients of `path`.
+pub(crate) fn refuse_in(
+    path: &str,
+    gateway: &Gateway,
+    error: Error,
+    caller: &Caller,
+    model: Option<&Arc<Model>>,
+    started: Instant,
+) -> Response {
+    if path != translate::MESSAGES {
+        return refuse(gateway, error, caller, model, started);
+    }
+    let said = translate::refusal(error.status(), &error.message());
+    refuse(gateway, error, caller, model, started).map(|_| said.into())
 }
 
 /// A request of the Open Inference Protocol, which names its model in its path and may have a binary body.
@@ -179,8 +200,9 @@ async fn inference_protocol(
             method: parts.method,
             body: body.bytes.clone(),
             work,
+            chat: OnceLock::new(),
         };
-        send(&gateway, begun, &outgoing).await
+        send(&gateway, begun, outgoing).await
     };
     match answer.await {
         Ok(response) => response,
@@ -210,13 +232,29 @@ fn begin(
         charge: None,
         clock,
         chunk_gap: gateway.shared.config.timeouts.chunk_gap,
+        seat: None,
+        whole: None,
     })
 }
 
-async fn send(gateway: &Gateway, begun: Begun, outgoing: &Outgoing) -> Result<Response, Error> {
+async fn send(gateway: &Gateway, begun: Begun, outgoing: Outgoing) -> Result<Response, Error> {
     let shared = &gateway.shared;
-    let answer = shared.upstream.ask(&begun.model, outgoing, shared.policy, &*shared.clock).await?;
-    Ok(relay::relay(answer, begun))
+    let answer = shared.upstream.ask(&begun.model, &outgoing, shared.policy, &*shared.clock).await?;
+    passed_on(answer, begun, outgoing).await
+}
+
+/// An engine's answer as the caller gets it.
+pub(crate) async fn passed_on(answer: Answer, begun: Begun, outgoing: Outgoing) -> Result<Response, Error> {
+    if !answer.as_chat {
+        return Ok(relay::relay(answer, begun));
+    }
+    let name = Arc::clone(&begun.model.name);
+    let response = relay::relay(answer, begun);
+    match outgoing.chat.into_inner().map(|chat| *chat) {
+        // On the heap, so that other requests do not carry its room.
+        Some(Ok((_, echo))) => Box::pin(translate::answer(response, echo, &name)).await,
+        Some(Err(_)) | None => Ok(response),
+    }
 }
 
 /// The answer to a request that no engine answered; counted and logged here, once.

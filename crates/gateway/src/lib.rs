@@ -1,7 +1,8 @@
 //! The model gateway: one OpenAI-compatible door in front of any number of inference engines.
 //!
 //! *Invariant*: request and response bodies pass as the bytes they came as. The gateway reads a request's
-//! fields and an answer's `usage`, and writes neither. A caller's key never reaches an engine, an engine's key never
+//! fields and an answer's `usage`, and writes neither; but for an engine that only has chat completions it translates, and for
+//! a model that stands in for another it writes the name. A caller's key never reaches an engine, an engine's key never
 //! reaches a caller, and neither reaches a log or a metric.
 //!
 //! Cost of a request: one buffered copy of its body, one pass over it, one pooled upstream connection; answers are relayed
@@ -24,8 +25,10 @@ mod accounts;
 mod admission;
 mod batch;
 mod breaker;
+mod cache;
 mod clock;
 mod config;
+mod detour;
 mod engines;
 mod error;
 mod front;
@@ -34,8 +37,10 @@ pub mod fuzz;
 mod gateway;
 mod handlers;
 mod headers;
+mod lines;
 mod link;
 mod metrics;
+mod options;
 mod plan;
 mod relay;
 mod request;
@@ -43,6 +48,7 @@ mod scan;
 mod serve;
 mod sse;
 mod stall;
+mod translate;
 mod upstream;
 mod usage;
 
@@ -52,3 +58,4 @@ pub use config::{BatchConfig, GatewayConfig, Price, Timeouts};
 pub use engines::{EngineKind, EngineStatus, EngineTarget};
 pub use error::{Error, Limit};
 pub use gateway::Gateway;
+pub use options::{CacheConfig, ClassConfig, HedgeAfter, HedgeConfig, LineConfig, Options, SemanticConfig};

@@ -59,7 +59,7 @@ const DURATION_EDGES: &[u64] = &[
     300_000_000,
 ];
 /// Upper edges in microseconds: first tokens.
-const FIRST_EDGES: &[u64] = &[
+pub(crate) const FIRST_EDGES: &[u64] = &[
     1_000,
     5_000,
     10_000,
@@ -125,7 +125,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    fn new(edges: &'static [u64]) -> Self {
+    pub(crate) fn new(edges: &'static [u64]) -> Self {
         let counts = (0..=edges.len()).map(|_| AtomicU64::new(0)).collect();
         Self { edges, counts, sum_micros: AtomicU64::new(0) }
     }
@@ -145,7 +145,7 @@ impl Histogram {
     }
 
     /// Writes it with `labels`, which are `key="value"` pairs with commas between.
-    fn write_with(&self, out: &mut String, name: &str, labels: &str) {
+    pub(crate) fn write_with(&self, out: &mut String, name: &str, labels: &str) {
         let mut total = 0_u64;
         let edges = self.edges.iter().map(|edge| seconds(*edge)).chain(["+Inf".to_owned()]);
         for (count, edge) in self.counts.iter().zip(edges) {
@@ -444,7 +444,7 @@ fn seconds(micros: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn escaped(label: &str) -> String {
+pub(crate) fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dh_policy::hedging::Hedges;
 use dh_policy::routing::chain::{self, Link, digest_of};
 use dh_policy::routing::index::{Held, PrefixIndex};
 use dh_policy::routing::{Ask, Route};
@@ -30,6 +31,7 @@ pub(crate) struct Knowledge {
     index: Mutex<PrefixIndex>,
     bytes_per_token_milli: AtomicU64,
     answer_tokens: AtomicU64,
+    hedges: Mutex<Hedges>,
 }
 
 impl Default for Knowledge {
@@ -38,6 +40,7 @@ impl Default for Knowledge {
             index: Mutex::new(PrefixIndex::new(PREFIX_LINKS)),
             bytes_per_token_milli: AtomicU64::new(BYTES_PER_TOKEN_MILLI),
             answer_tokens: AtomicU64::new(ANSWER_TOKENS),
+            hedges: Mutex::default(),
         }
     }
 }
@@ -123,6 +126,11 @@ impl Knowledge {
     pub(crate) fn tokens_at_most(&self, bytes: u64) -> u64 {
         let ratio = self.bytes_per_token_milli.load(Ordering::Relaxed).max(1);
         bytes.saturating_mul(MILLI + MILLI / 2).div_ceil(ratio).saturating_add(16)
+    }
+
+    /// What is known about its first bytes, and its second tries.
+    pub(crate) fn hedges(&self) -> MutexGuard<'_, Hedges> {
+        self.hedges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // No step of the index can panic half-way, so a poisoned lock still guards a sound one.

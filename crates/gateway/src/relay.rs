@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::accounts::{Charge, Used};
 use crate::breaker::Pass;
 use crate::engines::{Engine, Load, Model};
 use crate::headers;
+use crate::lines::Seat;
 use crate::link::AnswerBody;
 use crate::metrics::Trouble;
 use crate::plan::Belief;
@@ -41,6 +43,10 @@ pub(crate) struct Begun {
     pub(crate) chunk_gap: Duration,
     /// What the caller reserved; settled when the answer has ended.
     pub(crate) charge: Option<Charge>,
+    /// The right to be under way on the model.
+    pub(crate) seat: Option<Seat>,
+    /// Set when the answer has ended whole and well.
+    pub(crate) whole: Option<Arc<AtomicBool>>,
 }
 
 pub(crate) struct Relay {
@@ -66,6 +72,8 @@ struct Watch {
     first_event: Option<Duration>,
     last_event: Instant,
     end: End,
+    /// Dropped last: who is called then finds the engine with room.
+    seat: Option<Seat>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +84,8 @@ enum End {
 }
 
 /// The answer for the caller.
-pub(crate) fn relay(answer: Answer, begun: Begun) -> http::Response<axum::body::Body> {
-    let Answer { response, engine, load, belief } = answer;
+pub(crate) fn relay(answer: Answer, mut begun: Begun) -> http::Response<axum::body::Body> {
+    let Answer { response, engine, load, belief, .. } = answer;
     let (parts, inner) = response.into_parts();
     let is = |kind: &str| media_type(&parts.headers).is_some_and(|found| found.eq_ignore_ascii_case(kind));
     let events = is("text/event-stream").then(SseScanner::default);
@@ -96,6 +104,7 @@ pub(crate) fn relay(answer: Answer, begun: Begun) -> http::Response<axum::body::
         timer: None,
         watch: Watch {
             last_event: begun.started,
+            seat: begun.seat.take(),
             begun,
             engine,
             load,
@@ -203,6 +212,9 @@ impl Watch {
             self.first_event = Some(waited);
             self.load.prompt_done();
             self.begun.model.metrics.first_token(waited);
+            if let Some(seat) = &self.seat {
+                seat.first_token(waited);
+            }
             self.last_event = now;
             count -= 1;
         }
@@ -244,6 +256,9 @@ impl Drop for Watch {
         if self.events.as_ref().is_some_and(SseScanner::is_done) {
             // Many clients hang up as soon as they have read `[DONE]`.
             self.end = End::Whole;
+        }
+        if let Some(whole) = self.begun.whole.take() {
+            whole.store(self.end == End::Whole && self.status == StatusCode::OK, Ordering::Release);
         }
         let code = match self.end {
             End::Whole => self.status.as_u16(),

@@ -34,6 +34,8 @@ pub(crate) struct Prompt<'a> {
     pub(crate) answers: Option<u64>,
     /// What the caller calls its session: `prompt_cache_key`, `session_id` or `user`.
     pub(crate) session: &'a [u8],
+    /// The JSON of `service_tier`.
+    pub(crate) tier: &'a [u8],
 }
 
 #[derive(Deserialize)]
@@ -144,6 +146,7 @@ impl<'a> Prompt<'a> {
             }
             b"n" => self.answers = number(),
             b"prompt_cache_key" | b"session_id" => self.session = value,
+            b"service_tier" => self.tier = value,
             b"user" if self.session.is_empty() => self.session = value,
             _ => {}
         }

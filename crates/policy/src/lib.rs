@@ -2,6 +2,8 @@
 //! ([`backfill`]), whom it displaces there ([`preemption`]), where a part of a node goes ([`packing`]), which jobs share
 //! accelerators ([`sharing`]), and who holds what next when all may be arranged anew ([`rounds`]). Boxes on a 3-D torus have
 //! their own ([`torus`]). Which engine serves a request says [`routing`], and how much a caller may still use [`quota`].
+//! Who waits for an engine, and in which order, says [`waiting`], when a second one is asked [`hedging`],
+//! and what leaves a full cache [`eviction`].
 //! [`pages`] is how what they look at is kept so that copies are cheap. Who may do what in the store says [`access`], and where
 //! its objects lie [`tiering`].
 //!
@@ -21,9 +23,11 @@
 
 pub mod access;
 pub mod backfill;
+pub mod eviction;
 pub mod fairness;
 pub mod fleet;
 pub mod health;
+pub mod hedging;
 pub mod order;
 pub mod packing;
 pub mod pages;
@@ -36,3 +40,4 @@ pub mod routing;
 pub mod sharing;
 pub mod tiering;
 pub mod torus;
+pub mod waiting;

@@ -11,6 +11,7 @@ use dh_gateway::{BatchConfig, EngineKind, EngineTarget, Gateway as Door, Gateway
 use dh_guard::KeyRing;
 use dh_policy::routing;
 
+use super::gateway_options::GatewayOptions;
 use super::keys::{Bounds, usd};
 use super::{Globals, Verb};
 use crate::failure::{Failure, OrFail};
@@ -48,6 +49,8 @@ pub(crate) struct Gateway {
     /// Requests under way for each engine, above which batches send no more
     #[arg(long, value_name = "N", default_value = "8", requires = "data")]
     batch_per_engine: u32,
+    #[command(flatten)]
+    options: GatewayOptions,
     /// Make a key of this name with the bounds below, print it, and end
     #[arg(long, value_name = "NAME")]
     add_key: Option<String>,
@@ -85,7 +88,7 @@ fn policy(text: &str) -> Result<String, String> {
 impl Verb for Gateway {
     const NAME: &'static str = "gateway";
     const ABOUT: &'static str = "Run the model gateway alone, in front of any engines";
-    const AFTER: &'static str = "Policies: round_robin, least_in_flight, least_tokens, power_of_two, bounded_hash, session, prefix_cache, site, least_cost, least_energy\nExamples:\n  datahall gateway --engine llama=http://10.0.0.1:8000 --engine llama=http://10.0.0.2:8000\n  datahall gateway --engine llama=http://10.0.0.1:8000 --add-key ann --rpm 60 --tpm 100000\n  datahall gateway --engine llama=http://10.0.0.1:8000 --price llama=0.5/1.5 --data ./gateway";
+    const AFTER: &'static str = "Policies: round_robin, least_in_flight, least_tokens, power_of_two, bounded_hash, session, prefix_cache, site, least_cost, least_energy\nExamples:\n  datahall gateway --engine llama=http://10.0.0.1:8000 --engine llama=http://10.0.0.2:8000\n  datahall gateway --engine llama=http://10.0.0.1:8000 --add-key ann --rpm 60 --tpm 100000\n  datahall gateway --engine llama=http://10.0.0.1:8000 --price llama=0.5/1.5 --data ./gateway\n  datahall gateway --engine llama=http://10.0.0.1:8000 --engine-in-flight 64 --fallback llama=small --cache-bytes 1GiB";
 
     fn run(self, globals: &Globals) -> Result<u8, Failure> {
         let fresh = !self.keys.exists();
@@ -111,6 +114,7 @@ impl Verb for Gateway {
             connections_max: self.connections,
             prices,
             batch,
+            options: self.options.read().map_err(|error| Failure::new(Kind::Invalid, error))?,
             ..GatewayConfig::default()
         };
         let door = Door::new(config, Arc::new(ring)).map_err(|error| Failure::new(Kind::Invalid, error))?;

@@ -45,6 +45,12 @@ pub(crate) struct Bounds {
     /// Money in all, in dollars
     #[arg(long, value_name = "USD", value_parser = usd)]
     budget: Option<u64>,
+    /// The class of its requests that name none: `interactive`, `standard` or `batch`
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
+    /// Its share where callers wait for the same engines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    weight: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -65,8 +71,8 @@ pub(super) fn usd(text: &str) -> Result<u64, String> {
 
 impl Bounds {
     pub(crate) fn grant(self) -> Grant {
-        let Self { models, rpm, tpm, budget } = self;
-        Grant { models, requests_per_minute: rpm, tokens_per_minute: tpm, budget_micro_usd: budget }
+        let Self { models, rpm, tpm, budget, class, weight } = self;
+        Grant { models, requests_per_minute: rpm, tokens_per_minute: tpm, budget_micro_usd: budget, class, weight }
     }
 }
 

@@ -23,6 +23,7 @@ mod exec;
 mod explain;
 mod fault;
 mod gateway;
+mod gateway_options;
 mod graph;
 mod init;
 mod jobs;

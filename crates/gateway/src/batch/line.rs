@@ -16,6 +16,7 @@ use super::lines::Line;
 use super::rows::fresh;
 use crate::access::{self, Caller};
 use crate::error::Hopeless;
+use crate::lines::CLASS;
 use crate::{Gateway, handlers};
 
 /// Tries of a line whose engine fails without saying when it will not.
@@ -60,6 +61,9 @@ struct Failure<'a> {
     message: &'a str,
 }
 
+/// The class of lines of batches, where there is one of this name.
+const BATCH: &str = "batch";
+
 /// Asks until there is an answer that another try would not change.
 pub(crate) async fn ask(gateway: &Gateway, batches: &Batches, owner: &str, route: &'static str, line: Line) -> Answer {
     let Line { name, model, body } = line;
@@ -72,6 +76,9 @@ pub(crate) async fn ask(gateway: &Gateway, batches: &Batches, owner: &str, route
         }
         let mut request = Request::new(Body::from(body.clone()));
         request.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        if gateway.shared.lines.as_ref().is_some_and(|lines| lines.knows(BATCH)) {
+            request.headers_mut().insert(CLASS, http::HeaderValue::from_static(BATCH));
+        }
         let request_id = access::request_id(&HeaderMap::new());
         let caller = Caller { name: owner.to_owned(), request_id: request_id.clone() };
         let (parts, answer) = handlers::generate(gateway, caller, request, route).await.into_parts();

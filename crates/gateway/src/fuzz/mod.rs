@@ -11,13 +11,15 @@ use crate::front::parse_head;
 use crate::link::decode_chunks;
 use crate::request;
 use crate::sse::SseScanner;
+use crate::translate::{self, Dialect};
 use crate::usage::UsageFinder;
 
 /// A target: its name and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] = &[("bodies", bodies), ("heads", heads), ("answers", answers), ("events", events)];
+pub const TARGETS: &[Target] =
+    &[("bodies", bodies), ("heads", heads), ("answers", answers), ("events", events), ("translations", translations)];
 
 /// Runs the target of this name.
 #[cfg(feature = "fuzz")]
@@ -74,6 +76,20 @@ fn events(bytes: &[u8]) {
         assert!(see(&[first, second]) == whole, "a cut at {cut} changes what is seen");
     }
     assert!(see(&bytes.chunks(1).collect::<Vec<_>>()) == whole, "what is seen depends on the pieces");
+}
+
+/// A request, a zero byte, and an engine's stream: in both dialects the events are the same whatever the split of the stream.
+fn translations(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == 0);
+    let (request, stream) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    for dialect in [Dialect::Messages, Dialect::Responses] {
+        let Some(whole) = translate::translated(dialect, request, &[stream]) else { continue };
+        for cut in cuts(stream) {
+            let (first, second) = stream.split_at_checked(cut).unwrap_or_default();
+            let cut_there = translate::translated(dialect, request, &[first, second]);
+            assert!(cut_there.as_ref() == Some(&whole), "a cut at {cut} changes the events");
+        }
+    }
 }
 
 /// Some dozens of places in `bytes`.

@@ -119,7 +119,7 @@ impl Link {
         let framing = Framing::of(&head)?;
         reusable &= keeps_alive(&head);
         self.used = true;
-        let mut body = AnswerBody { link: None, framing, pool: reusable.then(|| Arc::clone(pool)) };
+        let mut body = AnswerBody { link: None, framing, pool: reusable.then(|| Arc::clone(pool)), unread: None };
         if body.framing.is_over() {
             body.link = Some(self);
             body.end();
@@ -242,9 +242,16 @@ pub(crate) struct AnswerBody {
     framing: Framing,
     /// Where the connection goes at the end, if it can serve again.
     pool: Option<Arc<Pool>>,
+    /// A piece that somebody looked at and gave back.
+    unread: Option<Bytes>,
 }
 
 impl AnswerBody {
+    /// Gives back the piece that was read last.
+    pub(crate) fn unread(&mut self, piece: Bytes) {
+        self.unread = Some(piece);
+    }
+
     /// The answer is whole: its connection may serve another one.
     fn end(&mut self) {
         self.framing = Framing::Over;
@@ -269,6 +276,9 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if let Some(piece) = this.unread.take() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         loop {
             if this.framing.is_over() {
                 this.end();
@@ -316,13 +326,14 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.framing.is_over()
+        self.framing.is_over() && self.unread.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
+        let unread = self.unread.as_ref().map_or(0, |piece| u64::try_from(piece.len()).unwrap_or(u64::MAX));
         match &self.framing {
-            Framing::Over => SizeHint::with_exact(0),
-            Framing::Sized(left) => SizeHint::with_exact(*left),
+            Framing::Over => SizeHint::with_exact(unread),
+            Framing::Sized(left) => SizeHint::with_exact(left.saturating_add(unread)),
             Framing::Chunked(_) | Framing::UntilClose => SizeHint::default(),
         }
     }

@@ -14,7 +14,7 @@ const EMBEDDING: &str = r#"{"object":"list","model":"m","data":[{"object":"embed
 const RESPONSE: &str = r#"{"id":"r","object":"response","created_at":1,"model":"m","status":"completed","parallel_tool_calls":true,"tool_choice":"auto","tools":[],"output":[{"id":"o","type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"hi","annotations":[]}]}],"usage":{"input_tokens":2,"output_tokens":1,"total_tokens":3,"input_tokens_details":{"cached_tokens":0},"output_tokens_details":{"reasoning_tokens":0}}}"#;
 
 /// The Python environment with the real clients; `None` where they were skipped on purpose.
-fn clients() -> Option<PathBuf> {
+pub(crate) fn clients() -> Option<PathBuf> {
     match std::env::var("DATAHALL_TEST_CLIENTS") {
         Ok(skip) if skip == "skip" => {
             assert!(std::env::var("CI").is_err(), "nothing may be skipped in CI");

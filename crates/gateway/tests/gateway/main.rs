@@ -10,10 +10,14 @@
 )]
 
 mod batch;
+mod caching;
 mod clients;
 mod failover;
+mod fallbacks;
+mod hedging;
 mod hostile;
 mod killed;
+mod lines;
 mod load;
 mod other_clients;
 mod passing;
@@ -21,4 +25,5 @@ mod quotas;
 mod refusals;
 mod stage;
 mod streams;
+mod translation;
 mod wire;

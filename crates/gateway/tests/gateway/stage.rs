@@ -27,6 +27,8 @@ pub(crate) const CALLER: &str = "dh-model-canary-of-the-caller";
 pub(crate) const JOB: &str = "dh-job-canary";
 /// A caller whose key has bounds.
 pub(crate) const BOUNDED: &str = "dh-model-canary-of-the-bounded";
+/// Keys of tenants begin so, and their names follow. `heavy` has the weight 3, `bulk` the class `batch`.
+pub(crate) const TENANT: &str = "dh-model-tenant-";
 pub(crate) const ENGINE_KEY: &str = "engine-key-canary";
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 
@@ -37,6 +39,9 @@ impl Authenticate for Keys {
         let role = match token {
             CALLER => Role::Model,
             JOB => Role::Job,
+            tenant if tenant.starts_with(TENANT) => {
+                return Some(Principal { name: tenant.trim_start_matches(TENANT).to_owned(), role: Role::Model });
+            }
             BOUNDED => return Some(Principal { name: "bounded".to_owned(), role: Role::Model }),
             _ => return None,
         };
@@ -49,8 +54,14 @@ impl Authenticate for Keys {
             requests_per_minute: Some(1_000_000),
             tokens_per_minute: Some(20_000),
             budget_micro_usd: Some(100),
+            ..Grant::default()
         };
-        (name == "bounded").then(|| Arc::new(grant))
+        match name {
+            "bounded" => Some(Arc::new(grant)),
+            "heavy" => Some(Arc::new(Grant { weight: Some(3), ..Grant::default() })),
+            "bulk" => Some(Arc::new(Grant { class: Some("batch".to_owned()), ..Grant::default() })),
+            _ => None,
+        }
     }
 
     fn signing_key(&self, _: &str) -> Option<(Secret<String>, Principal)> {
