@@ -14,6 +14,7 @@ use crate::config::{ACCOUNTS_MAX, Price};
 use crate::engines::Model;
 use crate::error::Limit;
 use crate::gateway::Shared;
+use crate::ledger::{self, LedgerConfig, Shares};
 use crate::request::Prompt;
 use crate::usage::Usage;
 
@@ -21,16 +22,23 @@ use crate::usage::Usage;
 #[derive(Default)]
 pub(crate) struct Accounts {
     by_caller: RwLock<HashMap<String, Arc<Mutex<Account>>>>,
+    /// Parts of what a ledger keeps; without one the accounts above are all there is, and end with the process.
+    pub(crate) shares: Option<Shares>,
 }
 
 /// A reservation under way.
 pub(crate) struct Charge {
-    account: Arc<Mutex<Account>>,
     /// Taken when it is settled.
-    ticket: Option<Ticket>,
+    held: Option<Held>,
     reserved: Use,
     prompt: u64,
     price: Price,
+}
+
+/// Where a reservation lies.
+enum Held {
+    Own(Arc<Mutex<Account>>, Ticket),
+    Lent(Arc<ledger::Share>, dh_policy::ledger::Ticket),
 }
 
 /// What a request took.
@@ -51,6 +59,10 @@ fn lock(account: &Mutex<Account>) -> MutexGuard<'_, Account> {
 }
 
 impl Accounts {
+    pub(crate) fn open(ledger: Option<&LedgerConfig>) -> Result<Self, Error> {
+        Ok(Self { by_caller: RwLock::default(), shares: ledger.map(Shares::open).transpose()? })
+    }
+
     /// Refuses a caller whose key is for other models.
     pub(crate) fn scope(shared: &Shared, caller: &str, model: &Model) -> Result<Option<Arc<Grant>>, Error> {
         let grant = shared.auth.grant(caller);
@@ -61,7 +73,7 @@ impl Accounts {
     }
 
     /// Reserves the most that a request may take; nothing for a caller without bounds.
-    pub(crate) fn reserve(
+    pub(crate) async fn reserve(
         &self,
         shared: &Shared,
         caller: &str,
@@ -74,10 +86,14 @@ impl Accounts {
         let read = model.knowledge.tokens_at_most(prompt.bytes());
         let price = shared.config.prices.get(&*model.name).copied().unwrap_or_default();
         let reserved = Use { tokens: read.saturating_add(answer), micro_usd: cost(price, read, 0, answer) };
+        if let Some(shares) = &self.shares {
+            let (share, ticket) = shares.reserve(shared, caller, &grant, reserved).await?;
+            return Ok(Some(Charge { held: Some(Held::Lent(share, ticket)), reserved, prompt: read, price }));
+        }
         let account = self.of(caller)?;
         let ticket = lock(&account).reserve(shared.clock.now(), &grant, reserved);
         match ticket {
-            Ok(ticket) => Ok(Some(Charge { account, ticket: Some(ticket), reserved, prompt: read, price })),
+            Ok(ticket) => Ok(Some(Charge { held: Some(Held::Own(account, ticket)), reserved, prompt: read, price })),
             Err(Refusal { bound, wait }) => {
                 let (most, asked) = match bound {
                     Bound::Requests => (grant.requests_per_minute, 1),
@@ -123,8 +139,10 @@ impl Charge {
     }
 
     fn end(&mut self, used: Use) {
-        if let Some(ticket) = self.ticket.take() {
-            lock(&self.account).settle(&ticket, used);
+        match self.held.take() {
+            Some(Held::Own(account, ticket)) => lock(&account).settle(&ticket, used),
+            Some(Held::Lent(share, ticket)) => share.settle(&ticket, used),
+            None => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dh_core::limits;
 
 use crate::breaker::BreakerConfig;
+use crate::ledger::LedgerConfig;
 
 /// A JSON document deeper than this is no chat request; engines with recursive parsers fall over beyond it.
 pub(crate) const JSON_DEPTH_MAX: usize = 128;
@@ -115,7 +116,7 @@ impl BatchConfig {
 }
 
 /// How a gateway behaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct GatewayConfig {
     /// The name of a row of [`dh_policy::routing::POLICIES`].
     pub policy: String,
@@ -133,6 +134,8 @@ pub struct GatewayConfig {
     pub answer_tokens: u64,
     /// Files and batches; without it there are none.
     pub batch: Option<BatchConfig>,
+    /// Who keeps what callers use, beyond this process; without it nobody does.
+    pub ledger: Option<LedgerConfig>,
     /// When an engine is left alone.
     pub breaker: BreakerConfig,
     /// Threads that serve connections, each its own; with 0 they are served by the runtime that [`crate::Gateway::serve`]
@@ -153,6 +156,7 @@ impl Default for GatewayConfig {
             prices: BTreeMap::new(),
             answer_tokens: 4_096,
             batch: None,
+            ledger: None,
             breaker: BreakerConfig::default(),
             threads: 0,
             timeouts: Timeouts::default(),

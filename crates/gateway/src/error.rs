@@ -196,6 +196,15 @@ pub enum Error {
     /// No more files or batches fit.
     #[error("{0}")]
     FilesFull(&'static str),
+    /// Another key than one for the ledger.
+    #[error("the key of `{0}` may not lease from the ledger")]
+    ForbiddenLedger(String),
+    /// The keeper has no such caller.
+    #[error("the ledger keeps no bounds of a caller `{0}`")]
+    NoAccount(String),
+    /// The keeper of the ledger gives no answer.
+    #[error("the ledger of this key cannot be asked: {0}")]
+    NoLedger(String),
     /// The folder of files failed.
     #[error("the folder of files cannot be used: {0}")]
     Disk(String),
@@ -211,10 +220,13 @@ impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NoKey | Self::UnknownKey => Kind::Unauthorized,
-            Self::Forbidden(_) | Self::OutOfScope { .. } => Kind::Forbidden,
-            Self::NoRoute { .. } | Self::UnknownModel { .. } | Self::NoFiles | Self::NoFile(_) | Self::NoBatch(_) => {
-                Kind::NotFound
-            }
+            Self::Forbidden(_) | Self::ForbiddenLedger(_) | Self::OutOfScope { .. } => Kind::Forbidden,
+            Self::NoRoute { .. }
+            | Self::UnknownModel { .. }
+            | Self::NoFiles
+            | Self::NoFile(_)
+            | Self::NoBatch(_)
+            | Self::NoAccount(_) => Kind::NotFound,
             Self::Method(_)
             | Self::WrongProtocol { .. }
             | Self::EmptyBody
@@ -232,7 +244,7 @@ impl HasKind for Error {
             Self::FilesFull(_) => Kind::Full,
             Self::TooLarge(_) | Self::FileTooLarge(_) | Self::TooManyEngines(_) => Kind::TooLarge,
             Self::Busy(_) | Self::Limited(_) => Kind::Busy,
-            Self::NotReady { .. } => Kind::Interrupted,
+            Self::NotReady { .. } | Self::NoLedger(_) => Kind::Interrupted,
             Self::Unreachable { .. } | Self::Refused { .. } => Kind::Unreachable,
             Self::EngineTimeout(_) => Kind::Timeout,
             Self::Tls(_) | Self::Listen(_) | Self::Disk(_) => Kind::Internal,
@@ -243,6 +255,7 @@ impl HasKind for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NoFiles => Some("start it with `--data DIR`".to_owned()),
+            Self::ForbiddenLedger(_) => Some("lease with a key of the role `admin`".to_owned()),
             Self::Forbidden(_) => Some("issue a key with the role `model`".to_owned()),
             Self::Refused { .. } => Some("check the key that the gateway holds for this engine".to_owned()),
             _ => None,

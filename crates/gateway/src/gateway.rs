@@ -14,7 +14,7 @@ use crate::batch::{self, Batches};
 use crate::engines::{EngineKind, EngineStatus, EngineTarget, Snapshot};
 use crate::metrics::Registry;
 use crate::upstream::Upstream;
-use crate::{Error, GatewayConfig, SystemClock, handlers, serve};
+use crate::{Error, GatewayConfig, SystemClock, handlers, ledger, serve};
 
 /// The gateway. A clone is another handle to the same one.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ struct Wanted {
 impl Gateway {
     /// A gateway with no engines.
     /// # Errors
-    /// [`Error::UnknownPolicy`]; [`Error::Tls`]; [`Error::Disk`].
+    /// [`Error::UnknownPolicy`]; [`Error::Tls`]; [`Error::Disk`]; [`Error::BadEngine`] for the address of a ledger.
     pub fn new(config: GatewayConfig, auth: Arc<dyn Authenticate>) -> Result<Self, Error> {
         Self::with_clock(config, auth, Arc::new(SystemClock::new()))
     }
@@ -64,7 +64,7 @@ impl Gateway {
                 name: config.policy.clone(),
                 known: routing::names().join(", "),
             })?,
-            accounts: Accounts::default(),
+            accounts: Accounts::open(config.ledger.as_ref())?,
             admission: Admission::new(&config),
             registry: Registry::default(),
             upstream: Upstream::new(&config.timeouts)?,
@@ -116,7 +116,11 @@ impl Gateway {
     /// [`Error::Listen`] if the listener fails for good.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let _batches = batch::start(self);
-        serve::serve(self, listener, shutdown).await
+        let work = ledger::start(self);
+        let served = serve::serve(self, listener, shutdown).await;
+        drop(work);
+        ledger::end(self).await;
+        served
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {

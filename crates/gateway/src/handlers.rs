@@ -24,6 +24,7 @@ use crate::upstream::{Outgoing, Target};
 use crate::{Error, Gateway, headers, request};
 
 pub(crate) fn router(gateway: Gateway) -> Router {
+    let ledger = crate::ledger::serve::routes(&gateway);
     let guarded = Router::new()
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
@@ -40,7 +41,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(gateway.clone(), gate))
         .with_state(gateway);
-    Router::new().route("/healthz", get(|| async { "ok" })).merge(guarded)
+    Router::new().route("/healthz", get(|| async { "ok" })).merge(ledger).merge(guarded)
 }
 
 /// Lets verified callers through; names every request.
@@ -131,7 +132,7 @@ pub(crate) async fn answer(
         let model = Arc::clone(found.insert(Arc::clone(gateway.snapshot().model(&peek.model)?)));
         let mut begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
         let shared = &gateway.shared;
-        begun.charge = shared.accounts.reserve(shared, &caller.name, &begun.model, &peek.prompt)?;
+        begun.charge = shared.accounts.reserve(shared, &caller.name, &begun.model, &peek.prompt).await?;
         let turn = begun.model.turn.fetch_add(1, Ordering::Relaxed);
         let work = begun.model.knowledge.weigh(&peek.prompt, turn, shared.policy, begun.model.slots);
         let outgoing = Outgoing {

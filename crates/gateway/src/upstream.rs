@@ -173,14 +173,19 @@ impl Upstream {
 }
 
 /// Why no answer came.
-enum Missed {
+pub(crate) enum Missed {
     NotReached,
     Lost,
 }
 
 impl Upstream {
     /// Sends one request on a kept connection, or on a new one.
-    async fn exchange(&self, engine: &Engine, head: &[u8], body: &[u8]) -> Result<Response<AnswerBody>, Missed> {
+    pub(crate) async fn exchange(
+        &self,
+        engine: &Engine,
+        head: &[u8],
+        body: &[u8],
+    ) -> Result<Response<AnswerBody>, Missed> {
         let pool = &engine.state.pool;
         let link = match pool.take() {
             Some(link) => link,

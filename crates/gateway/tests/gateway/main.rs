@@ -14,6 +14,7 @@ mod clients;
 mod failover;
 mod hostile;
 mod killed;
+mod ledger;
 mod load;
 mod passing;
 mod quotas;

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 pub(crate) const CALLER: &str = "dh-model-canary-of-the-caller";
+pub(crate) const ADMIN: &str = "dh-admin-canary";
 pub(crate) const JOB: &str = "dh-job-canary";
 /// A caller whose key has bounds.
 pub(crate) const BOUNDED: &str = "dh-model-canary-of-the-bounded";
@@ -37,6 +38,7 @@ impl Authenticate for Keys {
         let role = match token {
             CALLER => Role::Model,
             JOB => Role::Job,
+            ADMIN => Role::Admin,
             BOUNDED => return Some(Principal { name: "bounded".to_owned(), role: Role::Model }),
             _ => return None,
         };

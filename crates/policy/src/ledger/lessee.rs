@@ -110,10 +110,20 @@ impl Lessee {
         }
     }
 
+    /// Whether a message has no answer so far.
+    pub fn waits(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Whether something is to be told though nobody waits.
     pub fn has_news(&self, now: SimTime) -> bool {
         let over = now >= self.until && (self.admitted != (0, 0) || self.tokens.is_some_and(|held| held > 0));
         self.pending.is_some() || !self.less.is_empty() || over
+    }
+
+    /// Whether it holds something, and nobody used it for so long.
+    pub fn is_idle(&self, now: SimTime, patience: Span) -> bool {
+        self.lent > self.used && now.since(self.until) >= patience
     }
 
     /// Whether it holds money, or may.

@@ -220,7 +220,7 @@ impl Ledger {
             None => Answer::Noted,
             // It may go on using what it holds until it knows that this has run out, and could not tell that from the new.
             Some(_) if book.parties.get(&ask.gateway).is_some_and(|party| party.over.is_some()) => Answer::Noted,
-            Some(least) => book.lend(now, bounds, least, ask.gateway, life_ms),
+            Some(wanted) => book.lend(now, bounds, wanted, ask, life_ms),
         };
         let party = book.parties.entry(ask.gateway).or_default();
         (party.seq, party.answer, party.heard) = (ask.seq, answer, second);
@@ -303,7 +303,14 @@ impl Book {
         }
     }
 
-    fn lend(&mut self, now: SimTime, bounds: Bounds, least: Use, gateway: u64, life_ms: u64) -> Answer {
+    fn lend(&mut self, now: SimTime, bounds: Bounds, wanted: Use, ask: &Ask, life_ms: u64) -> Answer {
+        // What it holds already helps.
+        let has = self
+            .parties
+            .get(&ask.gateway)
+            .map_or((0, 0, 0), |party| (party.requests, party.tokens, party.lent.saturating_sub(ask.micro_usd)));
+        let least =
+            Use { tokens: wanted.tokens.saturating_sub(has.1), micro_usd: wanted.micro_usd.saturating_sub(has.2) };
         let held = |of: fn(&Party) -> u64| self.parties.values().map(of).fold(0, u64::saturating_add);
         let (requests, tokens) = (held(|party| party.requests), held(|party| party.tokens));
         let of_rate = |window: &Window, held: u64, bound: Bound, limit: Option<u64>, least: u64| {
@@ -317,12 +324,14 @@ impl Book {
             } else {
                 window.wait(now, least.saturating_add(held), limit).or_else(|| self.next_end(now))
             };
-            let wait_ns = wait.filter(|_| least <= limit).map(|wait| wait.0);
+            let hopeless = bound == Bound::Tokens && wanted.tokens > limit;
+            let wait_ns = wait.filter(|_| !hopeless && limit > 0).map(|wait| wait.0);
             Err(Answer::Refused { bound, most: limit, wait_ns })
         };
-        let rates = of_rate(&self.requests, requests, Bound::Requests, bounds.requests, 1).and_then(|requests| {
-            Ok((requests, of_rate(&self.tokens, tokens, Bound::Tokens, bounds.tokens, least.tokens)?))
-        });
+        let rates = of_rate(&self.requests, requests, Bound::Requests, bounds.requests, 1_u64.saturating_sub(has.0))
+            .and_then(|requests| {
+                Ok((requests, of_rate(&self.tokens, tokens, Bound::Tokens, bounds.tokens, least.tokens)?))
+            });
         let (requests, tokens) = match rates {
             Ok(rates) => rates,
             Err(refused) => return refused,
@@ -338,7 +347,7 @@ impl Book {
                 Some((free / RATE_SHARE).min(budget / MONEY_SHARE).max(least.micro_usd))
             }
         };
-        let party = self.parties.entry(gateway).or_default();
+        let party = self.parties.entry(ask.gateway).or_default();
         party.requests += requests.unwrap_or(0);
         party.tokens += tokens.unwrap_or(0);
         party.until = (now.0.saturating_add(life_ms.saturating_mul(1_000_000)) / SECOND).max(party.until);
