@@ -10,6 +10,7 @@ use dh_core::Grant;
 use dh_policy::quota::{Account, Bound, Refusal, Ticket, Use};
 
 use crate::Error;
+use crate::bill::cost;
 use crate::config::{ACCOUNTS_MAX, Price};
 use crate::engines::Model;
 use crate::error::Limit;
@@ -84,7 +85,7 @@ impl Accounts {
         let answer =
             prompt.answer_max.unwrap_or(shared.config.answer_tokens).saturating_mul(prompt.answers.unwrap_or(1));
         let read = model.knowledge.tokens_at_most(prompt.bytes());
-        let price = shared.config.prices.get(&*model.name).copied().unwrap_or_default();
+        let price = shared.price(model).unwrap_or(model.dearest);
         let reserved = Use { tokens: read.saturating_add(answer), micro_usd: cost(price, read, 0, answer) };
         if let Some(shares) = &self.shares {
             let (share, ticket) = shares.reserve(shared, caller, &grant, reserved).await?;
@@ -118,8 +119,9 @@ impl Accounts {
 }
 
 impl Charge {
-    /// Counts what was used; the rest is free again.
-    pub(crate) fn settle(mut self, used: Used) {
+    /// Counts what was used at the answering engine's price, where the model has none; the rest is free again.
+    pub(crate) fn settle(mut self, used: Used, price: Option<Price>) {
+        self.price = price.unwrap_or(self.price);
         let used = match used {
             Used::Nothing => Use::default(),
             Used::All => self.reserved,
@@ -151,25 +153,5 @@ impl Drop for Charge {
     fn drop(&mut self) {
         // No engine answered.
         self.end(Use::default());
-    }
-}
-
-/// In millionths of a dollar, rounded up.
-fn cost(price: Price, prompt: u64, cached: u64, answer: u64) -> u64 {
-    let part = |tokens: u64, price: u64| u128::from(tokens) * u128::from(price);
-    let all = part(prompt, price.prompt) + part(cached, price.cached) + part(answer, price.answer);
-    u64::try_from(all.div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cost_is_by_direction_and_rounded_up() {
-        let price = Price { prompt: 2_000_000, cached: 500_000, answer: 8_000_000 };
-        assert_eq!(cost(price, 10, 4, 3), 20 + 2 + 24);
-        assert_eq!(cost(price, 0, 1, 0), 1);
-        assert_eq!(cost(Price::default(), u64::MAX, 1, 1), 0);
     }
 }

@@ -97,6 +97,9 @@ pub enum Error {
     /// The body is no JSON.
     #[error("the request body is not valid JSON: {0}")]
     NotJson(String),
+    /// A header field that the gateway reads is wrong.
+    #[error("a header field is wrong: {0}")]
+    BadHeader(String),
     /// A field that the gateway reads is wrong.
     #[error("the request body has a bad field: {0}")]
     BadField(String),
@@ -128,6 +131,14 @@ pub enum Error {
         caller: String,
         /// The model.
         model: String,
+    },
+    /// None of the model's engines may read such data.
+    #[error("no engine of model `{model}` is cleared for {class} data")]
+    Fenced {
+        /// The model.
+        model: String,
+        /// What the data is.
+        class: &'static str,
     },
     /// The model is known, and no engine may be asked now.
     #[error("no engine of model `{model}` is ready")]
@@ -220,7 +231,9 @@ impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NoKey | Self::UnknownKey => Kind::Unauthorized,
-            Self::Forbidden(_) | Self::ForbiddenLedger(_) | Self::OutOfScope { .. } => Kind::Forbidden,
+            Self::Forbidden(_) | Self::ForbiddenLedger(_) | Self::OutOfScope { .. } | Self::Fenced { .. } => {
+                Kind::Forbidden
+            }
             Self::NoRoute { .. }
             | Self::UnknownModel { .. }
             | Self::NoFiles
@@ -233,6 +246,7 @@ impl HasKind for Error {
             | Self::NotAnObject
             | Self::NotJson(_)
             | Self::BadField(_)
+            | Self::BadHeader(_)
             | Self::NoModel
             | Self::TooDeep(_)
             | Self::SlowBody
@@ -293,6 +307,7 @@ impl Error {
         match self {
             Self::NoKey | Self::UnknownKey => ("authentication_error", None, "invalid_api_key"),
             Self::Forbidden(_) => ("permission_error", None, "insufficient_permissions"),
+            Self::Fenced { .. } => ("permission_error", None, "data_class"),
             Self::OutOfScope { .. } => ("permission_error", Some("model"), "insufficient_permissions"),
             Self::Limited(Limit { bound: Bound::Budget, .. }) => ("insufficient_quota", None, "insufficient_quota"),
             Self::Limited(_) => ("rate_limit_error", None, "rate_limit_exceeded"),

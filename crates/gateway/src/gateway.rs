@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 use crate::accounts::Accounts;
 use crate::admission::Admission;
 use crate::batch::{self, Batches};
-use crate::engines::{EngineKind, EngineStatus, EngineTarget, Snapshot};
+use crate::config::Price;
+use crate::engines::{EngineKind, EngineStatus, EngineTarget, Model, Snapshot};
 use crate::metrics::Registry;
 use crate::upstream::Upstream;
 use crate::{Error, GatewayConfig, SystemClock, handlers, ledger, serve};
@@ -41,6 +42,13 @@ pub(crate) struct Shared {
 struct Wanted {
     targets: Vec<EngineTarget>,
     expected: Vec<(String, EngineKind)>,
+}
+
+impl Shared {
+    /// What the model costs its callers, where that is said.
+    pub(crate) fn price(&self, model: &Model) -> Option<Price> {
+        if self.config.prices.is_empty() { None } else { self.config.prices.get(&*model.name).copied() }
+    }
 }
 
 impl Gateway {

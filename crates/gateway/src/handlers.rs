@@ -20,8 +20,8 @@ use crate::engines::{EngineKind, Model};
 use crate::error::shown;
 use crate::relay::{self, Begun};
 use crate::request::Prompt;
-use crate::upstream::{Outgoing, Target};
-use crate::{Error, Gateway, headers, request};
+use crate::upstream::{Answer, Outgoing, Target};
+use crate::{Error, Gateway, bill, fence, headers, pools, request, whole};
 
 pub(crate) fn router(gateway: Gateway) -> Router {
     let ledger = crate::ledger::serve::routes(&gateway);
@@ -132,9 +132,12 @@ pub(crate) async fn answer(
         let model = Arc::clone(found.insert(Arc::clone(gateway.snapshot().model(&peek.model)?)));
         let mut begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
         let shared = &gateway.shared;
+        let fence = fence::of(shared, &caller.name, headers)?;
+        fence::check(&begun.model, fence)?;
         begun.charge = shared.accounts.reserve(shared, &caller.name, &begun.model, &peek.prompt).await?;
         let turn = begun.model.turn.fetch_add(1, Ordering::Relaxed);
-        let work = begun.model.knowledge.weigh(&peek.prompt, turn, shared.policy, begun.model.slots);
+        let mut work = begun.model.knowledge.weigh(&peek.prompt, turn, shared.policy, begun.model.slots);
+        (work.fence, work.part) = (fence, begun.model.whole);
         let outgoing = Outgoing {
             method: Method::POST,
             target: Target::Route(path),
@@ -142,6 +145,9 @@ pub(crate) async fn answer(
             body: body.bytes.clone(),
             work,
         };
+        if pools::splits(&begun, path) {
+            return Box::pin(pools::send(gateway, begun, outgoing)).await;
+        }
         send(gateway, begun, &outgoing).await
     };
     match answer.await {
@@ -204,11 +210,13 @@ fn begin(
     let clock = Arc::clone(&gateway.shared.clock);
     Ok(Begun {
         caller,
-        model,
         started,
         stream,
         _place: place,
         charge: None,
+        read_by: None,
+        price: gateway.shared.price(&model),
+        model,
         clock,
         chunk_gap: gateway.shared.config.timeouts.chunk_gap,
     })
@@ -217,6 +225,14 @@ fn begin(
 async fn send(gateway: &Gateway, begun: Begun, outgoing: &Outgoing) -> Result<Response, Error> {
     let shared = &gateway.shared;
     let answer = shared.upstream.ask(&begun.model, outgoing, shared.policy, &*shared.clock).await?;
+    finish(answer, begun).await
+}
+
+/// The answer of an engine, for the caller.
+pub(crate) async fn finish(answer: Answer, begun: Begun) -> Result<Response, Error> {
+    if !begun.stream && bill::is_due(&answer.engine, begun.price) {
+        return whole::relay(answer, begun).await;
+    }
     Ok(relay::relay(answer, begun))
 }
 

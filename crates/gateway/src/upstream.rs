@@ -270,7 +270,7 @@ impl Drop for Attempt<'_> {
 fn candidates(model: &Model, tried: &[usize], work: &Work, clock: &dyn Clock) -> Vec<Candidate> {
     let now = clock.now();
     let may = |(place, engine): (usize, &Arc<Engine>)| {
-        let open = !tried.contains(&place) && engine.state.breaker().wait(now).is_none();
+        let open = !tried.contains(&place) && work.admits(&engine.facts) && engine.state.breaker().wait(now).is_none();
         let state = &engine.state;
         open.then(|| Candidate {
             engine: place,
@@ -280,7 +280,10 @@ fn candidates(model: &Model, tried: &[usize], work: &Work, clock: &dyn Clock) ->
             queued: state.queued(),
             recent: work.recent(state.slot),
             cached: work.cached(state.slot),
-            ..Candidate::default()
+            round_trip_us: u64::try_from(engine.facts.round_trip.as_micros()).unwrap_or(u64::MAX),
+            prefill_us: state.prefill_us(),
+            price: engine.rates.0,
+            energy: engine.rates.1,
         })
     };
     model.engines.iter().enumerate().filter_map(may).collect()

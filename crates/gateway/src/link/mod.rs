@@ -119,7 +119,7 @@ impl Link {
         let framing = Framing::of(&head)?;
         reusable &= keeps_alive(&head);
         self.used = true;
-        let mut body = AnswerBody { link: None, framing, pool: reusable.then(|| Arc::clone(pool)) };
+        let mut body = AnswerBody { link: None, framing, pool: reusable.then(|| Arc::clone(pool)), whole: None };
         if body.framing.is_over() {
             body.link = Some(self);
             body.end();
@@ -242,9 +242,17 @@ pub(crate) struct AnswerBody {
     framing: Framing,
     /// Where the connection goes at the end, if it can serve again.
     pool: Option<Arc<Pool>>,
+    /// What of it was read already.
+    whole: Option<Bytes>,
 }
 
 impl AnswerBody {
+    /// One that was read to its end.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        Self { link: None, framing: Framing::Sized(length), pool: None, whole: Some(bytes) }
+    }
+
     /// The answer is whole: its connection may serve another one.
     fn end(&mut self) {
         self.framing = Framing::Over;
@@ -269,6 +277,10 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if let Some(bytes) = this.whole.take() {
+            this.framing = Framing::Over;
+            return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+        }
         loop {
             if this.framing.is_over() {
                 this.end();

@@ -11,12 +11,14 @@
 
 mod batch;
 mod clients;
+mod facts;
 mod failover;
 mod hostile;
 mod killed;
 mod ledger;
 mod load;
 mod passing;
+mod pools;
 mod quotas;
 mod refusals;
 mod stage;

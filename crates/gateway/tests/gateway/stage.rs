@@ -10,8 +10,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use dh_core::time::Clock;
-use dh_core::{Authenticate, Grant, Principal, Role, Secret, SimTime};
-use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
+use dh_core::{Authenticate, DataClass, Grant, Principal, Role, Secret, SimTime};
+use dh_gateway::{EngineFacts, EngineKind, EngineTarget, Gateway, GatewayConfig};
 use futures::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -28,6 +28,8 @@ pub(crate) const ADMIN: &str = "dh-admin-canary";
 pub(crate) const JOB: &str = "dh-job-canary";
 /// A caller whose key has bounds.
 pub(crate) const BOUNDED: &str = "dh-model-canary-of-the-bounded";
+/// A caller whose data is internal.
+pub(crate) const FENCED: &str = "dh-model-canary-of-the-fenced";
 pub(crate) const ENGINE_KEY: &str = "engine-key-canary";
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 
@@ -39,6 +41,7 @@ impl Authenticate for Keys {
             CALLER => Role::Model,
             JOB => Role::Job,
             ADMIN => Role::Admin,
+            FENCED => return Some(Principal { name: "fenced".to_owned(), role: Role::Model }),
             BOUNDED => return Some(Principal { name: "bounded".to_owned(), role: Role::Model }),
             _ => return None,
         };
@@ -51,8 +54,13 @@ impl Authenticate for Keys {
             requests_per_minute: Some(1_000_000),
             tokens_per_minute: Some(20_000),
             budget_micro_usd: Some(100),
+            data_class: None,
         };
-        (name == "bounded").then(|| Arc::new(grant))
+        match name {
+            "bounded" => Some(Arc::new(grant)),
+            "fenced" => Some(Arc::new(Grant { data_class: Some(DataClass::Internal), ..Grant::default() })),
+            _ => None,
+        }
     }
 
     fn signing_key(&self, _: &str) -> Option<(Secret<String>, Principal)> {
@@ -152,6 +160,7 @@ pub(crate) fn target(id: &str, address: SocketAddr) -> EngineTarget {
         kind: EngineKind::Chat,
         url: format!("http://{address}"),
         key: Some(Secret::new(ENGINE_KEY.to_owned())),
+        facts: EngineFacts::default(),
     }
 }
 
