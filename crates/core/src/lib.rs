@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod access;
+pub mod data_class;
 pub mod error;
 pub mod grant;
 pub mod id;
@@ -12,6 +13,7 @@ pub mod secret;
 pub mod time;
 
 pub use access::{AccessKey, Authenticate, Principal, Role};
+pub use data_class::DataClass;
 pub use error::{HasKind, Kind};
 pub use grant::Grant;
 pub use id::{AttemptId, JobId, NodeId, Rank, TaskId};

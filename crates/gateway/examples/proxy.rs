@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dh_core::{Authenticate, Grant, Principal, Role, Secret};
-use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
+use dh_gateway::{EngineFacts, EngineKind, EngineTarget, Gateway, GatewayConfig};
 use dh_rig::engine::{Config, Engine};
 use dh_rig::load::{Closed, Dress, Shape, closed, fresh};
 use tokio::net::TcpListener;
@@ -75,6 +75,7 @@ async fn gateway(port: &str, threads: usize, engines: &[String]) -> Result<(), B
         kind: EngineKind::Chat,
         url: format!("http://127.0.0.1:{port}"),
         key: None,
+        facts: EngineFacts::default(),
     };
     gateway.set_engines(engines.iter().map(target).collect())?;
     let stopped = async { drop(tokio::signal::ctrl_c().await) };

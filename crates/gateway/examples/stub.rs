@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dh_core::{Authenticate, Principal, Role, Secret};
-use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
+use dh_gateway::{EngineFacts, EngineKind, EngineTarget, Gateway, GatewayConfig};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -101,6 +101,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         kind: EngineKind::Chat,
         url: format!("http://{}", stub.local_addr()?),
         key: None,
+        facts: EngineFacts::default(),
     }])?;
     writeln!(std::io::stdout(), "engine {}\ngateway {}", stub.local_addr()?, front.local_addr()?)?;
     let stopped = async {

@@ -10,10 +10,12 @@ use dh_core::Grant;
 use dh_policy::quota::{Account, Bound, Refusal, Ticket, Use};
 
 use crate::Error;
+use crate::bill::cost;
 use crate::config::{ACCOUNTS_MAX, Price};
 use crate::engines::Model;
 use crate::error::Limit;
 use crate::gateway::Shared;
+use crate::ledger::{self, LedgerConfig, Shares};
 use crate::request::Prompt;
 use crate::usage::Usage;
 
@@ -21,16 +23,23 @@ use crate::usage::Usage;
 #[derive(Default)]
 pub(crate) struct Accounts {
     by_caller: RwLock<HashMap<String, Arc<Mutex<Account>>>>,
+    /// Parts of what a ledger keeps; without one the accounts above are all there is, and end with the process.
+    pub(crate) shares: Option<Shares>,
 }
 
 /// A reservation under way.
 pub(crate) struct Charge {
-    account: Arc<Mutex<Account>>,
     /// Taken when it is settled.
-    ticket: Option<Ticket>,
+    held: Option<Held>,
     reserved: Use,
     prompt: u64,
     price: Price,
+}
+
+/// Where a reservation lies.
+enum Held {
+    Own(Arc<Mutex<Account>>, Ticket),
+    Lent(Arc<ledger::Share>, dh_policy::ledger::Ticket),
 }
 
 /// What a request took.
@@ -51,6 +60,10 @@ fn lock(account: &Mutex<Account>) -> MutexGuard<'_, Account> {
 }
 
 impl Accounts {
+    pub(crate) fn open(ledger: Option<&LedgerConfig>) -> Result<Self, Error> {
+        Ok(Self { by_caller: RwLock::default(), shares: ledger.map(Shares::open).transpose()? })
+    }
+
     /// Refuses a caller whose key is for other models.
     pub(crate) fn scope(shared: &Shared, caller: &str, model: &Model) -> Result<Option<Arc<Grant>>, Error> {
         let grant = shared.auth.grant(caller);
@@ -61,7 +74,7 @@ impl Accounts {
     }
 
     /// Reserves the most that a request may take; nothing for a caller without bounds.
-    pub(crate) fn reserve(
+    pub(crate) async fn reserve(
         &self,
         shared: &Shared,
         caller: &str,
@@ -73,12 +86,16 @@ impl Accounts {
             prompt.answer_max.unwrap_or(shared.config.answer_tokens).saturating_mul(prompt.answers.unwrap_or(1));
         let bytes = prompt.bytes();
         let read = if bytes == 0 { 0 } else { model.knowledge.tokens_at_most(bytes) };
-        let price = shared.config.prices.get(&*model.name).copied().unwrap_or_default();
+        let price = shared.price(model).unwrap_or(model.dearest);
         let reserved = Use { tokens: read.saturating_add(answer), micro_usd: cost(price, read, 0, answer) };
+        if let Some(shares) = &self.shares {
+            let (share, ticket) = shares.reserve(shared, caller, &grant, reserved).await?;
+            return Ok(Some(Charge { held: Some(Held::Lent(share, ticket)), reserved, prompt: read, price }));
+        }
         let account = self.of(caller)?;
         let ticket = lock(&account).reserve(shared.clock.now(), &grant, reserved);
         match ticket {
-            Ok(ticket) => Ok(Some(Charge { account, ticket: Some(ticket), reserved, prompt: read, price })),
+            Ok(ticket) => Ok(Some(Charge { held: Some(Held::Own(account, ticket)), reserved, prompt: read, price })),
             Err(Refusal { bound, wait }) => {
                 let (most, asked) = match bound {
                     Bound::Requests => (grant.requests_per_minute, 1),
@@ -105,7 +122,7 @@ impl Accounts {
 impl Charge {
     /// Another model answers: its price counts. Tells whether what was reserved is enough for it.
     pub(crate) fn moves_to(&mut self, shared: &Shared, model: &Model) -> bool {
-        let price = shared.config.prices.get(&*model.name).copied().unwrap_or_default();
+        let price = shared.price(model).unwrap_or(model.dearest);
         let answer = self.reserved.tokens.saturating_sub(self.prompt);
         let fits = cost(price, self.prompt, 0, answer) <= self.reserved.micro_usd;
         if fits {
@@ -114,8 +131,9 @@ impl Charge {
         fits
     }
 
-    /// Counts what was used; the rest is free again.
-    pub(crate) fn settle(mut self, used: Used) {
+    /// Counts what was used at the answering engine's price, where the model has none; the rest is free again.
+    pub(crate) fn settle(mut self, used: Used, price: Option<Price>) {
+        self.price = price.unwrap_or(self.price);
         let used = match used {
             Used::Nothing => Use::default(),
             Used::All => self.reserved,
@@ -135,8 +153,10 @@ impl Charge {
     }
 
     fn end(&mut self, used: Use) {
-        if let Some(ticket) = self.ticket.take() {
-            lock(&self.account).settle(&ticket, used);
+        match self.held.take() {
+            Some(Held::Own(account, ticket)) => lock(&account).settle(&ticket, used),
+            Some(Held::Lent(share, ticket)) => share.settle(&ticket, used),
+            None => {}
         }
     }
 }
@@ -145,25 +165,5 @@ impl Drop for Charge {
     fn drop(&mut self) {
         // No engine answered.
         self.end(Use::default());
-    }
-}
-
-/// In millionths of a dollar, rounded up.
-fn cost(price: Price, prompt: u64, cached: u64, answer: u64) -> u64 {
-    let part = |tokens: u64, price: u64| u128::from(tokens) * u128::from(price);
-    let all = part(prompt, price.prompt) + part(cached, price.cached) + part(answer, price.answer);
-    u64::try_from(all.div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cost_is_by_direction_and_rounded_up() {
-        let price = Price { prompt: 2_000_000, cached: 500_000, answer: 8_000_000 };
-        assert_eq!(cost(price, 10, 4, 3), 20 + 2 + 24);
-        assert_eq!(cost(price, 0, 1, 0), 1);
-        assert_eq!(cost(Price::default(), u64::MAX, 1, 1), 0);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dh_core::limits;
 
 use crate::breaker::BreakerConfig;
+use crate::ledger::LedgerConfig;
 use crate::options::Options;
 
 /// A JSON document deeper than this is no chat request; engines with recursive parsers fall over beyond it.
@@ -116,7 +117,7 @@ impl BatchConfig {
 }
 
 /// How a gateway behaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct GatewayConfig {
     /// The name of a row of [`dh_policy::routing::POLICIES`].
     pub policy: String,
@@ -136,6 +137,8 @@ pub struct GatewayConfig {
     pub batch: Option<BatchConfig>,
     /// What it does only when asked.
     pub options: Options,
+    /// Who keeps what callers use, beyond this process; without it nobody does.
+    pub ledger: Option<LedgerConfig>,
     /// When an engine is left alone.
     pub breaker: BreakerConfig,
     /// Threads that serve connections, each its own; with 0 they are served by the runtime that [`crate::Gateway::serve`]
@@ -157,6 +160,7 @@ impl Default for GatewayConfig {
             answer_tokens: 4_096,
             batch: None,
             options: Options::default(),
+            ledger: None,
             breaker: BreakerConfig::default(),
             threads: 0,
             timeouts: Timeouts::default(),

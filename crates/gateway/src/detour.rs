@@ -1,15 +1,18 @@
 //! The way of a request through a gateway that has more than engines: lines, other models. See [`crate::Options`].
 //!
 //! Invariant: an answer goes out for one model alone; whatever was tried before it is over, and costs the caller nothing.
+//! Models whose prompts and answers are of different engines ([`crate::pools`]) go the plain way.
 //! The plain way in [`crate::handlers`] stays as short as it is: nothing here runs without an option.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::response::Response;
 use bytes::Bytes;
+use dh_core::DataClass;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -25,7 +28,7 @@ use crate::lines::{Seat, Who};
 use crate::relay::Begun;
 use crate::request::Peek;
 use crate::upstream::{Answer, Outgoing, Target};
-use crate::{Error, Gateway, cache, headers, request};
+use crate::{Error, Gateway, cache, fence, headers, request};
 
 /// Names the model that answered in place of another one.
 pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-datahall-model");
@@ -96,6 +99,7 @@ async fn choose(asked: &Asked, found: &mut Option<Arc<Model>>) -> Result<Chosen,
     let shared = &asked.gateway.shared;
     let peek = request::peek(&asked.body.bytes)?;
     let stream = peek.stream;
+    let class = fence::of(shared, &asked.caller.name, &asked.headers)?;
     let others = shared.config.options.fallbacks.get(&*peek.model).map(Vec::as_slice).unwrap_or_default();
     let mut charge: Option<Charge> = None;
     let mut failed: Option<Result<Asking, Error>> = None;
@@ -108,13 +112,13 @@ async fn choose(asked: &Asked, found: &mut Option<Arc<Model>>) -> Result<Chosen,
                 continue;
             }
         };
-        if number > 0 && !may_stand_in(found.as_ref(), &model, shared, &asked.caller.name) {
+        if number > 0 && !may_stand_in(found.as_ref(), &model, shared, &asked.caller.name, class) {
             continue;
         }
         if number == 0 {
             *found = Some(Arc::clone(&model));
         }
-        let came = ask(asked, &peek, model, &mut charge).await;
+        let came = ask(asked, &peek, (model, class), &mut charge).await;
         let elsewhere = match &came {
             Ok(asking) => stands_in_for(asking.answer.response.status()),
             Err(error) => error.elsewhere(),
@@ -134,21 +138,32 @@ fn stands_in_for(status: StatusCode) -> bool {
 }
 
 /// Whether `other` may answer for `model`: the caller may ask it, and it is no further away than data may go.
-fn may_stand_in(model: Option<&Arc<Model>>, other: &Model, shared: &crate::gateway::Shared, caller: &str) -> bool {
-    model.is_none_or(|model| model.kind == other.kind && within_the_same_fence(model, other))
+fn may_stand_in(
+    model: Option<&Arc<Model>>,
+    other: &Model,
+    shared: &crate::gateway::Shared,
+    caller: &str,
+    class: DataClass,
+) -> bool {
+    model.is_none_or(|model| model.kind == other.kind && at_the_same_sites(model, other))
         && other.kind == EngineKind::Chat
+        && fence::check(other, class).is_ok()
         && Accounts::scope(shared, caller, other).is_ok()
 }
 
-/// Whether engines of both stand where the same data may go. Engines tell nothing about that yet.
-fn within_the_same_fence(_model: &Model, _other: &Model) -> bool {
-    true
+/// Whether all engines of `other` stand at sites where engines of `model` do. What is not known is no hindrance.
+fn at_the_same_sites(model: &Model, other: &Model) -> bool {
+    let sites = |model: &Model| -> BTreeSet<String> {
+        model.engines.iter().filter_map(|engine| engine.facts.site.clone()).collect()
+    };
+    let known = sites(model);
+    known.is_empty() || sites(other).is_subset(&known)
 }
 
 async fn ask(
     asked: &Asked,
     peek: &Peek<'_>,
-    mut model: Arc<Model>,
+    (mut model, class): (Arc<Model>, DataClass),
     charge: &mut Option<Charge>,
 ) -> Result<Asking, Error> {
     let Asked { gateway, caller, headers, path, body, .. } = asked;
@@ -156,13 +171,19 @@ async fn ask(
     if model.kind != EngineKind::Chat {
         return Err(Error::WrongProtocol { model: model.name.to_string(), kind: model.kind });
     }
+    fence::check(&model, class)?;
     if !charge.as_mut().is_some_and(|charge| charge.moves_to(shared, &model)) {
         drop(charge.take());
-        *charge = shared.accounts.reserve(shared, &caller.name, &model, &peek.prompt)?;
+        *charge = shared.accounts.reserve(shared, &caller.name, &model, &peek.prompt).await?;
     }
     let body = if *model.name == *peek.model { body.bytes.clone() } else { for_model(&body.bytes, &model.name)? };
     let turn = model.turn.fetch_add(1, Ordering::Relaxed);
-    let work = model.knowledge.weigh(&peek.prompt, turn, shared.policy, model.slots);
+    let weigh = |model: &Model| {
+        let mut work = model.knowledge.weigh(&peek.prompt, turn, shared.policy, model.slots);
+        (work.fence, work.part) = (class, model.whole);
+        work
+    };
+    let work = weigh(&model);
     let mut outgoing = Outgoing {
         method: Method::POST,
         target: Target::Route(path),
@@ -189,7 +210,7 @@ async fn ask(
     {
         // Engines came or went while it waited.
         model = Arc::clone(present);
-        outgoing.work = model.knowledge.weigh(&peek.prompt, turn, shared.policy, model.slots);
+        outgoing.work = weigh(&model);
     }
     let answer = shared.upstream.ask(&model, &outgoing, shared.policy, &*shared.clock).await?;
     Ok(Asking { model, answer, outgoing, seat })
@@ -202,6 +223,8 @@ async fn finish(asked: Asked, chosen: Chosen) -> Result<Response, Error> {
     let name = if *wanted == *model.name { None } else { HeaderValue::from_str(&model.name).ok() };
     let begun = Begun {
         caller: asked.caller,
+        read_by: None,
+        price: shared.price(&model),
         model,
         started: asked.started,
         stream,

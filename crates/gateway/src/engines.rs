@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dh_core::time::Span;
 use dh_core::{Secret, SimTime};
+use dh_policy::routing::Rates;
 use dh_policy::routing::chain::digest_of;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Uri};
@@ -17,11 +19,13 @@ use rustls::pki_types::ServerName;
 
 use crate::Error;
 use crate::breaker::{Breaker, BreakerConfig};
-use crate::config::{ENGINES_MAX, MODEL_NAME_BYTES_MAX};
+use crate::config::{ENGINES_MAX, MODEL_NAME_BYTES_MAX, Price};
 use crate::error::shown;
+use crate::facts::{self, EngineFacts, EngineRole, Part};
 use crate::link::{Place, Pool};
 use crate::metrics::{EngineMetrics, ModelMetrics, Registry};
 use crate::plan::Knowledge;
+use crate::pools;
 use crate::translate::Dialect;
 
 /// What an engine speaks.
@@ -55,6 +59,8 @@ pub struct EngineTarget {
     pub url: String,
     /// The key it wants, if any.
     pub key: Option<Secret<String>>,
+    /// What else is known about it.
+    pub facts: EngineFacts,
 }
 
 /// How an engine is doing, for dashboards.
@@ -74,6 +80,8 @@ pub struct EngineStatus {
 
 /// How long an engine that has no route is not asked there: it may have been replaced by a newer version.
 const ROUTE_LACKS: Span = Span::from_secs(600);
+/// Fewer tokens of prompts teach no pace.
+const PACE_TOKENS: u64 = 256;
 
 /// What outlives a snapshot.
 pub(crate) struct EngineState {
@@ -82,6 +90,8 @@ pub(crate) struct EngineState {
     tokens: AtomicU64,
     /// Those of prompts whose first token has not come.
     queued: AtomicU64,
+    /// What a thousand tokens of a prompt take it, in microseconds, as its answers teach; 0 until one did.
+    prefill_us: AtomicU64,
     /// Its place in the indexes of prompts.
     pub(crate) slot: usize,
     /// A digest of its id.
@@ -100,12 +110,30 @@ impl EngineState {
             in_flight: AtomicU32::new(0),
             tokens: AtomicU64::new(0),
             queued: AtomicU64::new(0),
+            prefill_us: AtomicU64::new(0),
             slot,
             identity,
             pool: Arc::default(),
             breaker: Mutex::new(Breaker::new(config)),
             lacks: [const { AtomicU64::new(0) }; Dialect::COUNT],
         }
+    }
+
+    pub(crate) fn prefill_us(&self) -> u64 {
+        self.prefill_us.load(Ordering::Relaxed)
+    }
+
+    /// The first token came `waited` after so many tokens of prompts stood before it, its own included. Short waits are mostly
+    /// the way there and back. Moves by a quarter; races lose an observation.
+    fn learn_pace(&self, tokens: u64, waited: Duration) {
+        if tokens < PACE_TOKENS {
+            return;
+        }
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        let pace = (micros.saturating_mul(1_000) / tokens).max(1);
+        let before = self.prefill_us();
+        let next = if before == 0 { pace } else { before - before / 4 + pace / 4 };
+        self.prefill_us.store(next.max(1), Ordering::Relaxed);
     }
 
     // The breaker's steps cannot panic half-way, so a poisoned lock still guards a sound one.
@@ -144,6 +172,8 @@ pub(crate) struct Load {
     /// Of the prompt, until its first token has come.
     prompt: u64,
     answer: u64,
+    /// Tokens of prompts that stood before its first token when it was sent, its own included.
+    before: u64,
 }
 
 /// Tokens that a request makes an engine compute.
@@ -166,12 +196,18 @@ impl Load {
     fn counted(engine: &Engine, tokens: Tokens) -> Self {
         let Tokens { prompt, answer } = tokens;
         engine.state.tokens.fetch_add(prompt.wrapping_add(answer), Ordering::Relaxed);
-        engine.state.queued.fetch_add(prompt, Ordering::Relaxed);
-        Self { state: Arc::clone(&engine.state), prompt, answer }
+        let before = engine.state.queued.fetch_add(prompt, Ordering::Relaxed).wrapping_add(prompt);
+        Self { state: Arc::clone(&engine.state), prompt, answer, before }
+    }
+
+    /// The first token came so long after the request.
+    pub(crate) fn first_token(&mut self, waited: Duration) {
+        self.state.learn_pace(self.before, waited);
+        self.prompt_done();
     }
 
     /// The prompt has been computed.
-    pub(crate) fn prompt_done(&mut self) {
+    fn prompt_done(&mut self) {
         let prompt = std::mem::take(&mut self.prompt);
         self.state.tokens.fetch_sub(prompt, Ordering::Relaxed);
         self.state.queued.fetch_sub(prompt, Ordering::Relaxed);
@@ -191,6 +227,9 @@ pub(crate) struct Engine {
     pub(crate) authorization: Option<HeaderValue>,
     pub(crate) state: Arc<EngineState>,
     pub(crate) metrics: Arc<EngineMetrics>,
+    pub(crate) facts: EngineFacts,
+    /// Money and energy as routing counts them: the dearest of its model's if they are not known.
+    pub(crate) rates: (Rates, Rates),
     address: Address,
 }
 
@@ -227,6 +266,12 @@ pub(crate) struct Model {
     /// Slots there are in the index: one above the largest of an engine.
     pub(crate) slots: usize,
     pub(crate) metrics: Arc<ModelMetrics>,
+    /// The dearest of its engines' own prices.
+    pub(crate) dearest: Price,
+    /// Whether some of its engines only read prompts and some only write answers.
+    pub(crate) split: bool,
+    /// Which engines whole requests are for.
+    pub(crate) whole: Part,
     /// When it was first served, for `created`.
     pub(crate) since: SimTime,
 }
@@ -312,8 +357,14 @@ impl Snapshot {
         for EngineTarget { id, .. } in &targets {
             taken.extend(present.get(id.as_str()).map(|(_, engine)| engine.state.slot));
         }
+        let mut rates: HashMap<String, (Rates, Rates)> = HashMap::new();
+        for EngineTarget { model, facts, .. } in &targets {
+            let all = rates.entry(model.clone()).or_default();
+            all.0 = facts::dearest(all.0, facts.price_rates().unwrap_or_default());
+            all.1 = facts::dearest(all.1, facts.energy_rates().unwrap_or_default());
+        }
         let mut ids = std::collections::HashSet::new();
-        for EngineTarget { id, model, kind, url, key } in targets {
+        for EngineTarget { id, model, kind, url, key, facts } in targets {
             if id.is_empty() || id.len() > MODEL_NAME_BYTES_MAX || !ids.insert(id.clone()) {
                 return Err(bad(&id, "its id is empty, too long or not unique".to_owned()));
             }
@@ -334,7 +385,22 @@ impl Snapshot {
             if fresh {
                 served.knowledge.forget(state.slot);
             }
-            served.engines.push(Arc::new(Engine { id, authorization, state, metrics, address }));
+            let (price, energy) = rates.get(&model).copied().unwrap_or_default();
+            let rates = (facts.price_rates().unwrap_or(price), facts.energy_rates().unwrap_or(energy));
+            if let Some(Price { prompt, cached, answer }) = facts.price {
+                let most = &mut served.dearest;
+                *most = Price {
+                    prompt: most.prompt.max(prompt),
+                    cached: most.cached.max(cached),
+                    answer: most.answer.max(answer),
+                };
+            }
+            served.engines.push(Arc::new(Engine { id, authorization, state, metrics, facts, rates, address }));
+        }
+        for model in models.values_mut() {
+            let has = |role: EngineRole| model.engines.iter().any(|engine| engine.facts.role == role);
+            model.split = has(EngineRole::Prefill) && has(EngineRole::Decode);
+            model.whole = pools::whole_part(model.engines.iter().map(|engine| engine.facts.role));
         }
         metrics.forget_all_but(models.keys().map(|name| &**name), ids.iter().map(String::as_str));
         Ok(Self { models: models.into_iter().map(|(name, model)| (name, Arc::new(model))).collect() })
@@ -360,6 +426,9 @@ impl Snapshot {
             knowledge: before.map_or_else(Arc::default, |model| Arc::clone(&model.knowledge)),
             slots: 0,
             metrics: metrics.model(name),
+            dearest: Price::default(),
+            split: false,
+            whole: Part::Whole,
             since: before.map_or(now, |model| model.since),
         });
         if model.kind == kind {
@@ -368,6 +437,15 @@ impl Snapshot {
             Err(format!("model `{}` is already served as a {}", shown(name, 80), model.kind))
         }
     }
+}
+
+/// Another door that is asked as engines are.
+pub(crate) fn door(id: &str, url: &str, key: &Secret<String>) -> Result<Engine, Error> {
+    let address = parse_address(url).map_err(|why| bad(id, why))?;
+    let authorization = Some(bearer_value(key).map_err(|why| bad(id, why))?);
+    let state = Arc::new(EngineState::new(BreakerConfig::default(), id, 0));
+    let (facts, rates) = <(EngineFacts, (Rates, Rates))>::default();
+    Ok(Engine { id: id.to_owned(), authorization, state, metrics: Arc::default(), facts, rates, address })
 }
 
 fn bad(id: &str, why: String) -> Error {
@@ -416,6 +494,7 @@ mod tests {
             kind: EngineKind::Chat,
             url: url.to_owned(),
             key: None,
+            facts: EngineFacts::default(),
         }
     }
 

@@ -97,6 +97,9 @@ pub enum Error {
     /// The body is no JSON.
     #[error("the request body is not valid JSON: {0}")]
     NotJson(String),
+    /// A header field that the gateway reads is wrong.
+    #[error("a header field is wrong: {0}")]
+    BadHeader(String),
     /// A field that the gateway reads is wrong.
     #[error("the request body has a bad field: {0}")]
     BadField(String),
@@ -128,6 +131,14 @@ pub enum Error {
         caller: String,
         /// The model.
         model: String,
+    },
+    /// None of the model's engines may read such data.
+    #[error("no engine of model `{model}` is cleared for {class} data")]
+    Fenced {
+        /// The model.
+        model: String,
+        /// What the data is.
+        class: &'static str,
     },
     /// The model is known, and no engine may be asked now.
     #[error("no engine of model `{model}` is ready")]
@@ -220,6 +231,15 @@ pub enum Error {
     /// No more files or batches fit.
     #[error("{0}")]
     FilesFull(&'static str),
+    /// Another key than one for the ledger.
+    #[error("the key of `{0}` may not lease from the ledger")]
+    ForbiddenLedger(String),
+    /// The keeper has no such caller.
+    #[error("the ledger keeps no bounds of a caller `{0}`")]
+    NoAccount(String),
+    /// The keeper of the ledger gives no answer.
+    #[error("the ledger of this key cannot be asked: {0}")]
+    NoLedger(String),
     /// The folder of files failed.
     #[error("the folder of files cannot be used: {0}")]
     Disk(String),
@@ -235,16 +255,22 @@ impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NoKey | Self::UnknownKey => Kind::Unauthorized,
-            Self::Forbidden(_) | Self::OutOfScope { .. } => Kind::Forbidden,
-            Self::NoRoute { .. } | Self::UnknownModel { .. } | Self::NoFiles | Self::NoFile(_) | Self::NoBatch(_) => {
-                Kind::NotFound
+            Self::Forbidden(_) | Self::ForbiddenLedger(_) | Self::OutOfScope { .. } | Self::Fenced { .. } => {
+                Kind::Forbidden
             }
+            Self::NoRoute { .. }
+            | Self::UnknownModel { .. }
+            | Self::NoFiles
+            | Self::NoFile(_)
+            | Self::NoBatch(_)
+            | Self::NoAccount(_) => Kind::NotFound,
             Self::Method(_)
             | Self::WrongProtocol { .. }
             | Self::EmptyBody
             | Self::NotAnObject
             | Self::NotJson(_)
             | Self::BadField(_)
+            | Self::BadHeader(_)
             | Self::NoModel
             | Self::TooDeep(_)
             | Self::SlowBody
@@ -258,7 +284,7 @@ impl HasKind for Error {
             Self::FilesFull(_) => Kind::Full,
             Self::TooLarge(_) | Self::FileTooLarge(_) | Self::TooManyEngines(_) => Kind::TooLarge,
             Self::Busy(_) | Self::Limited(_) | Self::Crowded { .. } => Kind::Busy,
-            Self::NotReady { .. } => Kind::Interrupted,
+            Self::NotReady { .. } | Self::NoLedger(_) => Kind::Interrupted,
             Self::Unreachable { .. } | Self::Refused { .. } | Self::BadAnswer { .. } => Kind::Unreachable,
             Self::EngineTimeout(_) => Kind::Timeout,
             Self::Tls(_) | Self::Listen(_) | Self::Disk(_) => Kind::Internal,
@@ -269,6 +295,7 @@ impl HasKind for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NoFiles => Some("start it with `--data DIR`".to_owned()),
+            Self::ForbiddenLedger(_) => Some("lease with a key of the role `admin`".to_owned()),
             Self::Forbidden(_) => Some("issue a key with the role `model`".to_owned()),
             Self::Refused { .. } => Some("check the key that the gateway holds for this engine".to_owned()),
             _ => None,
@@ -306,6 +333,7 @@ impl Error {
         match self {
             Self::NoKey | Self::UnknownKey => ("authentication_error", None, "invalid_api_key"),
             Self::Forbidden(_) => ("permission_error", None, "insufficient_permissions"),
+            Self::Fenced { .. } => ("permission_error", None, "data_class"),
             Self::OutOfScope { .. } => ("permission_error", Some("model"), "insufficient_permissions"),
             Self::Limited(Limit { bound: Bound::Budget, .. }) => ("insufficient_quota", None, "insufficient_quota"),
             Self::Limited(_) => ("rate_limit_error", None, "rate_limit_exceeded"),

@@ -12,11 +12,12 @@ use crate::accounts::Accounts;
 use crate::admission::Admission;
 use crate::batch::{self, Batches};
 use crate::cache::Caches;
-use crate::engines::{EngineKind, EngineStatus, EngineTarget, Snapshot};
+use crate::config::Price;
+use crate::engines::{EngineKind, EngineStatus, EngineTarget, Model, Snapshot};
 use crate::lines::Lines;
 use crate::metrics::Registry;
 use crate::upstream::Upstream;
-use crate::{Error, GatewayConfig, SystemClock, handlers, serve};
+use crate::{Error, GatewayConfig, SystemClock, handlers, ledger, serve};
 
 /// The gateway. A clone is another handle to the same one.
 #[derive(Clone)]
@@ -49,10 +50,18 @@ struct Wanted {
     expected: Vec<(String, EngineKind)>,
 }
 
+impl Shared {
+    /// What the model costs its callers, where that is said.
+    pub(crate) fn price(&self, model: &Model) -> Option<Price> {
+        if self.config.prices.is_empty() { None } else { self.config.prices.get(&*model.name).copied() }
+    }
+}
+
 impl Gateway {
     /// A gateway with no engines.
     /// # Errors
-    /// [`Error::UnknownPolicy`]; [`Error::BadOptions`]; [`Error::Tls`]; [`Error::Disk`].
+    /// [`Error::UnknownPolicy`]; [`Error::BadOptions`]; [`Error::Tls`]; [`Error::Disk`]; [`Error::BadEngine`] for the address of
+    /// a ledger.
     pub fn new(config: GatewayConfig, auth: Arc<dyn Authenticate>) -> Result<Self, Error> {
         Self::with_clock(config, auth, Arc::new(SystemClock::new()))
     }
@@ -79,7 +88,7 @@ impl Gateway {
                 name: config.policy.clone(),
                 known: routing::names().join(", "),
             })?,
-            accounts: Accounts::default(),
+            accounts: Accounts::open(config.ledger.as_ref())?,
             admission: Admission::new(&config),
             registry: Registry::default(),
             upstream: Upstream::new(&config, lines)?,
@@ -138,7 +147,11 @@ impl Gateway {
     /// [`Error::Listen`] if the listener fails for good.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let _batches = batch::start(self);
-        serve::serve(self, listener, shutdown).await
+        let work = ledger::start(self);
+        let served = serve::serve(self, listener, shutdown).await;
+        drop(work);
+        ledger::end(self).await;
+        served
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {

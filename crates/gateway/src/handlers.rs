@@ -21,9 +21,10 @@ use crate::error::shown;
 use crate::relay::{self, Begun};
 use crate::request::Prompt;
 use crate::upstream::{Answer, Outgoing, Target};
-use crate::{Error, Gateway, detour, headers, request, translate};
+use crate::{Error, Gateway, bill, detour, fence, headers, pools, request, translate, whole};
 
 pub(crate) fn router(gateway: Gateway) -> Router {
+    let ledger = crate::ledger::serve::routes(&gateway);
     let guarded = Router::new()
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
@@ -40,7 +41,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(gateway.clone(), gate))
         .with_state(gateway);
-    Router::new().route("/healthz", get(|| async { "ok" })).merge(guarded)
+    Router::new().route("/healthz", get(|| async { "ok" })).merge(ledger).merge(guarded)
 }
 
 /// Lets verified callers through; names every request.
@@ -124,7 +125,7 @@ pub(crate) async fn answer(
     started: Instant,
     read: Result<Admitted, Error>,
 ) -> Response {
-    if gateway.shared.detours {
+    if gateway.shared.detours && !is_split(gateway, &read) {
         // On the heap, so that the plain way does not carry its room.
         return Box::pin(detour::answer(gateway, caller, headers, path, started, read)).await;
     }
@@ -135,9 +136,12 @@ pub(crate) async fn answer(
         let model = Arc::clone(found.insert(Arc::clone(gateway.snapshot().model(&peek.model)?)));
         let mut begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
         let shared = &gateway.shared;
-        begun.charge = shared.accounts.reserve(shared, &caller.name, &begun.model, &peek.prompt)?;
+        let fence = fence::of(shared, &caller.name, headers)?;
+        fence::check(&begun.model, fence)?;
+        begun.charge = shared.accounts.reserve(shared, &caller.name, &begun.model, &peek.prompt).await?;
         let turn = begun.model.turn.fetch_add(1, Ordering::Relaxed);
-        let work = begun.model.knowledge.weigh(&peek.prompt, turn, shared.policy, begun.model.slots);
+        let mut work = begun.model.knowledge.weigh(&peek.prompt, turn, shared.policy, begun.model.slots);
+        (work.fence, work.part) = (fence, begun.model.whole);
         let outgoing = Outgoing {
             method: Method::POST,
             target: Target::Route(path),
@@ -146,12 +150,22 @@ pub(crate) async fn answer(
             work,
             chat: OnceLock::new(),
         };
+        if pools::splits(&begun, path) {
+            return Box::pin(pools::send(gateway, begun, outgoing)).await;
+        }
         send(gateway, begun, outgoing).await
     };
     match answer.await {
         Ok(response) => response,
         Err(error) => refuse_in(path, gateway, error, &caller, found.as_ref(), started),
     }
+}
+
+/// Whether the request is for a model whose prompts and answers are of different engines.
+fn is_split(gateway: &Gateway, read: &Result<Admitted, Error>) -> bool {
+    let Ok((_place, body)) = read else { return false };
+    let Ok(peek) = request::peek(&body.bytes) else { return false };
+    gateway.snapshot().model(&peek.model).is_ok_and(|model| model.split)
 }
 
 /// The same as [`refuse`], in the words of the clients of `path`.
@@ -225,11 +239,13 @@ fn begin(
     let clock = Arc::clone(&gateway.shared.clock);
     Ok(Begun {
         caller,
-        model,
         started,
         stream,
         _place: place,
         charge: None,
+        read_by: None,
+        price: gateway.shared.price(&model),
+        model,
         clock,
         chunk_gap: gateway.shared.config.timeouts.chunk_gap,
         seat: None,
@@ -243,18 +259,26 @@ async fn send(gateway: &Gateway, begun: Begun, outgoing: Outgoing) -> Result<Res
     passed_on(answer, begun, outgoing).await
 }
 
-/// An engine's answer as the caller gets it.
+/// An engine's answer as the caller gets it, in the words of the route that was asked.
 pub(crate) async fn passed_on(answer: Answer, begun: Begun, outgoing: Outgoing) -> Result<Response, Error> {
     if !answer.as_chat {
-        return Ok(relay::relay(answer, begun));
+        return finish(answer, begun).await;
     }
     let name = Arc::clone(&begun.model.name);
-    let response = relay::relay(answer, begun);
+    let response = finish(answer, begun).await?;
     match outgoing.chat.into_inner().map(|chat| *chat) {
         // On the heap, so that other requests do not carry its room.
         Some(Ok((_, echo))) => Box::pin(translate::answer(response, echo, &name)).await,
         Some(Err(_)) | None => Ok(response),
     }
+}
+
+/// The answer of an engine, for the caller.
+pub(crate) async fn finish(answer: Answer, begun: Begun) -> Result<Response, Error> {
+    if !begun.stream && bill::is_due(&answer.engine, begun.price) {
+        return whole::relay(answer, begun).await;
+    }
+    Ok(relay::relay(answer, begun))
 }
 
 /// The answer to a request that no engine answered; counted and logged here, once.

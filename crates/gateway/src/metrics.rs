@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::bill::Bill;
 use crate::config::{ENGINE_SERIES_MAX, MODEL_SERIES_MAX};
 use crate::engines::EngineStatus;
 use crate::usage::Usage;
@@ -170,6 +171,8 @@ pub(crate) struct ModelMetrics {
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
+    micro_usd: AtomicU64,
+    micro_joules: AtomicU64,
     semconv: Semconv,
 }
 
@@ -193,6 +196,8 @@ impl Default for ModelMetrics {
             prompt_tokens: AtomicU64::new(0),
             cached_tokens: AtomicU64::new(0),
             completion_tokens: AtomicU64::new(0),
+            micro_usd: AtomicU64::new(0),
+            micro_joules: AtomicU64::new(0),
             semconv: Semconv {
                 duration: Histogram::new(SEMCONV_DURATION),
                 first: Histogram::new(SEMCONV_FIRST),
@@ -222,6 +227,12 @@ impl ModelMetrics {
                 histogram.tokens(tokens);
             }
         }
+    }
+
+    /// A request has cost so much.
+    pub(crate) fn billed(&self, bill: Bill) {
+        self.micro_usd.fetch_add(bill.micro_usd.unwrap_or(0), Ordering::Relaxed);
+        self.micro_joules.fetch_add(bill.micro_joules.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// A request has ended after `took`.
@@ -390,6 +401,22 @@ impl Registry {
                 line(&mut out, &format!("datahall_gateway_{name}{{model=\"{model}\"}}"), count);
             }
         }
+        for (name, about, counter) in [
+            (
+                "cost_usd_total",
+                "What requests cost by the prices of models and engines, in dollars.",
+                (|metrics| &metrics.micro_usd) as fn(&ModelMetrics) -> &AtomicU64,
+            ),
+            ("joules_total", "What requests took by the figures of engines, in joules.", |metrics| {
+                &metrics.micro_joules
+            }),
+        ] {
+            family(&mut out, name, "counter", about);
+            for (model, metrics) in &models {
+                let count = seconds(counter(metrics).load(Ordering::Relaxed));
+                line(&mut out, &format!("datahall_gateway_{name}{{model=\"{model}\"}}"), count);
+            }
+        }
         semconv(&mut out, &models);
         out
     }
@@ -438,7 +465,7 @@ pub(crate) fn line(out: &mut String, name: &str, value: impl std::fmt::Display) 
     let _infallible = writeln!(out, "{name} {value}");
 }
 
-/// Microseconds as decimal seconds, without needless zeros.
+/// Millionths as decimal seconds or others, without needless zeros.
 fn seconds(micros: u64) -> String {
     let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

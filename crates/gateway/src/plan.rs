@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dh_core::DataClass;
 use dh_policy::hedging::Hedges;
 use dh_policy::routing::chain::{self, Link, digest_of};
 use dh_policy::routing::index::{Held, PrefixIndex};
@@ -13,6 +14,7 @@ use dh_policy::routing::{Ask, Route};
 
 use crate::config::PREFIX_LINKS;
 use crate::engines::Tokens;
+use crate::facts::{EngineFacts, Part};
 use crate::request::Prompt;
 use crate::usage::Usage;
 
@@ -49,6 +51,10 @@ impl Default for Knowledge {
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) ask: Ask,
+    /// What its data is; engines that are not cleared for it are not asked.
+    pub(crate) fence: DataClass,
+    /// What is to be done of it.
+    pub(crate) part: Part,
     links: Vec<Link>,
     held: Vec<Held>,
     prompt_bytes: u64,
@@ -91,6 +97,10 @@ impl Knowledge {
 
     /// The engine of `slot` gets the request.
     pub(crate) fn sent(&self, work: &Work, slot: usize) -> Belief {
+        if work.part == Part::Decode {
+            // The prompt comes from elsewhere, so its cache teaches nothing.
+            return Belief { slot, ..Belief::default() };
+        }
         let held = work.held.get(slot).copied().unwrap_or_default();
         if !work.links.is_empty() {
             self.index().computes(&work.links, slot, held);
@@ -144,6 +154,11 @@ impl Work {
         bytes.saturating_mul(MILLI) / self.bytes_per_token_milli.max(1)
     }
 
+    /// Whether an engine of which this is known may be asked.
+    pub(crate) fn admits(&self, facts: &EngineFacts) -> bool {
+        facts.data_class >= self.fence && self.part.is_for(facts.role)
+    }
+
     /// Tokens that the engine of `slot` likely holds.
     pub(crate) fn cached(&self, slot: usize) -> u64 {
         self.held.get(slot).map_or(0, |held| self.tokens(held.bytes))
@@ -156,7 +171,12 @@ impl Work {
 
     /// Tokens that the request makes the engine of `slot` compute.
     pub(crate) fn load_on(&self, slot: usize) -> Tokens {
-        Tokens { prompt: self.ask.prompt.saturating_sub(self.cached(slot)), answer: self.ask.answer }
+        let prompt = match self.part {
+            // Another engine has read it.
+            Part::Decode => 0,
+            Part::Whole | Part::Any | Part::Prefill => self.ask.prompt.saturating_sub(self.cached(slot)),
+        };
+        Tokens { prompt, answer: if self.part == Part::Prefill { 1 } else { self.ask.answer } }
     }
 }
 

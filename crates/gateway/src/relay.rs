@@ -20,13 +20,16 @@ use tokio::time::{Instant, Sleep};
 
 use crate::access::Caller;
 use crate::accounts::{Charge, Used};
+use crate::bill;
 use crate::breaker::Pass;
+use crate::config::Price;
 use crate::engines::{Engine, Load, Model};
 use crate::headers;
 use crate::lines::Seat;
 use crate::link::AnswerBody;
 use crate::metrics::Trouble;
 use crate::plan::Belief;
+use crate::pools::ReadBy;
 use crate::sse::SseScanner;
 use crate::upstream::Answer;
 use crate::usage::{Usage, UsageFinder};
@@ -47,6 +50,10 @@ pub(crate) struct Begun {
     pub(crate) seat: Option<Seat>,
     /// Set when the answer has ended whole and well.
     pub(crate) whole: Option<Arc<AtomicBool>>,
+    /// Who read the prompt, if another engine writes the answer.
+    pub(crate) read_by: Option<ReadBy>,
+    /// What the model costs, where that is said.
+    pub(crate) price: Option<Price>,
 }
 
 pub(crate) struct Relay {
@@ -210,7 +217,7 @@ impl Watch {
         if count > 0 && self.first_event.is_none() {
             let waited = now - self.begun.started;
             self.first_event = Some(waited);
-            self.load.prompt_done();
+            self.load.first_token(waited);
             self.begun.model.metrics.first_token(waited);
             if let Some(seat) = &self.seat {
                 seat.first_token(waited);
@@ -273,9 +280,12 @@ impl Drop for Watch {
             model.metrics.used(usage);
             model.knowledge.learn(self.belief, usage);
         }
+        let own = self.engine.facts.price.filter(|_| self.begun.price.is_none());
         if let Some(charge) = self.begun.charge.take() {
-            charge.settle(self.used(usage));
+            charge.settle(self.used(usage), own);
         }
+        let bill = usage.map(|usage| bill::bill(&self.engine, &self.begun, usage)).unwrap_or_default();
+        model.metrics.billed(bill);
         tracing::info!(
             target: "dh_gateway::access",
             request_id = ?self.begun.caller.request_id,
@@ -290,6 +300,8 @@ impl Drop for Watch {
             prompt_tokens = usage.and_then(|usage| usage.prompt_tokens),
             cached_tokens = usage.and_then(|usage| usage.cached_tokens),
             completion_tokens = usage.and_then(|usage| usage.completion_tokens),
+            cost_usd = bill.micro_usd.map(bill::decimal),
+            joules = bill.micro_joules.map(bill::decimal),
             "answered"
         );
     }

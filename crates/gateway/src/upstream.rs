@@ -240,7 +240,7 @@ impl Upstream {
 }
 
 /// Why no answer came.
-enum Missed {
+pub(crate) enum Missed {
     NotReached,
     Lost,
 }
@@ -269,7 +269,12 @@ impl Upstream {
     }
 
     /// Sends one request on a kept connection, or on a new one.
-    async fn exchange(&self, engine: &Engine, head: &[u8], body: &[u8]) -> Result<Response<AnswerBody>, Missed> {
+    pub(crate) async fn exchange(
+        &self,
+        engine: &Engine,
+        head: &[u8],
+        body: &[u8],
+    ) -> Result<Response<AnswerBody>, Missed> {
         let pool = &engine.state.pool;
         let link = match pool.take() {
             Some(link) => link,
@@ -375,7 +380,10 @@ fn candidates(model: &Model, tried: &[usize], work: &Work, bound: u32, clock: &d
     let now = clock.now();
     let may = |(place, engine): (usize, &Arc<Engine>)| {
         let state = &engine.state;
-        let open = !tried.contains(&place) && state.in_flight() < bound && state.breaker().wait(now).is_none();
+        let open = !tried.contains(&place)
+            && work.admits(&engine.facts)
+            && state.in_flight() < bound
+            && state.breaker().wait(now).is_none();
         open.then(|| Candidate {
             engine: place,
             identity: state.identity,
@@ -384,7 +392,10 @@ fn candidates(model: &Model, tried: &[usize], work: &Work, bound: u32, clock: &d
             queued: state.queued(),
             recent: work.recent(state.slot),
             cached: work.cached(state.slot),
-            ..Candidate::default()
+            round_trip_us: u64::try_from(engine.facts.round_trip.as_micros()).unwrap_or(u64::MAX),
+            prefill_us: state.prefill_us(),
+            price: engine.rates.0,
+            energy: engine.rates.1,
         })
     };
     model.engines.iter().enumerate().filter_map(may).collect()

@@ -1,7 +1,8 @@
 //! Choices as pure functions: which job is next ([`order`]), where a gang goes ([`placement`]) and from when on it fits
 //! ([`backfill`]), whom it displaces there ([`preemption`]), where a part of a node goes ([`packing`]), which jobs share
 //! accelerators ([`sharing`]), and who holds what next when all may be arranged anew ([`rounds`]). Boxes on a 3-D torus have
-//! their own ([`torus`]). Which engine serves a request says [`routing`], and how much a caller may still use [`quota`].
+//! their own ([`torus`]). Which engine serves a request says [`routing`], and how much a caller may still use [`quota`],
+//! also of several gateways at once ([`ledger`]).
 //! Who waits for an engine, and in which order, says [`waiting`], when a second one is asked [`hedging`],
 //! and what leaves a full cache [`eviction`].
 //! [`pages`] is how what they look at is kept so that copies are cheap. Who may do what in the store says [`access`], and where
@@ -28,6 +29,7 @@ pub mod fairness;
 pub mod fleet;
 pub mod health;
 pub mod hedging;
+pub mod ledger;
 pub mod order;
 pub mod packing;
 pub mod pages;

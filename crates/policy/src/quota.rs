@@ -9,13 +9,14 @@
 
 use dh_core::time::Span;
 use dh_core::{Grant, SimTime};
+use serde::{Deserialize, Serialize};
 
-const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 /// The present second and the 60 before it.
-const SLOTS: u64 = 61;
+pub(crate) const SLOTS: u64 = 61;
 
 /// What a request uses, or may use at most.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Use {
     /// Tokens, read and written.
     pub tokens: u64,
@@ -32,7 +33,7 @@ pub struct Ticket {
 }
 
 /// The bound that a request met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Bound {
     /// [`Grant::requests_per_minute`].
     Requests,
@@ -52,12 +53,40 @@ pub struct Refusal {
 }
 
 /// A counter over the last 60 seconds.
-#[derive(Debug, Clone)]
-struct Window {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Counted", into = "Counted")]
+pub(crate) struct Window {
     counts: [u64; 61],
-    sum: u64,
+    pub(crate) sum: u64,
     /// The latest second that was counted.
-    now: u64,
+    pub(crate) now: u64,
+}
+
+/// A window as it is kept: its latest second, and what was counted when.
+#[derive(Serialize, Deserialize)]
+struct Counted(u64, Vec<(u64, u64)>);
+
+impl From<Counted> for Window {
+    fn from(Counted(now, counts): Counted) -> Self {
+        let mut window = Self { now, ..Self::default() };
+        for (second, count) in counts {
+            if second <= now && now - second < SLOTS {
+                window.add(second, count);
+            }
+        }
+        window
+    }
+}
+
+impl From<Window> for Counted {
+    fn from(window: Window) -> Self {
+        let seconds = (0..SLOTS).rev().filter_map(|age| window.now.checked_sub(age));
+        let count = |second: u64| {
+            let place = usize::try_from(second % SLOTS).ok()?;
+            Some((second, window.counts.get(place).copied()?)).filter(|(_, count)| *count > 0)
+        };
+        Self(window.now, seconds.filter_map(count).collect())
+    }
 }
 
 impl Default for Window {
@@ -68,7 +97,7 @@ impl Default for Window {
 
 impl Window {
     /// Forgets what is too old.
-    fn advance(&mut self, second: u64) {
+    pub(crate) fn advance(&mut self, second: u64) {
         if second <= self.now {
             return;
         }
@@ -85,7 +114,7 @@ impl Window {
         usize::try_from(second % SLOTS).ok().and_then(|place| self.counts.get_mut(place))
     }
 
-    fn add(&mut self, second: u64, amount: u64) {
+    pub(crate) fn add(&mut self, second: u64, amount: u64) {
         let sum = self.sum;
         if let Some(count) = self.slot(second) {
             // The sum holds every count, so neither can pass its end before the sum does.
@@ -96,7 +125,7 @@ impl Window {
     }
 
     /// Takes back what was counted at `second`, if that is still within the window.
-    fn take_back(&mut self, second: u64, amount: u64) {
+    pub(crate) fn take_back(&mut self, second: u64, amount: u64) {
         if self.now - second.min(self.now) >= SLOTS {
             return;
         }
@@ -108,7 +137,7 @@ impl Window {
     }
 
     /// When `amount` more would fit below `bound`.
-    fn wait(&self, now: SimTime, amount: u64, bound: u64) -> Option<Span> {
+    pub(crate) fn wait(&self, now: SimTime, amount: u64, bound: u64) -> Option<Span> {
         let mut over = u128::from(self.sum) + u128::from(amount);
         for age in (0..SLOTS).rev() {
             let second = self.now.checked_sub(age);

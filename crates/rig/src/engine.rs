@@ -103,6 +103,8 @@ struct Asked {
     answer: u64,
     stream: bool,
     usage: bool,
+    /// Whether another engine writes the answer.
+    hands_on: bool,
 }
 
 /// What is to go wrong with it.
@@ -262,6 +264,7 @@ impl Engine {
             answer: wanted.map_or(config.answer, |wanted| wanted.min(config.answer)),
             stream: is_true(body, b"\"stream\""),
             usage: is_true(body, b"\"include_usage\""),
+            hands_on: is_true(body, b"\"do_remote_decode\""),
         };
         shared.counts.running.fetch_add(1, Ordering::Relaxed);
         let mut held = Held(shared, Lease::default());
@@ -283,6 +286,10 @@ impl Engine {
                 // A moment at most: a release between the look and the wait must not be missed for ever.
                 drop(tokio::time::timeout(Duration::from_millis(5), released).await);
             }
+        }
+        if is_true(body, b"\"do_remote_prefill\"") {
+            // Another engine has read it.
+            asked.cached = asked.prompt;
         }
         let slot = match shared.slots.try_acquire() {
             Ok(slot) => Some(slot),
@@ -401,6 +408,9 @@ impl Engine {
 
 const EVENT: &[u8] = b"data: {\"id\":\"stub\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"stub\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"},\"finish_reason\":null}]}\n\n";
 
+/// What the engine that writes the answer is told of what this one holds, as vLLM says it.
+const HANDED: &[u8] = b",\"kv_transfer_params\":{\"do_remote_prefill\":true,\"do_remote_decode\":false,\"remote_engine_id\":\"stub\",\"remote_block_ids\":[0]}";
+
 /// The bytes that hold the prompt: from the first of these keys on.
 fn prompt_of(body: &[u8]) -> &[u8] {
     let keys = [&b"\"messages\""[..], b"\"prompt\"", b"\"input\"", b"\"query\""];
@@ -480,6 +490,9 @@ fn whole(out: &mut Vec<u8>, head: &[u8], asked: &Asked) {
         body.extend_from_slice(part.as_bytes());
     }
     usage(&mut body, asked);
+    if asked.hands_on {
+        body.extend_from_slice(HANDED);
+    }
     body.push(b'}');
     plain(out, 200, "application/json", &body);
 }

@@ -51,7 +51,7 @@ pub(crate) async fn answer(asked: Asked) -> Response {
     let Plan { model, exact, semantic, fresh } = plan;
     let mut landing = Landing { asked_of: gateway.clone(), key: exact, flight: None, question: None };
     let reading = match caches.exact.as_ref().zip(exact).map(|(exact, key)| exact.find(key, fresh)) {
-        Some(Found::Hit(stored)) => return hit(asked, &model, &stored, "hit"),
+        Some(Found::Hit(stored)) => return hit(asked, &model, &stored, "hit").await,
         Some(Found::Joined(reading)) => return follow(asked, &model, reading, caches).await,
         Some(Found::Lead(flight, reading)) => {
             landing.flight = Some(flight);
@@ -68,7 +68,7 @@ pub(crate) async fn answer(asked: Asked) -> Response {
     {
         if !fresh && let Some(stored) = cache.nearest(&question, &vector) {
             landing.with(&stored);
-            return hit(asked, &model, &stored, "semantic");
+            return hit(asked, &model, &stored, "semantic").await;
         }
         landing.question = Some((question, vector));
     }
@@ -176,17 +176,17 @@ fn text_of(message: &Raw<'_>) -> Option<String> {
 }
 
 /// Counts a request that takes no tokens.
-fn reserve(asked: &Asked, model: &Model) -> Result<(), Error> {
+async fn reserve(asked: &Asked, model: &Model) -> Result<(), Error> {
     let shared = &asked.gateway.shared;
     let nothing = Prompt { answer_max: Some(0), ..Prompt::default() };
-    if let Some(charge) = shared.accounts.reserve(shared, &asked.caller.name, model, &nothing)? {
-        charge.settle(Used::Nothing);
+    if let Some(charge) = shared.accounts.reserve(shared, &asked.caller.name, model, &nothing).await? {
+        charge.settle(Used::Nothing, None);
     }
     Ok(())
 }
 
-fn hit(asked: Asked, model: &Arc<Model>, stored: &Stored, how: &'static str) -> Response {
-    if let Err(error) = reserve(&asked, model) {
+async fn hit(asked: Asked, model: &Arc<Model>, stored: &Stored, how: &'static str) -> Response {
+    if let Err(error) = reserve(&asked, model).await {
         return handlers::refuse_in(asked.path, &asked.gateway, error, &asked.caller, Some(model), asked.started);
     }
     drop(Counted::new(asked, model, stored.head.status));
@@ -197,7 +197,7 @@ fn hit(asked: Asked, model: &Arc<Model>, stored: &Stored, how: &'static str) -> 
 
 /// Reads along with who asked first.
 async fn follow(asked: Asked, model: &Arc<Model>, reading: Reading, caches: &Caches) -> Response {
-    if let Err(error) = reserve(&asked, model) {
+    if let Err(error) = reserve(&asked, model).await {
         return handlers::refuse_in(asked.path, &asked.gateway, error, &asked.caller, Some(model), asked.started);
     }
     let Some(head) = reading.head().await else {

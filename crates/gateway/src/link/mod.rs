@@ -119,7 +119,8 @@ impl Link {
         let framing = Framing::of(&head)?;
         reusable &= keeps_alive(&head);
         self.used = true;
-        let mut body = AnswerBody { link: None, framing, pool: reusable.then(|| Arc::clone(pool)), unread: None };
+        let mut body =
+            AnswerBody { link: None, framing, pool: reusable.then(|| Arc::clone(pool)), unread: None, whole: None };
         if body.framing.is_over() {
             body.link = Some(self);
             body.end();
@@ -244,12 +245,20 @@ pub(crate) struct AnswerBody {
     pool: Option<Arc<Pool>>,
     /// A piece that somebody looked at and gave back.
     unread: Option<Bytes>,
+    /// What of it was read already.
+    whole: Option<Bytes>,
 }
 
 impl AnswerBody {
     /// Gives back the piece that was read last.
     pub(crate) fn unread(&mut self, piece: Bytes) {
         self.unread = Some(piece);
+    }
+
+    /// One that was read to its end.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        Self { link: None, framing: Framing::Sized(length), pool: None, unread: None, whole: Some(bytes) }
     }
 
     /// The answer is whole: its connection may serve another one.
@@ -278,6 +287,10 @@ impl Body for AnswerBody {
         let this = self.get_mut();
         if let Some(piece) = this.unread.take() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if let Some(bytes) = this.whole.take() {
+            this.framing = Framing::Over;
+            return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
         }
         loop {
             if this.framing.is_over() {

@@ -10,8 +10,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use dh_core::time::Clock;
-use dh_core::{Authenticate, Grant, Principal, Role, Secret, SimTime};
-use dh_gateway::{EngineKind, EngineTarget, Gateway, GatewayConfig};
+use dh_core::{Authenticate, DataClass, Grant, Principal, Role, Secret, SimTime};
+use dh_gateway::{EngineFacts, EngineKind, EngineTarget, Gateway, GatewayConfig};
 use futures::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -24,11 +24,14 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 pub(crate) const CALLER: &str = "dh-model-canary-of-the-caller";
+pub(crate) const ADMIN: &str = "dh-admin-canary";
 pub(crate) const JOB: &str = "dh-job-canary";
 /// A caller whose key has bounds.
 pub(crate) const BOUNDED: &str = "dh-model-canary-of-the-bounded";
 /// Keys of tenants begin so, and their names follow. `heavy` has the weight 3, `bulk` the class `batch`.
 pub(crate) const TENANT: &str = "dh-model-tenant-";
+/// A caller whose data is internal.
+pub(crate) const FENCED: &str = "dh-model-canary-of-the-fenced";
 pub(crate) const ENGINE_KEY: &str = "engine-key-canary";
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 
@@ -39,6 +42,8 @@ impl Authenticate for Keys {
         let role = match token {
             CALLER => Role::Model,
             JOB => Role::Job,
+            ADMIN => Role::Admin,
+            FENCED => return Some(Principal { name: "fenced".to_owned(), role: Role::Model }),
             tenant if tenant.starts_with(TENANT) => {
                 return Some(Principal { name: tenant.trim_start_matches(TENANT).to_owned(), role: Role::Model });
             }
@@ -60,6 +65,7 @@ impl Authenticate for Keys {
             "bounded" => Some(Arc::new(grant)),
             "heavy" => Some(Arc::new(Grant { weight: Some(3), ..Grant::default() })),
             "bulk" => Some(Arc::new(Grant { class: Some("batch".to_owned()), ..Grant::default() })),
+            "fenced" => Some(Arc::new(Grant { data_class: Some(DataClass::Internal), ..Grant::default() })),
             _ => None,
         }
     }
@@ -161,6 +167,7 @@ pub(crate) fn target(id: &str, address: SocketAddr) -> EngineTarget {
         kind: EngineKind::Chat,
         url: format!("http://{address}"),
         key: Some(Secret::new(ENGINE_KEY.to_owned())),
+        facts: EngineFacts::default(),
     }
 }
 
