@@ -40,7 +40,7 @@ pub use executor::{
     Recovered, Stop, TaskEvent, What, open,
 };
 pub use gang::{Devices, GangSpec, PartOf, RankSpec, TaskLimits};
-pub use kubernetes::{Cluster, KubernetesExecutor};
+pub use kubernetes::{Cluster, KubernetesExecutor, host_list};
 pub use local::LocalExecutor;
 pub use ports::{Ports, free_ports};
 pub use record::{Bound, Enforcement, ExitReason};

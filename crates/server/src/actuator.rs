@@ -24,6 +24,7 @@ use crate::devices::Behind;
 use crate::job_access;
 use crate::log::Lease;
 use crate::meter::Meter;
+use crate::secrets::Secrets;
 use crate::services::Services;
 
 /// What the hands need.
@@ -34,6 +35,7 @@ pub(crate) struct Actuator {
     pub(crate) lease: Lease,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) keys: KeyRing,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) services: Arc<Services>,
     pub(crate) store_url: String,
     pub(crate) workdir: PathBuf,
@@ -133,6 +135,8 @@ impl Actuator {
         if !own_key {
             secret_env.insert("AWS_SECRET_ACCESS_KEY".to_owned(), key.secret);
         }
+        // Last, so that what the job brings counts.
+        let own = self.secrets.of(&spec)?;
         if let JobKind::Service { model, protocol, .. } = &spec.kind {
             let port = free_ports(1)
                 .map_err(|source| Error::Listen { address: "a free port of loopback".to_owned(), source })?
@@ -149,6 +153,10 @@ impl Actuator {
             let (services, hall) = (Arc::clone(&self.services), self.hall.clone());
             self.runtime.spawn(async move { services.watch(task, port, hall).await });
         }
+        for name in own.keys() {
+            env.remove(name);
+        }
+        secret_env.extend(own);
         let mut gang = gang(attempt, spec, placement, env, secret_env, self.workdir.clone());
         gang.devices = self.devices;
         for (rank, placed) in gang.ranks.iter_mut().zip(placement) {

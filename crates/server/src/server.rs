@@ -29,6 +29,7 @@ use crate::body::{Body, Handle, SystemClock};
 use crate::endpoint::{Endpoint, started};
 use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
 use crate::meter::Meter;
+use crate::secrets::{self, Secrets};
 use crate::services::Services;
 use crate::wire::{Listeners, ServiceRequest};
 use crate::{Error, devices, executor, job_access, launch, nodes, store_place};
@@ -111,6 +112,7 @@ impl Server {
         let (actions, carried_out) = channel();
         let shared = log.shared();
         let (body, handle) = Body::new(log, hall, actions, Box::new(SystemClock));
+        let secrets = Arc::new(Secrets::new(place.clone(), lease.term(), &keys)?);
         if shared {
             keep_lease(&place, &lease, &handle)?;
         }
@@ -153,6 +155,7 @@ impl Server {
             lease,
             executor: Arc::clone(&executor),
             keys: keys.clone(),
+            secrets: Arc::clone(&secrets),
             services,
             store_url: match &target.reached_at {
                 Some(name) => format!("http://{name}:{}", Endpoint::port_of(&store_url).unwrap_or(target.store_port)),
@@ -179,6 +182,7 @@ impl Server {
             own_program,
             auth: Arc::clone(&auth),
             keys: keys.clone(),
+            secrets: Arc::clone(&secrets),
             listeners: listeners.clone(),
             started: Instant::now(),
             not_enforced: not_enforced(&settings).into_iter().chain(laid_out.notes).chain(behind.notes()).collect(),
@@ -193,6 +197,7 @@ impl Server {
         });
         let gateway_stop = until(stopped.clone());
         tasks.spawn(async move { Ok(gateway.serve(gateway_listener, gateway_stop).await?) });
+        let stopped_too = until(stopped.clone());
         let served_store = store.clone();
         // No route of a hall is open, and neither are the health of the store and lists of no buckets.
         let options = settings.stores.values().next().map(store_place::options).unwrap_or_default();
@@ -207,6 +212,7 @@ impl Server {
             LogPlace::Database(address) => Some(address.clone()),
         };
         let pid_started = started(pid).unwrap_or(0);
+        tasks.spawn(secrets::keep_swept(secrets, handle.clone(), stopped_too));
         let endpoint = Endpoint { name: settings.name.clone(), pid, pid_started, listeners, database };
         endpoint.write(&data)?;
 

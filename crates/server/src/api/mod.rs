@@ -8,9 +8,11 @@ mod jobs;
 mod keys;
 mod logs;
 mod routes;
+mod secrets;
 mod services;
 mod status;
 mod usage;
+mod wishes;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -34,6 +36,7 @@ use crate::Error;
 use crate::body::Handle;
 use crate::log::LogPlace;
 use crate::meter::Meter;
+use crate::secrets::Secrets;
 use crate::wire::{ErrorBody, ErrorView, Listeners};
 
 /// What the handlers need.
@@ -50,6 +53,7 @@ pub(crate) struct Api {
     pub(crate) own_program: OsString,
     pub(crate) auth: Arc<dyn Authenticate>,
     pub(crate) keys: KeyRing,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) listeners: Listeners,
     pub(crate) started: Instant,
     pub(crate) not_enforced: Vec<String>,
