@@ -35,3 +35,5 @@ mod simulate;
 #[path = "commands/sockets.rs"]
 mod sockets;
 mod support;
+#[path = "commands/traces.rs"]
+mod traces;

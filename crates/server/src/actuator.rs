@@ -26,6 +26,7 @@ use crate::log::Lease;
 use crate::meter::Meter;
 use crate::secrets::Secrets;
 use crate::services::Services;
+use crate::trace::{self, Tracer};
 
 /// What the hands need.
 #[derive(Clone)]
@@ -45,6 +46,9 @@ pub(crate) struct Actuator {
     pub(crate) behind: Arc<Behind>,
     /// Whose accelerators other nodes have.
     pub(crate) devices: Devices,
+    pub(crate) tracer: Tracer,
+    /// The hall's name.
+    pub(crate) name: String,
     pub(crate) runtime: tokio::runtime::Handle,
     /// The key of each attempt of this thread's jobs that owns slots.
     pub(crate) issued: BTreeMap<AttemptId, AccessKey>,
@@ -105,16 +109,20 @@ impl Actuator {
     }
 
     fn start(&mut self, attempt: AttemptId, placement: &[Placed]) -> Result<(), Error> {
-        let spec = self
+        let (spec, context) = self
             .hall
             .read()
             .job(attempt.job)
-            .map(|job| job.spec.clone())
+            .map(|job| (job.spec.clone(), trace::of_attempt(&self.name, job, attempt.attempt)))
             .ok_or_else(|| Error::NotFound(attempt.job.to_string()))?;
         let key = job_access::issue(&self.keys, attempt, &spec)?;
         self.issued.insert(attempt, key.clone());
 
         let mut env = spec.env.clone();
+        if self.tracer.is_on() {
+            // What ranks trace is below their attempt, which is below whatever the caller's was.
+            env.insert(trace::VARIABLE.to_owned(), context.text());
+        }
         // Who brings a key of their own keeps it whole.
         let own_key = env.contains_key("AWS_ACCESS_KEY_ID");
         let place = job_access::place(attempt, &spec);

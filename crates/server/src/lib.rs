@@ -30,6 +30,7 @@ mod secrets;
 mod server;
 mod services;
 pub mod store_place;
+mod trace;
 mod views;
 pub mod wire;
 

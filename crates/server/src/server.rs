@@ -31,6 +31,7 @@ use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
 use crate::meter::Meter;
 use crate::secrets::{self, Secrets};
 use crate::services::Services;
+use crate::trace::Tracer;
 use crate::wire::{Listeners, ServiceRequest};
 use crate::{Error, devices, executor, job_access, launch, nodes, store_place};
 
@@ -56,6 +57,8 @@ pub struct ServerConfig {
     pub data: PathBuf,
     /// How to run our own program's hidden `warden` command.
     pub warden_command: Vec<OsString>,
+    /// The OpenTelemetry collector that gets traces, such as `http://127.0.0.1:4318`; nobody does without.
+    pub otlp: Option<String>,
 }
 
 /// A running server.
@@ -88,7 +91,7 @@ impl Server {
         reason = "the order of starting is one story, and each step is a function of its own"
     )]
     pub async fn start(config: ServerConfig) -> Result<Self, Error> {
-        let ServerConfig { settings, data, warden_command } = config;
+        let ServerConfig { settings, data, warden_command, otlp } = config;
         private_folder(&data)?;
         let lock = lock(&data).await?;
         let keys_path = data.join(KEYS_FILE);
@@ -112,6 +115,8 @@ impl Server {
         let (actions, carried_out) = channel();
         let shared = log.shared();
         let (body, handle) = Body::new(log, hall, actions, Box::new(SystemClock));
+        let tracer = otlp.map(|url| Tracer::begin(&url, &settings.name)).transpose()?.unwrap_or_default();
+        tracer.follow(&handle, &settings.name);
         let secrets = Arc::new(Secrets::new(place.clone(), lease.term(), &keys)?);
         if shared {
             keep_lease(&place, &lease, &handle)?;
@@ -149,6 +154,8 @@ impl Server {
         // What runs on from before has its keys already; the same ones count again.
         let issued = job_access::issue_again(&keys, &handle, &open_attempts)?;
         let hands = Actuator {
+            tracer: tracer.clone(),
+            name: settings.name.clone(),
             behind: Arc::clone(&behind),
             meter: Arc::clone(&meter),
             hall: handle.clone(),
@@ -177,6 +184,7 @@ impl Server {
             log: place.clone(),
             executor,
             store: store.clone(),
+            tracer,
             meter,
             workdir,
             own_program,

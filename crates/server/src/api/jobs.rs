@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{Api, Caller, Failed, Shared, wishes};
 use crate::wire::{Accepted, JobList, JobRequest, JobView, NodeRanks, SCHEMA_VERSION, StartPlan};
-use crate::{Error, launch};
+use crate::{Error, launch, trace};
 
 /// Jobs that are looked at before others may have the hall.
 const LOOKED_AT_ONCE: usize = 2_048;
@@ -27,7 +27,7 @@ pub(super) async fn submit(
     headers: HeaderMap,
     body: Result<Json<JobRequest>, axum::extract::rejection::JsonRejection>,
 ) -> Result<Json<Accepted>, Failed> {
-    let Json(request) = body.map_err(|error| Failed::new(Kind::Invalid, error.body_text()))?;
+    let Json(mut request) = body.map_err(|error| Failed::new(Kind::Invalid, error.body_text()))?;
     let key = match headers.get("idempotency-key").map(|value| value.to_str()) {
         None => None,
         Some(Ok(key)) if !key.is_empty() && key.len() <= KEY_BYTES_MAX => Some(format!("{}:{key}", caller.name)),
@@ -36,6 +36,12 @@ pub(super) async fn submit(
             return Err(Failed::new(Kind::Invalid, message));
         }
     };
+    // The job goes on in its caller's trace, and so do its ranks.
+    if let Some(callers) = headers.get("traceparent").and_then(|value| value.to_str().ok())
+        && trace::Context::read(callers).is_some()
+    {
+        request.env.entry(trace::VARIABLE.to_owned()).or_insert_with(|| callers.trim().to_owned());
+    }
     let known = key.as_deref().and_then(|key| api.hall.read().job_by_key(key));
     let job = match known {
         // It was checked and accepted before.
