@@ -49,6 +49,14 @@ pub trait Executor: Send + Sync {
     /// The attempts that have tasks here at this moment, in order.
     fn running(&self) -> Vec<AttemptId>;
 
+    /// The words by which a program is run beside a running rank in the executor's own system; their first is a program of this
+    /// machine. `None` where there are none: of this machine's own processes [`crate::beside`] knows.
+    /// # Errors
+    /// [`Error::NotRunning`] if the rank does not run.
+    fn beside(&self, _task: TaskId, _command: &[String]) -> Option<Result<Vec<String>, Error>> {
+        None
+    }
+
     /// The nodes of the hall as the executor's own system knows them; none where there is no such system.
     fn hosts(&self) -> Vec<HostView> {
         Vec::new()

@@ -343,6 +343,11 @@ fn natural(name: &str) -> Vec<(u8, u64, String)> {
     key
 }
 
+/// The name of a rank's pod in the hall called `hall`.
+pub fn pod_name(hall: &str, task: TaskId) -> String {
+    pod::of_rank(&pod::prefix(hall), task.attempt, task.rank.0)
+}
+
 /// Names in one list, and digits of a number in it.
 const NAMES_MAX: usize = 100_000;
 const DIGITS_MAX: usize = 9;
