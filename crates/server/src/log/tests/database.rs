@@ -70,6 +70,6 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        self.run("pg_ctl", &["-D", self.folder.to_str().unwrap(), "-m", "immediate", "stop"]);
+        self.run("pg_ctl", &["-D", self.folder().to_str().unwrap(), "-m", "immediate", "stop"]);
     }
 }
