@@ -36,7 +36,7 @@ pub mod warden;
 
 pub use error::Error;
 pub use executor::{
-    EXECUTORS, Entry, EventSink, Executor, Fate, HostView, Leads, NodeEvent, NodeSink, Open, Outcome, RankUsage,
+    Beats, EXECUTORS, Entry, EventSink, Executor, Fate, HostView, Leads, NodeEvent, NodeSink, Open, Outcome, RankUsage,
     Recovered, Stop, TaskEvent, What, open,
 };
 pub use gang::{Devices, GangSpec, PartOf, RankSpec, TaskLimits};

@@ -66,6 +66,7 @@ fn open(state: &Path) -> (SlurmExecutor, Receiver<TaskEvent>) {
         nodes: 8,
         hosts: Some("node[0-7]".to_owned()),
         partition: Some("batch".to_owned()),
+        beats: None,
         leads: Arc::new(|| true),
     };
     (SlurmExecutor::new(with).unwrap(), events)
