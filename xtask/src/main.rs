@@ -21,7 +21,8 @@ usage: cargo xtask COMMAND
   prove    the long suites: storms of events and small halls against the deciding core, its digests without optimisation,
            many more crashes of the server under load, every model fitted again without each source; --events N (1e8, 10M) plays so
            many events in storms and in small halls, --only hall nothing else; --only store proves the store alone: --images N
-           disks after a power cut, errors at every operation, --kills N of the real program, --inputs N to each fuzz target
+           disks after a power cut, errors at every operation, --kills N of the real program, --inputs N to each fuzz target;
+           --only frameworks runs TensorFlow, Ray and Spark as jobs (installs them into target/frameworks; as root, with Java)
 ";
 
 fn main() -> ExitCode {

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use crate::accuracy::document;
+use crate::clients;
 use crate::gate::{cargo, step};
 
 /// Events of the storms against the deciding core, and as many in small halls, unless told otherwise.
@@ -23,7 +24,7 @@ struct StoreRounds {
 const STORE: StoreRounds = StoreRounds { images: 1_000_000, kills: 1_000, inputs: 1_000_000 };
 
 /// `arguments` may be `--events N` (`1e8`, `10M`, `1_000_000`), `--images N`, `--kills N` and `--inputs N` of the store, and
-/// `--only hall` or `--only store` (or `store` alone).
+/// `--only hall`, `--only store` (or `store` alone) or `--only frameworks`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (mut events, mut rounds, mut only) = (EVENTS, STORE, None);
     let mut given = arguments.iter().map(String::as_str);
@@ -31,8 +32,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         match name {
             "store" => only = Some("store"),
             "--only" => match given.next() {
-                Some(part @ ("hall" | "store")) => only = Some(part),
-                _ => bail!("--only takes `hall` or `store`"),
+                Some(part @ ("hall" | "store" | "frameworks")) => only = Some(part),
+                _ => bail!("--only takes `hall`, `store` or `frameworks`"),
             },
             "--events" | "--images" | "--kills" | "--inputs" => {
                 let text = given.next().unwrap_or_default();
@@ -46,13 +47,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 } = wanted;
             }
             _ => bail!(
-                "prove takes `--events N`, `--images N`, `--kills N`, `--inputs N`, and `--only hall` or `--only store`, and not \
-                 `{name}`"
+                "prove takes `--events N`, `--images N`, `--kills N`, `--inputs N`, and `--only` with `hall`, `store` or `frameworks`, and \
+                 not `{name}`"
             ),
         }
     }
     match only {
         Some("store") => store(rounds),
+        Some("frameworks") => frameworks(),
         Some(_) => hall(events),
         None => {
             hall(events)?;
@@ -112,6 +114,7 @@ fn beside(rounds: StoreRounds) -> Result<()> {
         )
     })?;
     store(rounds)?;
+    frameworks()?;
     step("accuracy", accuracy)
 }
 
@@ -128,6 +131,17 @@ fn store(rounds: StoreRounds) -> Result<()> {
         test("datahall", &["--test", "store_crash"], &[("DATAHALL_ROUNDS", &kills.to_string())])
     })?;
     step("inputs of the store", || test("dh-store", &["--lib", "fuzz"], &[("DH_FUZZ_CASES", &inputs.to_string())]))
+}
+
+/// TensorFlow, Ray and Spark as jobs of a hall.
+fn frameworks() -> Result<()> {
+    step("frameworks", || {
+        let folder = clients::install_frameworks()?.display().to_string();
+        let test = ["test", "--release", "--locked", "-p", "datahall", "--test", "frameworks_long"];
+        // One after another: each takes all cores.
+        let flags = ["--", "--nocapture", "--test-threads=1"];
+        cargo(&[&test[..], &flags[..]].concat(), &[("DATAHALL_FRAMEWORKS", &folder)])
+    })
 }
 
 /// Every published file through `validate`, and, where a model is fitted, held out; then the document says the same.

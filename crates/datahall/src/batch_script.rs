@@ -11,6 +11,7 @@ use dh_core::Kind;
 use dh_server::wire::JobRequest;
 
 use crate::failure::Failure;
+use crate::secret_source;
 
 /// One argument of a program holds 128 KiB at most; the shell's functions need some of it.
 const SCRIPT_BYTES_MAX: usize = 100 << 10;
@@ -73,7 +74,9 @@ pub(crate) fn read(name: &str, text: &str, folder: &Path) -> Result<Batch, Failu
     }
     let mut asked = Asked::default();
     for (number, line) in text.lines().enumerate() {
-        if let Some(options) = line.strip_prefix("#SBATCH").filter(|rest| rest.starts_with([' ', '\t'])) {
+        // What Slurm itself would not know stands behind a word of ours.
+        let ours = line.strip_prefix("#SBATCH").or_else(|| line.strip_prefix("#DATAHALL"));
+        if let Some(options) = ours.filter(|rest| rest.starts_with([' ', '\t'])) {
             let options = options.split(" #").next().unwrap_or(options);
             asked.line(options).map_err(|why| invalid(name, number + 1, &why))?;
         } else if !line.trim().is_empty() && !line.starts_with('#') {
@@ -185,6 +188,12 @@ impl Asked {
                     })?;
                     self.request.env.insert(name.to_owned(), value.to_owned());
                 }
+            }
+            "nodelist" => self.request.nodes.push(value.to_owned()),
+            "exclude" => self.request.avoid_nodes.push(value.to_owned()),
+            "secret" => {
+                let (name, source) = secret_source::pair(value).map_err(|failure| failure.message)?;
+                self.request.secrets.insert(name, source);
             }
             "array" | "dependency" | "begin" | "het-group" => {
                 return Err(format!("`--{name}` is not known here; submit such jobs one by one"));
@@ -372,6 +381,21 @@ mod tests {
         let found = batch("--exclusive -A team --output=out.log\n--export=ALL,LR=0.1", "x").unwrap();
         assert_eq!(found.without_effect, ["--exclusive", "--account=team", "--output=out.log"]);
         assert_eq!(found.request.env["LR"], "0.1");
+    }
+
+    #[test]
+    fn nodes_and_secrets_are_read() {
+        let text =
+            "#!/bin/sh\n#SBATCH -w gpu[1-2]\n#SBATCH --nodelist=gpu7 -x gpu3\n#DATAHALL --secret=TOKEN=env:HUB\nx\n";
+        let found = read("a.sh", text, Path::new("/")).unwrap();
+        assert_eq!(
+            (found.request.nodes, found.request.avoid_nodes.join(" ")),
+            (vec!["gpu[1-2]".to_owned(), "gpu7".to_owned()], "gpu3".to_owned())
+        );
+        assert_eq!(found.request.secrets["TOKEN"], dh_server::wire::SecretSource::Kept("env:HUB".to_owned()));
+        assert!(found.without_effect.is_empty());
+        let bad = batch("--secret=TOKEN", "x").unwrap_err();
+        assert!(bad.message.contains("NAME=REF"), "{}", bad.message);
     }
 
     #[test]

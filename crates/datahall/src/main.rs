@@ -10,6 +10,7 @@ mod fetch;
 mod logging;
 mod output;
 mod place;
+mod secret_source;
 mod store_client;
 mod trace_file;
 mod ui;

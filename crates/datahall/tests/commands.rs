@@ -14,6 +14,8 @@ mod accuracy;
 mod doors;
 #[path = "commands/gateway.rs"]
 mod gateway;
+#[path = "commands/job_secrets.rs"]
+mod job_secrets;
 #[path = "commands/jobs.rs"]
 mod jobs;
 #[path = "commands/looking.rs"]
@@ -33,3 +35,5 @@ mod simulate;
 #[path = "commands/sockets.rs"]
 mod sockets;
 mod support;
+#[path = "commands/traces.rs"]
+mod traces;

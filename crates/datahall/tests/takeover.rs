@@ -145,9 +145,16 @@ fn client(hall: &Hall, number: u64) -> BTreeMap<String, u64> {
 }
 
 fn start(folder: &Path, address: &str) -> Vec<Server> {
+    let mut servers = first(folder, address, "sim", 50);
+    servers[1].spawn();
+    servers
+}
+
+/// Two servers, of which the first leads and the second is not started.
+fn first(folder: &Path, address: &str, executor: &str, nodes: u32) -> Vec<Server> {
     let text = format!(
-        "schema = 1\nname = \"shared\"\n\n[pool.sim]\nnodes = 50\nslots = 8\n\n[store.main]\n\n[queue.default]\n\n\
-         [target]\nexecutor = \"sim\"\nstate = \"{address}\"\n"
+        "schema = 1\nname = \"shared\"\n\n[pool.sim]\nnodes = {nodes}\nslots = 8\n\n[store.main]\n\n[queue.default]\n\n\
+         [target]\nexecutor = \"{executor}\"\nstate = \"{address}\"\n"
     );
     let blueprint = folder.join("hall.toml");
     std::fs::write(&blueprint, text).unwrap();
@@ -158,8 +165,26 @@ fn start(folder: &Path, address: &str) -> Vec<Server> {
     // Clients of a hall have one key, whoever leads: the servers share the file.
     std::fs::create_dir(&servers[1].data).unwrap();
     std::fs::copy(servers[0].data.join(KEYS_FILE), servers[1].data.join(KEYS_FILE)).unwrap();
-    servers[1].spawn();
     servers
+}
+
+/// A database in a folder of its own, if there is one.
+fn database() -> Option<(tempfile::TempDir, Database)> {
+    let programs = programs()?;
+    let folder = tempfile::Builder::new().prefix("dh-ha").tempdir_in("/tmp").unwrap();
+    let of_database = folder.path().join("pg");
+    std::fs::create_dir(&of_database).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let database = Database::start(&of_database, programs);
+    Some((folder, database))
+}
+
+/// The hall as one server's clients see it.
+fn seen_at(server: &Server) -> Hall {
+    let keys = KeyRing::load(server.data.join(KEYS_FILE)).unwrap();
+    let key = keys.find(ADMIN_KEY, dh_core::Role::Admin).unwrap();
+    let bearer = format!("Bearer {}", key.secret.expose());
+    Hall { directories: vec![server.data.clone()], bearer, stop: AtomicBool::new(false) }
 }
 
 #[test]
@@ -264,4 +289,68 @@ fn a_deposed_leader_has_no_effect() {
     let list = until("the job's end", || hall(&servers[1]).jobs().filter(|list| list.jobs.iter().all(JobView::over)));
     assert_eq!(list.jobs.iter().map(|job| job.id.0).collect::<Vec<_>>(), [job]);
     servers[1].kill();
+}
+
+/// Ranks of a leader that is stopped end before its successor starts them again, and it does nothing when it wakes.
+#[test]
+fn ranks_of_a_stopped_leader_end_before_another_starts_them_again() {
+    let Some((folder, database)) = database() else { return };
+    let mut servers = first(folder.path(), &database.address, "local", 1);
+    servers[1].spawn();
+    let (said, enough) = (folder.path().join("said"), folder.path().join("enough"));
+    let script =
+        format!("while ! [ -e {} ]; do echo $DH_ATTEMPT >> {}; sleep 0.05; done", enough.display(), said.display());
+    let body = serde_json::json!({ "command": ["sh", "-c", script], "name": "rank" }).to_string();
+    let api = servers[0].api().unwrap();
+    let bearer = seen_at(&servers[0]).bearer;
+    let call = agent().post(format!("{api}/v1/jobs")).header("authorization", &bearer);
+    let answer = call.header("content-type", "application/json").send(body).unwrap();
+    assert_eq!(answer.status(), 200);
+    let attempts = || -> Vec<u32> {
+        let text = std::fs::read_to_string(&said).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    // It goes on for longer than its warden's patience while its server leads.
+    until("the first attempt", || attempts().first().copied());
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(attempts().iter().all(|attempt| *attempt == 1));
+    let pid = rustix::process::Pid::from_child(servers[0].child.as_ref().unwrap());
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    until("the second attempt", || attempts().contains(&2).then_some(()));
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let ended = until("the end of the deposed one", || servers[0].child.as_mut().unwrap().try_wait().unwrap());
+    assert!(!ended.success());
+    servers[0].child = None;
+    std::fs::write(&enough, "").unwrap();
+    let hall = seen_at(&servers[1]);
+    let list = until("the job's end", || hall.jobs().filter(|list| list.jobs.iter().all(JobView::over)));
+    assert_eq!((list.jobs[0].state.as_str(), list.jobs[0].attempts), ("succeeded", 2));
+    assert!(attempts().is_sorted(), "two attempts ran at once: {:?}", attempts());
+    servers[1].kill();
+}
+
+/// A server that starts in the background behind another returns at once, and takes over when it is needed.
+#[test]
+fn a_follower_in_the_background_returns_at_once_and_takes_over() {
+    let Some((folder, database)) = database() else { return };
+    let mut servers = first(folder.path(), &database.address, "sim", 2);
+    let blueprint = servers[1].blueprint.clone();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(DATAHALL);
+        command.args(words).arg("--data").arg(folder.path().join("b"));
+        command.env("HOME", folder.path()).stdin(Stdio::null()).output().unwrap()
+    };
+    let up = run(&["up", blueprint.to_str().unwrap(), "--detach", "--any-port"]);
+    let said = String::from_utf8_lossy(&up.stderr).into_owned();
+    assert!(up.status.success() && said.contains("leads this hall; process"), "{said}");
+    let pid: i32 = said.split("process ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    servers[0].kill();
+    let endpoint = until("the takeover", || {
+        Endpoint::read(&servers[1].data).ok()?.filter(|endpoint| endpoint.pid == pid && endpoint.alive())
+    });
+    assert_eq!(endpoint.name, "shared");
+    until("a job", || seen_at(&servers[1]).submit(&agent(), "after"));
+    let down = run(&["down"]);
+    assert!(down.status.success(), "{down:?}");
+    until("its end", || (!endpoint.alive()).then_some(()));
 }

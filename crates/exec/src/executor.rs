@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dh_core::{AttemptId, NodeId, Rank, SimTime, TaskId};
 use dh_units::{Bytes, Seconds};
@@ -48,6 +49,14 @@ pub trait Executor: Send + Sync {
 
     /// The attempts that have tasks here at this moment, in order.
     fn running(&self) -> Vec<AttemptId>;
+
+    /// The words by which a program is run beside a running rank in the executor's own system; their first is a program of this
+    /// machine. `None` where there are none: of this machine's own processes [`crate::beside`] knows.
+    /// # Errors
+    /// [`Error::NotRunning`] if the rank does not run.
+    fn beside(&self, _task: TaskId, _command: &[String]) -> Option<Result<Vec<String>, Error>> {
+        None
+    }
 
     /// The nodes of the hall as the executor's own system knows them; none where there is no such system.
     fn hosts(&self) -> Vec<HostView> {
@@ -206,7 +215,21 @@ pub struct Open {
     pub cluster: Cluster,
     /// The fencing token of this leader: larger for every later one.
     pub term: u64,
+    /// How a leader that may be deposed keeps tasks of its own machine alive; none where nobody else can lead.
+    pub beats: Option<Beats>,
     /// Whether this server leads the hall at this moment: one that was deposed may not start or end anything any more.
+    pub leads: Leads,
+}
+
+/// How a leader keeps tasks of its own machine alive: by saying that it leads. One that is stopped says nothing, and its tasks end
+/// before another leads.
+#[derive(Clone)]
+pub struct Beats {
+    /// How often it says so.
+    pub every: Duration,
+    /// How long tasks go on without.
+    pub patience: Duration,
+    /// Whether it will still lead when that time is over.
     pub leads: Leads,
 }
 
@@ -233,7 +256,9 @@ pub static EXECUTORS: &[Entry] = &[
     Entry {
         name: "local",
         about: "processes of this machine, each under a warden that outlives neither its task nor its server",
-        open: |open| Ok(Arc::new(LocalExecutor::new(open.warden_command, &open.state_dir, open.events)?)),
+        open: |open| {
+            Ok(Arc::new(LocalExecutor::with_beats(open.warden_command, &open.state_dir, open.events, open.beats)?))
+        },
     },
     Entry {
         name: "sim",

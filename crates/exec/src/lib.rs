@@ -36,11 +36,11 @@ pub mod warden;
 
 pub use error::Error;
 pub use executor::{
-    EXECUTORS, Entry, EventSink, Executor, Fate, HostView, Leads, NodeEvent, NodeSink, Open, Outcome, RankUsage,
+    Beats, EXECUTORS, Entry, EventSink, Executor, Fate, HostView, Leads, NodeEvent, NodeSink, Open, Outcome, RankUsage,
     Recovered, Stop, TaskEvent, What, open,
 };
 pub use gang::{Devices, GangSpec, PartOf, RankSpec, TaskLimits};
-pub use kubernetes::{Cluster, KubernetesExecutor};
+pub use kubernetes::{Cluster, KubernetesExecutor, host_list};
 pub use local::LocalExecutor;
 pub use ports::{Ports, free_ports};
 pub use record::{Bound, Enforcement, ExitReason};

@@ -21,6 +21,8 @@ pub(crate) enum Request {
     StopNow,
     /// Kill it as a fault would.
     Fault,
+    /// Nothing: the server still leads.
+    Beat,
 }
 
 impl Request {
@@ -30,6 +32,7 @@ impl Request {
             Self::StopPolitely => b't',
             Self::StopNow => b'k',
             Self::Fault => b'f',
+            Self::Beat => b'b',
         }
     }
 
@@ -39,6 +42,7 @@ impl Request {
             b't' => Some(Self::StopPolitely),
             b'k' => Some(Self::StopNow),
             b'f' => Some(Self::Fault),
+            b'b' => Some(Self::Beat),
             _ => None,
         }
     }

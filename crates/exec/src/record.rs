@@ -60,6 +60,9 @@ pub(crate) struct TaskRecord {
     pub(crate) time_ms: Option<u64>,
     pub(crate) open_files: Option<u64>,
     pub(crate) processes: Option<u64>,
+    /// How long the task goes on without a word from a server that may be deposed.
+    #[serde(default)]
+    pub(crate) beat_ms: Option<u64>,
     /// Names the control groups of this task; no two tasks ever share it.
     pub(crate) mark: String,
 }

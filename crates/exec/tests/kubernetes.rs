@@ -97,6 +97,7 @@ impl Hall {
                 ..Cluster::default()
             },
             term,
+            beats: None,
             leads: Arc::new(move || of_leads.load(Ordering::SeqCst)),
         };
         let executor = Some(KubernetesExecutor::new(with).unwrap());

@@ -66,6 +66,7 @@ fn open(state: &Path) -> (SlurmExecutor, Receiver<TaskEvent>) {
         nodes: 8,
         hosts: Some("node[0-7]".to_owned()),
         partition: Some("batch".to_owned()),
+        beats: None,
         leads: Arc::new(|| true),
     };
     (SlurmExecutor::new(with).unwrap(), events)
@@ -142,6 +143,16 @@ fn on_the_cluster() {
     executor.start(gang(id, &[0, 7], "exec sleep 1000")).unwrap();
     until("the start", || matches!(events.recv_timeout(PATIENCE).unwrap().what, What::Started { .. }));
     until("the pid", || state.join("tasks/job-3/attempt-1/rank-1.pid").exists());
+    // A program beside a rank is on its node, has its variables, and returns its own code.
+    let words = ["sh", "-c", "echo $SLURMD_NODENAME $DH_RANK \"$TEXT\" ${KEY:-none}; exit 6"].map(str::to_owned);
+    let words = executor.beside(TaskId { attempt: id, rank: Rank(1) }, &words).unwrap().unwrap();
+    let beside = std::process::Command::new(&words[0]).args(&words[1..]).output().unwrap();
+    let said = String::from_utf8_lossy(&beside.stdout);
+    assert_eq!(
+        (said.trim(), beside.status.code()),
+        ("node7 1 it's a \"text\" with $signs none", Some(6)),
+        "{beside:?}"
+    );
     executor.kill_rank(TaskId { attempt: id, rank: Rank(1) }).unwrap();
     let killed = events.iter().find(|event| matches!(event.what, What::Exited(_))).unwrap();
     assert_eq!(killed.task.rank, Rank(1));

@@ -62,6 +62,9 @@ pub enum Error {
     /// No more keys fit.
     #[error("there are {0} keys already, which is the limit")]
     TooMany(usize),
+    /// A value could not be sealed.
+    #[error("a value could not be sealed")]
+    Sealing,
     /// No key has this id.
     #[error("there is no key `{0}`")]
     UnknownKey(String),
@@ -70,7 +73,7 @@ pub enum Error {
 impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Random(_) | Self::Io { .. } => Kind::Internal,
+            Self::Random(_) | Self::Io { .. } | Self::Sealing => Kind::Internal,
             Self::Exists(_) | Self::Changed(_) => Kind::Conflict,
             Self::Missing(_) | Self::UnknownKey(_) => Kind::NotFound,
             Self::Exposed { .. } | Self::ForeignOwner { .. } => Kind::Forbidden,
@@ -94,6 +97,7 @@ impl HasKind for Error {
             Self::Changed(_) => Some("load the key file again, then repeat the change".to_owned()),
             Self::TooMany(_) => Some("revoke keys that nobody uses".to_owned()),
             Self::Random(_)
+            | Self::Sealing
             | Self::Io { .. }
             | Self::Exists(_)
             | Self::Missing(_)

@@ -20,7 +20,9 @@ mod error;
 mod key_file;
 mod mint;
 mod ring;
+mod seal;
 
 pub use bearer::bearer_of;
 pub use error::Error;
 pub use ring::{KeyInfo, KeyRing};
+pub use seal::Sealer;

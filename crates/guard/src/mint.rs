@@ -56,6 +56,11 @@ pub(crate) fn derived_key(root: &str, role: Role, name: &str) -> AccessKey {
     AccessKey { id, secret: Secret::new(secret) }
 }
 
+/// The key by which values are sealed that follows from `root`.
+pub(crate) fn sealing_key(root: &str) -> Secret<[u8; 32]> {
+    Secret::new(hmac(root.as_bytes(), b"datahall key of sealed values"))
+}
+
 /// HMAC-SHA256 (RFC 2104).
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut block = [0_u8; 64];

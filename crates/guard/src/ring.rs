@@ -13,6 +13,7 @@ use dh_core::{AccessKey, Authenticate, Grant, Principal, Role, Secret};
 use sha2::{Digest as _, Sha256};
 
 use crate::key_file::{self, STORED_KEYS_MAX, StoredKey, Version};
+use crate::seal::Sealer;
 use crate::{Error, mint};
 
 /// Keys of running jobs, in memory. As many as jobs may be open, and room for those that end.
@@ -161,11 +162,7 @@ impl KeyRing {
     pub fn issue_limited(&self, name: &str, role: Role, policy: &str) -> Result<AccessKey, Error> {
         check_name(name)?;
         let mut state = self.write();
-        let admins = state.by_id.iter().filter(|(_, entry)| entry.stored && entry.principal.role == Role::Admin);
-        // The one that every hall has from its start; others come and go.
-        let order = |(id, entry): &(&String, &Entry)| (entry.principal.name != FIRST_ADMIN, (*id).clone());
-        let root = admins.min_by_key(order).map(|(_, entry)| entry.secret.clone());
-        let key = match root {
+        let key = match state.root() {
             Some(root) => mint::derived_key(root.expose(), role, name),
             None => mint::fresh_key(role)?,
         };
@@ -178,6 +175,15 @@ impl KeyRing {
             entry.limit = Some(Arc::from(policy));
         }
         Ok(key)
+    }
+
+    /// What seals values for this hall. It follows from the ring's first administrator's key, so that every server that has the
+    /// same file opens what another sealed.
+    /// # Errors
+    /// [`Error::UnknownKey`] if there is no administrator's key.
+    pub fn sealer(&self) -> Result<Sealer, Error> {
+        let root = self.read().root().ok_or_else(|| Error::UnknownKey(FIRST_ADMIN.to_owned()))?;
+        Sealer::new(&mint::sealing_key(root.expose()))
     }
 
     /// Ends a key, kept or ephemeral: when this returns, no check accepts it.
@@ -274,6 +280,13 @@ impl KeyRing {
 }
 
 impl State {
+    /// The administrator's key that every hall has from its start; others come and go.
+    fn root(&self) -> Option<Secret<String>> {
+        let admins = self.by_id.iter().filter(|(_, entry)| entry.stored && entry.principal.role == Role::Admin);
+        let order = |(id, entry): &(&String, &Entry)| (entry.principal.name != FIRST_ADMIN, (*id).clone());
+        admins.min_by_key(order).map(|(_, entry)| entry.secret.clone())
+    }
+
     /// The kept keys in the order of their ids, so that the same keys make the same file.
     fn stored_keys(&self) -> Vec<StoredKey> {
         let mut keys: Vec<StoredKey> = self

@@ -34,6 +34,7 @@ mod schedule;
 pub mod scheduler;
 mod spec;
 mod why;
+mod wishes;
 
 pub use event::{Action, End, EndCause, Event};
 pub use forecast::{Forecast, When};

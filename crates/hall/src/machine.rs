@@ -73,6 +73,12 @@ pub enum Rejection {
         /// The queues there are.
         known: String,
     },
+    /// The node does not exist.
+    #[error("there is no node `{node}`")]
+    NoNode {
+        /// The node asked for.
+        node: String,
+    },
     /// It can never run here.
     #[error("it can never run on this hall: {0}")]
     Infeasible(Misfit),
@@ -84,7 +90,7 @@ pub enum Rejection {
 impl HasKind for Rejection {
     fn kind(&self) -> Kind {
         match self {
-            Self::Invalid(_) | Self::NoQueue { .. } => Kind::Invalid,
+            Self::Invalid(_) | Self::NoQueue { .. } | Self::NoNode { .. } => Kind::Invalid,
             Self::Infeasible(_) => Kind::Infeasible,
             Self::Full(_) => Kind::Busy,
         }
@@ -95,6 +101,7 @@ impl HasKind for Rejection {
             Self::Infeasible(_) => {
                 Some("`nodes` and `slots` of the blueprint's pools decide; `datahall status` shows them".to_owned())
             }
+            Self::NoNode { .. } => Some("`datahall nodes` lists them".to_owned()),
             Self::Full(_) => Some("wait for jobs to end, or cancel some".to_owned()),
             Self::Invalid(_) | Self::NoQueue { .. } => None,
         }
@@ -194,9 +201,14 @@ impl Hall {
             let known: Vec<String> = self.queues.keys().map(|name| format!("`{name}`")).collect();
             return Err(Rejection::NoQueue { queue: spec.queue.clone(), known: known.join(", ") });
         };
+        if let Some(refused) = self.wish_refused(spec) {
+            return Err(refused);
+        }
+        // A wish is not in the scheduler's classes yet.
+        let plain = JobSpec { nodes: Vec::new(), avoid_nodes: Vec::new(), ..spec.clone() };
         let misfit =
-            self.fleet().and_then(|fleet| placement::misfit(fleet, &self.least(spec), &Context::plain(View::All)));
-        if let Some(never) = misfit.filter(Misfit::for_ever) {
+            self.fleet().and_then(|fleet| placement::misfit(fleet, &self.least(&plain), &Context::plain(View::All)));
+        if let Some(never) = misfit.filter(Misfit::for_ever).or_else(|| self.wish_never(spec)) {
             return Err(Rejection::Infeasible(never));
         }
         let open = self.jobs.open();
@@ -277,6 +289,9 @@ impl Hall {
         self.jobs.insert(job);
         out.push(Action::Accepted { job: id });
         self.forget_old_jobs();
+        if self.jobs.get(id).is_some_and(|job| !self.knows_wish(&job.spec)) {
+            self.new_scheduler(out);
+        }
     }
 
     fn cancel(&mut self, id: JobId, by: String, out: &mut Vec<Action>) {

@@ -16,11 +16,10 @@ use crate::spec::{JobSpec, Part};
 impl Hall {
     /// A scheduler for the nodes and queues as they are, which takes over what runs and what waits.
     pub(crate) fn new_scheduler(&mut self, out: &mut Vec<Action>) {
-        let settings = Settings {
-            nodes: self.nodes.values().map(|node| node.spec.told()).collect(),
-            queues: rules::queue_rules(&self.queues),
-            ..self.policy.clone()
-        };
+        let classes = self.classes(None);
+        let told = self.nodes.values().zip(classes).map(|(node, class)| NodeFacts { class, ..node.spec.told() });
+        let settings =
+            Settings { nodes: told.collect(), queues: rules::queue_rules(&self.queues), ..self.policy.clone() };
         // Names that this version does not know are in the log of another, and so are promises that it does not make: the
         // defaults decide.
         let plain = |rules: &QueueRules| QueueRules { priority: rules.priority, ..QueueRules::default() };
@@ -185,7 +184,13 @@ impl Hall {
         Gang {
             need: Need {
                 ranks: spec.ranks,
-                rank: Request { cpu_milli: 0, memory_mib: memory_mib(spec), accelerators, milli, models: 0 },
+                rank: Request {
+                    cpu_milli: 0,
+                    memory_mib: memory_mib(spec),
+                    accelerators,
+                    milli,
+                    models: self.models(spec),
+                },
                 within: spec.within.as_ref().and_then(|level| self.level(level)).unwrap_or(0),
                 rails,
             },

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dh_core::time::Span;
 use serde::{Deserialize, Serialize};
 
-/// A job as submitted. Everything that decides is in here; secrets are not (they are made when an attempt starts).
+/// A job as submitted. Everything that decides is in here; secrets are not, only what they are called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
@@ -58,6 +58,15 @@ pub struct JobSpec {
     /// Where it keeps what it goes on from, `s3://BUCKET/PREFIX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoints: Option<String>,
+    /// Variables whose values are secrets, each with the name under which the hall's server keeps it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// The only nodes that it may run on, by their names; all if there are none here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Nodes that it may not run on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub avoid_nodes: Vec<String>,
 }
 
 /// A part of one accelerator.

@@ -79,7 +79,7 @@ impl Hall {
             && let Some(job) = self.jobs.get(id)
         {
             let per_rank = job.spec.slots_per_rank;
-            let nearest = self.nodes.values().max_by_key(|node| (node.free(), std::cmp::Reverse(&node.spec.name)));
+            let nearest = self.may_use(&job.spec).max_by_key(|node| (node.free(), std::cmp::Reverse(&node.spec.name)));
             if let Some(node) = nearest {
                 details.push(format!(
                     "the freest node, {}, has {} of {} slots free; one rank needs {per_rank}",
@@ -102,7 +102,10 @@ impl Hall {
             }
             if first.is_none() {
                 *hint = Some("it starts as soon as enough of these end".to_owned());
-                return misfit.to_string();
+                return match self.wish_text(&job.spec) {
+                    Some(nodes) => format!("on the nodes that it may run on there is no place for it: {nodes}"),
+                    None => misfit.to_string(),
+                };
             }
         }
         match first {

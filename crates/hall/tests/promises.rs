@@ -68,6 +68,9 @@ fn spec(ranks: u32) -> JobSpec {
         datasets: Vec::new(),
         data_seed: None,
         checkpoints: None,
+        secrets: BTreeMap::new(),
+        nodes: Vec::new(),
+        avoid_nodes: Vec::new(),
     }
 }
 
@@ -409,6 +412,96 @@ fn a_gang_that_must_be_within_a_rack_waits_for_one() {
     assert_eq!(never.kind(), Kind::Infeasible, "{never}");
     let unknown = hall.check(&within(1, "row")).unwrap_err().to_string();
     assert_eq!(unknown, "there is no `row` to be within; this hall has `rack`");
+}
+
+/// The nodes of each start among `actions`, by their numbers.
+fn places(actions: &[Action]) -> Vec<Vec<u32>> {
+    let of = |action: &Action| match action {
+        Action::Start { placement, .. } => Some(placement.iter().map(|placed| placed.node.0).collect()),
+        Action::Accepted { .. } | Action::Stop { .. } | Action::Serve { .. } | Action::Close { .. } => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+fn on(nodes: &[&str], ranks: u32) -> JobSpec {
+    JobSpec { nodes: nodes.iter().map(ToString::to_string).collect(), ..spec(ranks) }
+}
+
+fn off(nodes: &[&str], ranks: u32) -> JobSpec {
+    JobSpec { avoid_nodes: nodes.iter().map(ToString::to_string).collect(), ..spec(ranks) }
+}
+
+#[test]
+fn a_job_stands_on_the_nodes_that_it_names_and_on_none_that_it_avoids() {
+    let mut hall = hall(&[2, 2, 2]);
+    assert_eq!(places(&submit(&mut hall, 1, spec(1))), [[0]]);
+    assert_eq!(places(&submit(&mut hall, 2, on(&["n2", "n1"], 3))), [[1, 1, 2]]);
+    assert_eq!(places(&submit(&mut hall, 3, off(&["n0"], 1))), [[2]]);
+    // Its only node has one slot left, and whoever runs there is not moved.
+    let before = hall.open_attempts();
+    assert!(places(&submit(&mut hall, 4, on(&["n0"], 2))).is_empty());
+    assert_eq!(hall.open_attempts(), before);
+    let why = hall.why(JobId(4)).unwrap();
+    assert_eq!(why.because, "on the nodes that it may run on there is no place for it: n0 has 1 of 2 slots free");
+    // A slot of another node is no place for it.
+    for rank in 0..3 {
+        assert!(places(&step(&mut hall, 5, ended(2, 1, rank, 0, EndCause::Exited))).is_empty());
+    }
+    assert_eq!(places(&step(&mut hall, 6, ended(1, 1, 0, 0, EndCause::Exited))), [[0, 0]]);
+    step(&mut hall, 7, Event::NodeDrained { node: dh_core::NodeId(1), drained: true });
+    assert!(places(&submit(&mut hall, 8, on(&["n1"], 1))).is_empty());
+    let why = hall.why(JobId(5)).unwrap();
+    assert_eq!(why.because, "on the nodes that it may run on there is no place for it: n1 is drained");
+    assert_eq!(places(&step(&mut hall, 9, Event::NodeDrained { node: dh_core::NodeId(1), drained: false })), [[1]]);
+}
+
+#[test]
+fn a_wish_that_nothing_can_fulfil_is_refused_with_its_reason() {
+    let mut hall = hall(&[2, 4]);
+    let refused = |hall: &Hall, spec: &JobSpec| {
+        let rejection = hall.check(spec).unwrap_err();
+        (rejection.kind(), rejection.to_string())
+    };
+    assert_eq!(refused(&hall, &on(&["n7"], 1)), (Kind::Invalid, "there is no node `n7`".to_owned()));
+    assert_eq!(refused(&hall, &off(&["n7"], 1)).1, "there is no node `n7`");
+    let none = JobSpec { nodes: vec!["n0".into()], ..off(&["n0"], 1) };
+    assert_eq!(refused(&hall, &none).0, Kind::Invalid);
+    assert_eq!(refused(&hall, &on(&["n0"], 3)).0, Kind::Infeasible);
+    assert!(hall.check(&on(&["n1"], 3)).is_ok() && hall.check(&spec(6)).is_ok());
+    // Nodes that were named and are gone after a change of the blueprint: it waits, and says so.
+    submit(&mut hall, 1, spec(2));
+    submit(&mut hall, 1, spec(4));
+    submit(&mut hall, 2, on(&["n1"], 1));
+    let (queues, nodes) = (hall.queues().clone(), hall.nodes().take(1).map(|(_, node)| node.spec.clone()).collect());
+    step(&mut hall, 3, Event::Configured { nodes, queues, policy: strict() });
+    let why = hall.why(JobId(3)).unwrap();
+    assert!(why.because.ends_with("none of them is in this hall any more"), "{}", why.because);
+}
+
+#[test]
+fn more_groups_of_nodes_than_can_be_told_apart_are_refused_and_none_is_mixed_up() {
+    let mut hall = hall(&[1; 40]);
+    submit(&mut hall, 0, spec(40));
+    let mut accepted = 0;
+    for node in 0..40 {
+        let name = format!("n{node}");
+        let wish = on(&[&name], 1);
+        match hall.check(&wish) {
+            Ok(()) => {
+                submit(&mut hall, 1, wish);
+                accepted += 1;
+            }
+            Err(rejection) => assert_eq!(rejection.kind(), Kind::Busy),
+        }
+    }
+    assert_eq!(accepted, 30);
+    let mut actions = Vec::new();
+    for rank in 0..40 {
+        actions.extend(step(&mut hall, 2, ended(1, 1, rank, 0, EndCause::Exited)));
+    }
+    let mut places = places(&actions);
+    places.sort();
+    assert_eq!(places, (0..30).map(|node| vec![node]).collect::<Vec<_>>());
 }
 
 #[test]

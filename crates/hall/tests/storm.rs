@@ -160,6 +160,9 @@ impl World {
             datasets: Vec::new(),
             data_seed: None,
             checkpoints: None,
+            secrets: BTreeMap::new(),
+            nodes: Vec::new(),
+            avoid_nodes: Vec::new(),
         };
         if self.hall.check(&spec).is_ok() {
             let key = (self.dice.below(4) == 0).then(|| format!("k{}", self.dice.below(20)));

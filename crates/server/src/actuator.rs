@@ -24,7 +24,9 @@ use crate::devices::Behind;
 use crate::job_access;
 use crate::log::Lease;
 use crate::meter::Meter;
+use crate::secrets::Secrets;
 use crate::services::Services;
+use crate::trace::{self, Tracer};
 
 /// What the hands need.
 #[derive(Clone)]
@@ -34,6 +36,7 @@ pub(crate) struct Actuator {
     pub(crate) lease: Lease,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) keys: KeyRing,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) services: Arc<Services>,
     pub(crate) store_url: String,
     pub(crate) workdir: PathBuf,
@@ -43,6 +46,9 @@ pub(crate) struct Actuator {
     pub(crate) behind: Arc<Behind>,
     /// Whose accelerators other nodes have.
     pub(crate) devices: Devices,
+    pub(crate) tracer: Tracer,
+    /// The hall's name.
+    pub(crate) name: String,
     pub(crate) runtime: tokio::runtime::Handle,
     /// The key of each attempt of this thread's jobs that owns slots.
     pub(crate) issued: BTreeMap<AttemptId, AccessKey>,
@@ -103,16 +109,20 @@ impl Actuator {
     }
 
     fn start(&mut self, attempt: AttemptId, placement: &[Placed]) -> Result<(), Error> {
-        let spec = self
+        let (spec, context) = self
             .hall
             .read()
             .job(attempt.job)
-            .map(|job| job.spec.clone())
+            .map(|job| (job.spec.clone(), trace::of_attempt(&self.name, job, attempt.attempt)))
             .ok_or_else(|| Error::NotFound(attempt.job.to_string()))?;
         let key = job_access::issue(&self.keys, attempt, &spec)?;
         self.issued.insert(attempt, key.clone());
 
         let mut env = spec.env.clone();
+        if self.tracer.is_on() {
+            // What ranks trace is below their attempt, which is below whatever the caller's was.
+            env.insert(trace::VARIABLE.to_owned(), context.text());
+        }
         // Who brings a key of their own keeps it whole.
         let own_key = env.contains_key("AWS_ACCESS_KEY_ID");
         let place = job_access::place(attempt, &spec);
@@ -133,6 +143,8 @@ impl Actuator {
         if !own_key {
             secret_env.insert("AWS_SECRET_ACCESS_KEY".to_owned(), key.secret);
         }
+        // Last, so that what the job brings counts.
+        let own = self.secrets.of(&spec)?;
         if let JobKind::Service { model, protocol, .. } = &spec.kind {
             let port = free_ports(1)
                 .map_err(|source| Error::Listen { address: "a free port of loopback".to_owned(), source })?
@@ -149,6 +161,10 @@ impl Actuator {
             let (services, hall) = (Arc::clone(&self.services), self.hall.clone());
             self.runtime.spawn(async move { services.watch(task, port, hall).await });
         }
+        for name in own.keys() {
+            env.remove(name);
+        }
+        secret_env.extend(own);
         let mut gang = gang(attempt, spec, placement, env, secret_env, self.workdir.clone());
         gang.devices = self.devices;
         for (rank, placed) in gang.ranks.iter_mut().zip(placement) {

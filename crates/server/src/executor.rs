@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dh_blueprint::Settings;
-use dh_exec::{Executor, NodeEvent, Open, TaskEvent};
+use dh_exec::{Beats, Executor, NodeEvent, Open, TaskEvent};
 use dh_hall::Event;
 
 use crate::actuator::event_of;
 use crate::body::Handle;
 use crate::log::Lease;
 use crate::{Error, nodes};
+
+/// How often a leader tells the tasks of its machine that it leads, and how long they go on without. Said while the lease holds that
+/// long, so that they have ended when a successor begins.
+const BEAT: Duration = Duration::from_millis(700);
+const SILENCE: Duration = Duration::from_millis(2_500);
 
 /// Opens the executor that the blueprint names; off the async threads, because a cluster is asked for its nodes.
 pub(crate) async fn open(
@@ -25,6 +30,12 @@ pub(crate) async fn open(
     let (hall, lease) = (handle.clone(), lease.clone());
     let of_nodes = handle.clone();
     let target = settings.target.clone();
+    let of_beats = lease.clone();
+    let beats = lease.may_be_lost().then(|| Beats {
+        every: BEAT,
+        patience: SILENCE,
+        leads: Arc::new(move || of_beats.holds_for(SILENCE)),
+    });
     let with = Open {
         warden_command,
         state_dir: data.join("tasks"),
@@ -42,6 +53,7 @@ pub(crate) async fn open(
         nodes: nodes::node_count(settings),
         hosts: target.hosts,
         partition: target.partition,
+        beats,
         leads: Arc::new(move || lease.holds()),
     };
     let opened = tokio::task::spawn_blocking(move || dh_exec::open(target.executor.name(), with)).await;

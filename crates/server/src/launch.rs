@@ -37,26 +37,7 @@ pub fn checkpoint_prefix(workload: &str, job: &str) -> String {
 pub(crate) fn job(settings: &Settings, request: JobRequest) -> Result<JobSpec, Error> {
     let mut spec = match &request.workload {
         Some(name) => workload(settings, name)?,
-        None => JobSpec {
-            name: String::new(),
-            command: Vec::new(),
-            env: BTreeMap::new(),
-            ranks: 1,
-            slots_per_rank: 1,
-            part: None,
-            queue: only_queue(settings),
-            priority: 0,
-            retries: 0,
-            time_limit: None,
-            memory_bytes: None,
-            kind: JobKind::Batch,
-            workload: None,
-            ranks_min: None,
-            within: None,
-            datasets: Vec::new(),
-            data_seed: None,
-            checkpoints: None,
-        },
+        None => plain(only_queue(settings)),
     };
     if let Some(command) = request.command {
         spec.command = command;
@@ -82,6 +63,10 @@ pub(crate) fn job(settings: &Settings, request: JobRequest) -> Result<JobSpec, E
         let place = if text.contains("://") { text.clone() } else { format!("s3://{DATASETS}/{text}") };
         spec.datasets.push(in_store("datasets", &text, place)?);
     }
+    if !request.nodes.is_empty() {
+        spec.nodes = request.nodes;
+    }
+    spec.avoid_nodes.extend(request.avoid_nodes);
     if let Some(text) = request.checkpoints {
         spec.checkpoints = Some(in_store("checkpoints", &text, text.clone())?);
     }
@@ -92,6 +77,39 @@ pub(crate) fn job(settings: &Settings, request: JobRequest) -> Result<JobSpec, E
         spec.name = program.rsplit('/').next().unwrap_or(program).chars().take(60).collect();
     }
     Ok(spec)
+}
+
+/// A job of one rank with one slot, and no command yet.
+fn plain(queue: String) -> JobSpec {
+    JobSpec {
+        name: String::new(),
+        command: Vec::new(),
+        env: BTreeMap::new(),
+        ranks: 1,
+        slots_per_rank: 1,
+        part: None,
+        queue,
+        priority: 0,
+        retries: 0,
+        time_limit: None,
+        memory_bytes: None,
+        kind: JobKind::Batch,
+        workload: None,
+        ranks_min: None,
+        within: None,
+        datasets: Vec::new(),
+        data_seed: None,
+        checkpoints: None,
+        secrets: BTreeMap::new(),
+        nodes: Vec::new(),
+        avoid_nodes: Vec::new(),
+    }
+}
+
+/// A job for tests that look at other things.
+#[cfg(test)]
+pub(crate) fn plain_for_tests() -> JobSpec {
+    plain("default".to_owned())
 }
 
 /// `place`, if it is one of the store.
@@ -137,6 +155,9 @@ fn workload(settings: &Settings, name: &str) -> Result<JobSpec, Error> {
         datasets: Vec::new(),
         data_seed: None,
         checkpoints: None,
+        secrets: BTreeMap::new(),
+        nodes: Vec::new(),
+        avoid_nodes: Vec::new(),
     })
 }
 
@@ -346,6 +367,9 @@ pub(crate) fn engine(
         datasets: Vec::new(),
         data_seed: None,
         checkpoints: None,
+        secrets: BTreeMap::new(),
+        nodes: Vec::new(),
+        avoid_nodes: Vec::new(),
     }
 }
 

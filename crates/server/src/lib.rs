@@ -26,9 +26,11 @@ mod log;
 mod meter;
 mod metrics;
 mod nodes;
+mod secrets;
 mod server;
 mod services;
 pub mod store_place;
+mod trace;
 mod views;
 pub mod wire;
 

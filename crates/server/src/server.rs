@@ -29,7 +29,9 @@ use crate::body::{Body, Handle, SystemClock};
 use crate::endpoint::{Endpoint, started};
 use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
 use crate::meter::Meter;
+use crate::secrets::{self, Secrets};
 use crate::services::Services;
+use crate::trace::Tracer;
 use crate::wire::{Listeners, ServiceRequest};
 use crate::{Error, devices, executor, job_access, launch, nodes, store_place};
 
@@ -55,6 +57,8 @@ pub struct ServerConfig {
     pub data: PathBuf,
     /// How to run our own program's hidden `warden` command.
     pub warden_command: Vec<OsString>,
+    /// The OpenTelemetry collector that gets traces, such as `http://127.0.0.1:4318`; nobody does without.
+    pub otlp: Option<String>,
 }
 
 /// A running server.
@@ -87,7 +91,7 @@ impl Server {
         reason = "the order of starting is one story, and each step is a function of its own"
     )]
     pub async fn start(config: ServerConfig) -> Result<Self, Error> {
-        let ServerConfig { settings, data, warden_command } = config;
+        let ServerConfig { settings, data, warden_command, otlp } = config;
         private_folder(&data)?;
         let lock = lock(&data).await?;
         let keys_path = data.join(KEYS_FILE);
@@ -111,6 +115,9 @@ impl Server {
         let (actions, carried_out) = channel();
         let shared = log.shared();
         let (body, handle) = Body::new(log, hall, actions, Box::new(SystemClock));
+        let tracer = otlp.map(|url| Tracer::begin(&url, &settings.name)).transpose()?.unwrap_or_default();
+        tracer.follow(&handle, &settings.name);
+        let secrets = Arc::new(Secrets::new(place.clone(), lease.term(), &keys)?);
         if shared {
             keep_lease(&place, &lease, &handle)?;
         }
@@ -147,12 +154,15 @@ impl Server {
         // What runs on from before has its keys already; the same ones count again.
         let issued = job_access::issue_again(&keys, &handle, &open_attempts)?;
         let hands = Actuator {
+            tracer: tracer.clone(),
+            name: settings.name.clone(),
             behind: Arc::clone(&behind),
             meter: Arc::clone(&meter),
             hall: handle.clone(),
             lease,
             executor: Arc::clone(&executor),
             keys: keys.clone(),
+            secrets: Arc::clone(&secrets),
             services,
             store_url: match &target.reached_at {
                 Some(name) => format!("http://{name}:{}", Endpoint::port_of(&store_url).unwrap_or(target.store_port)),
@@ -174,11 +184,13 @@ impl Server {
             log: place.clone(),
             executor,
             store: store.clone(),
+            tracer,
             meter,
             workdir,
             own_program,
             auth: Arc::clone(&auth),
             keys: keys.clone(),
+            secrets: Arc::clone(&secrets),
             listeners: listeners.clone(),
             started: Instant::now(),
             not_enforced: not_enforced(&settings).into_iter().chain(laid_out.notes).chain(behind.notes()).collect(),
@@ -193,6 +205,7 @@ impl Server {
         });
         let gateway_stop = until(stopped.clone());
         tasks.spawn(async move { Ok(gateway.serve(gateway_listener, gateway_stop).await?) });
+        let stopped_too = until(stopped.clone());
         let served_store = store.clone();
         // No route of a hall is open, and neither are the health of the store and lists of no buckets.
         let options = settings.stores.values().next().map(store_place::options).unwrap_or_default();
@@ -207,6 +220,7 @@ impl Server {
             LogPlace::Database(address) => Some(address.clone()),
         };
         let pid_started = started(pid).unwrap_or(0);
+        tasks.spawn(secrets::keep_swept(secrets, handle.clone(), stopped_too));
         let endpoint = Endpoint { name: settings.name.clone(), pid, pid_started, listeners, database };
         endpoint.write(&data)?;
 

@@ -1,5 +1,6 @@
 //! More of what travels between the command line and the server: plans, use, energy, programs beside a rank.
 
+use dh_core::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -114,4 +115,51 @@ pub struct ExecRequest {
 pub struct ExecEnd {
     /// Its exit code, or 128 and the number of the signal that ended it.
     pub code: u8,
+}
+
+/// A text that is sent and not shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// Hides `text`.
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Its bytes.
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The text, to be kept.
+    pub fn into_secret(self) -> Secret<String> {
+        Secret::new(self.0)
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden(..)")
+    }
+}
+
+/// A secret for the hall to keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretRequest {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Hidden,
+}
+
+/// The secrets that a hall keeps. Their values leave it to ranks alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretList {
+    /// [`super::wire::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Their names.
+    pub secrets: Vec<String>,
 }

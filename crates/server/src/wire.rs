@@ -8,7 +8,10 @@ use dh_hall::{Hall, Job, Outcome, Phase, Protocol, Task};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::views::{EnergyAttempt, EnergyView, ExecEnd, ExecRequest, JobUsage, NodeRanks, RankUse, StartPlan};
+pub use crate::views::{
+    EnergyAttempt, EnergyView, ExecEnd, ExecRequest, Hidden, JobUsage, NodeRanks, RankUse, SecretList, SecretRequest,
+    StartPlan,
+};
 
 /// The version of these shapes. It changes when a field changes its meaning or goes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -49,6 +52,27 @@ pub struct JobRequest {
     pub data_seed: Option<u64>,
     /// Where it keeps what it goes on from, `s3://BUCKET/PREFIX`; `{job}` is its number.
     pub checkpoints: Option<String>,
+    /// Variables whose values nobody sees but the ranks: the name of a secret that the hall keeps, or the value itself.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// The only nodes that it may run on, by their names; all if there are none here.
+    pub nodes: Vec<String>,
+    /// Nodes that it may not run on.
+    pub avoid_nodes: Vec<String>,
+    /// Whether it is accepted though its `datasets` are not in the store yet.
+    pub unchecked: bool,
+}
+
+/// Where the value of a secret of a job comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SecretSource {
+    /// The hall keeps it under this name.
+    Kept(String),
+    /// This is it.
+    Value {
+        /// The value.
+        value: Hidden,
+    },
 }
 
 /// A model service to start: one of the blueprint, or a model in the store.

@@ -38,6 +38,7 @@ pub(crate) mod probe;
 mod render;
 mod replay;
 mod schema;
+mod secrets;
 pub(crate) mod serve;
 mod simulate;
 mod status;
@@ -91,6 +92,7 @@ const COMMANDS: &[Entry] = &[
     entry::<chat::Chat>(),
     entry::<models::Models>(),
     entry::<keys::Keys>(),
+    entry::<secrets::Secrets>(),
     entry::<gateway::Gateway>(),
     entry::<bench::Bench>(),
     entry::<store::Store>(),

@@ -10,7 +10,7 @@ use dh_server::wire::{Accepted, JobRequest, JobView, NodeRanks, StartPlan};
 use super::{Globals, Verb, logs};
 use crate::api::Api;
 use crate::failure::{Failure, OrFail};
-use crate::{batch_script, output};
+use crate::{batch_script, output, secret_source};
 
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
@@ -61,6 +61,19 @@ pub(crate) struct Submit {
     /// A variable of the environment, `NAME=VALUE`; may be given often
     #[arg(long = "env", value_name = "NAME=VALUE")]
     env: Vec<String>,
+    /// A variable whose value nobody sees but the ranks, `NAME=REF`: REF is `env:VARIABLE`, `file:PATH`, or a name of `datahall
+    /// secrets`; may be given often
+    #[arg(long = "secret", value_name = "NAME=REF")]
+    secrets: Vec<String>,
+    /// The only nodes that it may run on: names or lists such as `train-[0-3]`; may be given often
+    #[arg(long = "node", value_name = "NODES")]
+    nodes: Vec<String>,
+    /// Nodes that it may not run on; may be given often
+    #[arg(long = "avoid-node", value_name = "NODES")]
+    avoid_nodes: Vec<String>,
+    /// Do not look whether its datasets are in the store
+    #[arg(long)]
+    no_check: bool,
     /// Sent twice under the same key, a job is accepted once
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -183,6 +196,16 @@ impl Submit {
             })?;
             request.env.insert(name.to_owned(), value.to_owned());
         }
+        for text in &self.secrets {
+            let (name, source) = secret_source::pair(text)?;
+            request.secrets.insert(name, source);
+        }
+        secret_source::resolve(&mut request)?;
+        if !self.nodes.is_empty() {
+            request.nodes = self.nodes;
+        }
+        request.avoid_nodes.extend(self.avoid_nodes);
+        request.unchecked |= self.no_check;
         request.name = self.name.or(request.name);
         request.ranks = self.ranks.or(request.ranks);
         request.slots_per_rank = self.slots_per_rank.or(request.slots_per_rank);

@@ -31,6 +31,9 @@ pub(crate) struct Up {
     /// How the server writes about its own work on standard error; `RUST_LOG` says how much
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DATAHALL_LOG_FORMAT")]
     log_format: LogFormat,
+    /// Send traces to this OpenTelemetry collector (OTLP over HTTP), such as `http://127.0.0.1:4318`
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp: Option<String>,
     /// End when standard input ends: for programs that start a hall and must not leave it behind
     #[arg(long, hide = true)]
     lifeline: bool,
@@ -48,7 +51,7 @@ impl Verb for Up {
         }
         let data = place::of_hall(globals, &settings.name)?;
         if self.detach {
-            match detach(&path, &data, self.any_port, self.log_format)? {
+            match detach(&path, &data, &self)? {
                 Background::Leads(endpoint) if !globals.quiet => {
                     output::note(format!("hall `{}` runs in the background; `datahall down` ends it", endpoint.name));
                     listeners(&endpoint);
@@ -65,7 +68,8 @@ impl Verb for Up {
         logging::begin(self.log_format);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().or_fail("start the async runtime")?;
-        let config = ServerConfig { settings, data: data.clone(), warden_command: warden_command()? };
+        let config =
+            ServerConfig { settings, data: data.clone(), warden_command: warden_command()?, otlp: self.otlp.clone() };
         runtime.block_on(async {
             let server = Server::start(config).await?;
             if !globals.quiet {
@@ -182,7 +186,7 @@ enum Background {
     },
 }
 
-fn detach(blueprint: &Path, data: &Path, any_port: bool, format: LogFormat) -> Result<Background, Failure> {
+fn detach(blueprint: &Path, data: &Path, flags: &Up) -> Result<Background, Failure> {
     place::make_private(data)?;
     let log_path = data.join("server.log");
     let log = std::fs::File::options()
@@ -197,8 +201,9 @@ fn detach(blueprint: &Path, data: &Path, any_port: bool, format: LogFormat) -> R
         .arg("--quiet")
         .arg("--data")
         .arg(data)
-        .args(any_port.then_some("--any-port"))
-        .args((format == LogFormat::Json).then_some("--log-format=json"))
+        .args(flags.any_port.then_some("--any-port"))
+        .args((flags.log_format == LogFormat::Json).then_some("--log-format=json"))
+        .args(flags.otlp.as_ref().map(|url| format!("--otlp={url}")))
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(log_again)

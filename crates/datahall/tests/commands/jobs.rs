@@ -278,6 +278,7 @@ fn a_job_says_what_it_reads_where_it_stands_and_how_small_it_may_be() {
         "7",
         "--checkpoints",
         "s3://checkpoints/mine/{job}",
+        "--no-check",
     ];
     let shown = hall.submit(&wishes, &sh("echo $DH_RANK of $WORLD_SIZE: $DH_DATASETS $DH_DATA_SEED $DH_CHECKPOINTS"));
     let shown = String::from_utf8(shown.stdout).unwrap();
@@ -288,9 +289,54 @@ fn a_job_says_what_it_reads_where_it_stands_and_how_small_it_may_be() {
         (["--ranks-min", "2"], "asks for at least 2"),
         (["--checkpoints", "here"], "write s3://BUCKET/PREFIX"),
         (["--dataset", "a*"], "without patterns"),
+        (["--dataset", "fashion"], "there is no s3://datasets/fashion in the store"),
+        (["--node", "local-7"], "there is no node `local-7`"),
+        (["--avoid-node", "local-[0-"], "is no list of nodes"),
     ] {
         let refused = hall.submit(&flags, &["true"]);
         let text = String::from_utf8(refused.stderr).unwrap();
         assert!(!refused.status.success() && text.contains(means), "{flags:?}: {text}");
     }
+}
+
+const THREE_NODES: &str = r#"
+schema = 1
+name = "test"
+[pool.local]
+nodes = 3
+slots = 2
+[queue.default]
+[target]
+api_port = 0
+gateway_port = 0
+store_port = 0
+"#;
+
+#[test]
+fn a_job_runs_on_the_nodes_that_it_names_and_its_data_is_looked_up() {
+    let hall = TestHall::start(THREE_NODES);
+    let nodes_of = |job: u64| {
+        let why = hall.json(&["why", &job.to_string()])["details"].to_string();
+        (0..3).filter(|node| why.contains(&format!("is on local-{node},"))).collect::<Vec<_>>()
+    };
+    let first = submit(&hall, &["--ranks", "3", "--node", "local-[1-2]"], "sleep 600");
+    hall.wait_for_job(first, "running", |view| view["state"] == "running");
+    assert_eq!(nodes_of(first), [1, 2]);
+    // The same wish in a script of Slurm.
+    let script = hall.path("job.sbatch");
+    std::fs::write(&script, "#!/bin/sh\n#SBATCH -x local-0,local-1\nsleep 600\n").unwrap();
+    let second = number(&hall.json(&["submit", script.to_str().unwrap()])["jobs"][0]);
+    hall.wait_for_job(second, "running", |view| view["state"] == "running");
+    assert_eq!(nodes_of(second), [2]);
+    let third = submit(&hall, &["--node", "local-2"], "true");
+    let why = hall.ok(&["why", &third.to_string()]);
+    assert!(why.contains("local-2 has 0 of 2 slots free") && !why.contains("local-0"), "{why}");
+    hall.ok(&["cancel", &second.to_string()]);
+    hall.wait_for_job(third, "over", |view| view["state"] == "succeeded");
+    // Data that is there is found.
+    let table = hall.path("table.csv");
+    std::fs::write(&table, "1,2\n").unwrap();
+    hall.ok(&["store", "cp", table.to_str().unwrap(), "s3://datasets/line/table.csv"]);
+    let reads = hall.submit(&["--wait", "--dataset", "line"], &sh("test $DH_DATASETS = s3://datasets/line"));
+    assert!(reads.status.success(), "{reads:?}");
 }

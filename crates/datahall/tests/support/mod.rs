@@ -46,14 +46,22 @@ store_port = 0
 pub struct TestHall {
     folder: TempDir,
     child: Option<Child>,
+    /// What its server gets in its environment.
+    variables: Vec<(String, String)>,
 }
 
 impl TestHall {
     /// Starts a hall and waits until it answers.
     pub fn start(blueprint: &str) -> Self {
+        Self::start_with(blueprint, &[])
+    }
+
+    /// The same, with `variables` in the environment of its server.
+    pub fn start_with(blueprint: &str, variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let folder = tempfile::Builder::new().prefix("dh-hall-").tempdir().unwrap();
         std::fs::write(folder.path().join("hall.toml"), blueprint).unwrap();
-        let mut hall = Self { folder, child: None };
+        let mut hall = Self { folder, child: None, variables };
         hall.spawn();
         hall.wait_until_up();
         hall
@@ -70,6 +78,7 @@ impl TestHall {
             .args(["--quiet", "--lifeline", "--data"])
             .arg(self.data())
             .env("RUST_LOG", "debug")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -246,7 +255,9 @@ impl Drop for TestHall {
 /// The program with `home` as the user's home, and no flag from the environment of the tests.
 pub fn command_at_home(home: &Path) -> Command {
     let mut command = Command::new(DATAHALL);
-    for name in ["DATAHALL_FILE", "DATAHALL_DATA", "XDG_DATA_HOME", "XDG_CACHE_HOME", "RUST_LOG"] {
+    for name in
+        ["DATAHALL_FILE", "DATAHALL_DATA", "OTEL_EXPORTER_OTLP_ENDPOINT", "XDG_DATA_HOME", "XDG_CACHE_HOME", "RUST_LOG"]
+    {
         command.env_remove(name);
     }
     command.env("HOME", home).current_dir(home).stdin(Stdio::null());

@@ -304,7 +304,7 @@ async fn nodes(client: &Client) -> Result<Vec<Node>, Error> {
 /// The cluster's name of each node of the hall: those that the blueprint names, or all that are not for the cluster itself, by name.
 fn choose(nodes: &[Node], named: Option<&str>, wanted: u32, server: &str) -> Result<BTreeMap<NodeId, String>, Error> {
     let names = if let Some(text) = named {
-        expand(text).ok_or_else(|| {
+        host_list(text).ok_or_else(|| {
             Error::doing(
                 "use Kubernetes",
                 std::io::Error::other(format!(
@@ -343,8 +343,17 @@ fn natural(name: &str) -> Vec<(u8, u64, String)> {
     key
 }
 
-/// The names that `gpu[001-128,200],cpu7` stands for.
-fn expand(text: &str) -> Option<Vec<String>> {
+/// The name of a rank's pod in the hall called `hall`.
+pub fn pod_name(hall: &str, task: TaskId) -> String {
+    pod::of_rank(&pod::prefix(hall), task.attempt, task.rank.0)
+}
+
+/// Names in one list, and digits of a number in it.
+const NAMES_MAX: usize = 100_000;
+const DIGITS_MAX: usize = 9;
+
+/// The names that `gpu[001-128,200],cpu7` stands for; `None` if it is no such list, or one of more than 100,000.
+pub fn host_list(text: &str) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
@@ -357,7 +366,8 @@ fn expand(text: &str) -> Option<Vec<String>> {
             for part in list.split(',') {
                 let (from, to) = part.split_once('-').unwrap_or((part, part));
                 let (first, last): (u32, u32) = (from.parse().ok()?, to.parse().ok()?);
-                if last.checked_sub(first)? > 100_000 {
+                let more = usize::try_from(last.checked_sub(first)?).ok()?;
+                if names.len().saturating_add(more) > NAMES_MAX || from.len() > DIGITS_MAX {
                     return None;
                 }
                 let width = from.len();
@@ -397,7 +407,7 @@ mod tests {
 
     #[test]
     fn lists_of_hosts_are_read_as_slurm_writes_them() {
-        let names = |text| expand(text).map(|names| names.join(" "));
+        let names = |text| host_list(text).map(|names| names.join(" "));
         assert_eq!(names("gpu[08-11],cpu7").as_deref(), Some("gpu08 gpu09 gpu10 gpu11 cpu7"));
         assert_eq!(names("a[1,3-4].b, c").as_deref(), Some("a1.b a3.b a4.b c"));
         assert_eq!(names("ip-10-0-0-1.internal").as_deref(), Some("ip-10-0-0-1.internal"));

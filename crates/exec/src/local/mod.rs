@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use dh_core::{AttemptId, TaskId};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::executor::{EventSink, Executor, RankUsage, Recovered, Stop};
+use crate::executor::{Beats, EventSink, Executor, RankUsage, Recovered, Stop};
 use crate::layout::{Durability, Layout, make_folders, open_append, read_json, write_json};
 use crate::lifeline::Request;
 use crate::limits::VANISH_MS;
@@ -48,6 +48,7 @@ struct Shared {
     events: EventSink,
     gangs: Mutex<BTreeMap<AttemptId, Gang>>,
     watch: Watch,
+    beats: Option<Beats>,
 }
 
 /// A gang that starts or runs.
@@ -71,6 +72,18 @@ impl LocalExecutor {
     /// # Errors
     /// [`Error::InUse`] if another process has it open.
     pub fn new(warden_command: Vec<OsString>, state_dir: &Path, events: EventSink) -> Result<Self, Error> {
+        Self::with_beats(warden_command, state_dir, events, None)
+    }
+
+    /// The same for a server that may be deposed.
+    /// # Errors
+    /// Those of [`LocalExecutor::new`].
+    pub fn with_beats(
+        warden_command: Vec<OsString>,
+        state_dir: &Path,
+        events: EventSink,
+        beats: Option<Beats>,
+    ) -> Result<Self, Error> {
         if warden_command.is_empty() {
             return Err(Error::doing("start wardens", std::io::Error::other("the warden command is empty")));
         }
@@ -89,13 +102,34 @@ impl LocalExecutor {
             events,
             gangs: Mutex::new(BTreeMap::new()),
             watch: Watch::new()?,
+            beats,
         });
         let watched = Arc::clone(&shared);
         let watcher = std::thread::Builder::new()
             .name("dh-exec-watch".to_owned())
             .spawn(move || watched.watch_tasks())
             .map_err(|error| Error::doing("start a thread", error))?;
+        if shared.beats.is_some() {
+            let beating = Arc::downgrade(&shared);
+            std::thread::Builder::new()
+                .name("dh-exec-beat".to_owned())
+                .spawn(move || beat(&beating))
+                .map_err(|error| Error::doing("start a thread", error))?;
+        }
         Ok(Self { shared, watcher: Some(watcher), _lock: lock })
+    }
+}
+
+/// Tells the wardens that their server leads, for as long as it does and the executor lives.
+fn beat(shared: &Weak<Shared>) {
+    while let Some(Beats { every, .. }) = shared.upgrade().and_then(|shared| {
+        let beats = shared.beats.clone()?;
+        if (beats.leads)() {
+            shared.gangs().values_mut().for_each(|gang| gang.send_all(Request::Beat));
+        }
+        Some(beats)
+    }) {
+        std::thread::sleep(every);
     }
 }
 

@@ -101,6 +101,7 @@ impl Shared {
                 time_ms: gang.limits.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
                 open_files: gang.limits.open_files,
                 processes: gang.limits.processes,
+                beat_ms: self.beats.as_ref().map(|beats| u64::try_from(beats.patience.as_millis()).unwrap_or(u64::MAX)),
                 mark: rank_mark,
             };
             wardens.push(self.spawn(&record, &secrets)?);
@@ -114,8 +115,10 @@ impl Shared {
                 }
             }
         }
+        // Whoever was stopped meanwhile may have a successor, which starts the same.
+        let leads = self.beats.as_ref().is_none_or(|beats| (beats.leads)());
         match self.gangs().get_mut(&attempt) {
-            Some(entry) if !entry.stopped => entry.send_all(Request::Go),
+            Some(entry) if leads && !entry.stopped => entry.send_all(Request::Go),
             _ => return Err(Error::StoppedWhileStarting(attempt)),
         }
         let started = wardens.iter_mut().map(|warden| match warden.next_report(deadline)? {

@@ -153,14 +153,10 @@ impl Executor for SlurmExecutor {
     }
 
     fn kill_rank(&self, task: TaskId) -> Result<(), Error> {
-        let job =
-            self.shared.table().gangs.get(&task.attempt).and_then(|gang| gang.job).ok_or(Error::NotRunning(task))?;
+        let (job, host) = self.shared.place_of(task)?;
         let place = self.shared.file(task, "pid");
         let text = fs::read_to_string(place).map_err(|_| Error::NotRunning(task))?;
         let pid = text.split_ascii_whitespace().nth(1).ok_or(Error::NotRunning(task))?;
-        let hosts = fs::read_to_string(self.shared.layout.attempt(task.attempt).join("hosts")).unwrap_or_default();
-        let rank = usize::try_from(task.rank.0).unwrap_or(usize::MAX);
-        let host = hosts.lines().nth(rank).ok_or(Error::NotRunning(task))?;
         let step = [
             &format!("--jobid={job}"),
             "--overlap",
@@ -204,6 +200,13 @@ impl Executor for SlurmExecutor {
         } else {
             Err(Error::UnknownAttempt(attempt))
         }
+    }
+
+    fn beside(&self, task: TaskId, command: &[String]) -> Option<Result<Vec<String>, Error>> {
+        Some(self.shared.place_of(task).map(|(job, host)| {
+            let folder = self.shared.layout.attempt(task.attempt);
+            script::beside(job, &host, &folder, task.rank, command)
+        }))
     }
 
     fn log_path(&self, task: TaskId) -> PathBuf {
@@ -253,6 +256,15 @@ impl Gang {
 }
 
 impl Shared {
+    /// Slurm's number of a rank's job, and the host on which the rank is.
+    fn place_of(&self, task: TaskId) -> Result<(u64, String), Error> {
+        let job = self.table().gangs.get(&task.attempt).and_then(|gang| gang.job).ok_or(Error::NotRunning(task))?;
+        let hosts = fs::read_to_string(self.layout.attempt(task.attempt).join("hosts")).unwrap_or_default();
+        let rank = usize::try_from(task.rank.0).unwrap_or(usize::MAX);
+        let host = hosts.lines().nth(rank).ok_or(Error::NotRunning(task))?;
+        Ok((job, host.to_owned()))
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // A panic elsewhere leaves the table as it was between two entries.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use dh_core::{AttemptId, NodeId, limits};
+use dh_core::{AttemptId, NodeId, Rank, limits};
 
 use super::client::Host;
 use crate::{GangSpec, Ports};
@@ -79,6 +79,31 @@ pub(super) fn variables(env: &BTreeMap<String, String>, slots: usize) -> String 
         }
     }
     text
+}
+
+/// A program beside a rank: a step of its own in the same job, on the same host, with the rank's folder and its variables but for
+/// the secrets.
+pub(super) fn beside(job: u64, host: &str, folder: &Path, rank: Rank, command: &[String]) -> Vec<String> {
+    let folder = quoted(&folder.to_string_lossy());
+    let script = format!(
+        "D={folder}; . \"$D/rank-{rank}.env.sh\"; unset D_; eval \"$(grep '^cd ' \"$D/rank.sh\")\"; unset D; exec \"$@\""
+    );
+    let step = [
+        "srun",
+        &format!("--jobid={job}"),
+        "--overlap",
+        "--nodes=1",
+        "--ntasks=1",
+        &format!("--nodelist={host}"),
+        "--input=none",
+        // Nothing of the server's own environment but what programs need to be found.
+        "--export=PATH,HOME,LANG",
+        "/bin/sh",
+        "-c",
+        &script,
+        "beside",
+    ];
+    step.into_iter().map(str::to_owned).chain(command.iter().cloned()).collect()
 }
 
 /// A line per rank.

@@ -114,7 +114,7 @@ fn await_go(wakes: &Wakes) -> Result<Option<Cause>, Error> {
                 return Ok(Some(Cause::Stopped));
             }
             Wake::LifelineLost => return Ok(Some(Cause::LifelineLost)),
-            Wake::Child | Wake::Timeout => {}
+            Wake::Request(Request::Beat) | Wake::Child | Wake::Timeout => {}
         }
     }
 }

@@ -45,6 +45,8 @@ pub(super) enum Cause {
     Itself,
     Stopped,
     LifelineLost,
+    /// Its server said nothing: it was stopped, or is deposed and another may start the same task.
+    Silence,
     TimeLimit(u64),
 }
 
@@ -53,7 +55,7 @@ impl Cause {
         match self {
             Self::Itself => ExitReason::Exited,
             Self::Stopped => ExitReason::Killed,
-            Self::LifelineLost => ExitReason::LifelineLost,
+            Self::LifelineLost | Self::Silence => ExitReason::LifelineLost,
             Self::TimeLimit(_) => ExitReason::TimeLimit,
         }
     }
@@ -63,6 +65,7 @@ impl Cause {
             Self::Itself => String::new(),
             Self::Stopped => "stopped on request".to_owned(),
             Self::LifelineLost => "stopped because its server went away".to_owned(),
+            Self::Silence => "stopped because its server did not say in time that it still leads".to_owned(),
             Self::TimeLimit(ms) => {
                 format!("stopped because its time limit of {} was up", dh_core::time::Span::from_millis(ms))
             }
@@ -181,6 +184,9 @@ pub(super) fn to_the_end(
     groups: &ControlGroups,
 ) -> Result<ExitRecord, Error> {
     let time_up = record.time_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
+    let beat = record.beat_ms.map(Duration::from_millis);
+    let silent = || beat.and_then(|beat| Instant::now().checked_add(beat));
+    let mut silent_at = silent();
     let mut overseer =
         Overseer { main: Pid::from_child(child), status: None, phase: Phase::Running, cause: None, lifeline: true };
     loop {
@@ -192,11 +198,12 @@ pub(super) fn to_the_end(
             overseer.end_politely(Cause::Itself, ORPHAN_GRACE_MS);
         }
         let deadline = match overseer.phase {
-            Phase::Running => time_up,
+            Phase::Running => time_up.into_iter().chain(silent_at).min(),
             Phase::Ending(kill_at) => Some(kill_at),
             Phase::Killing { again, .. } => Some(again),
         };
         match wakes.wait_for(deadline, overseer.lifeline)? {
+            Wake::Request(Request::Beat) => silent_at = silent(),
             Wake::Request(request) => overseer.obey(request),
             Wake::LifelineLost => {
                 overseer.lifeline = false;
@@ -205,6 +212,9 @@ pub(super) fn to_the_end(
             Wake::Terminated => overseer.end_politely(Cause::Stopped, STOP_GRACE_MS),
             Wake::Child => {}
             Wake::Timeout => match overseer.phase {
+                Phase::Running if time_up.is_none_or(|time_up| Instant::now() < time_up) => {
+                    overseer.end_politely(Cause::Silence, ORPHAN_GRACE_MS);
+                }
                 Phase::Running => {
                     overseer.end_politely(Cause::TimeLimit(record.time_ms.unwrap_or(0)), STOP_GRACE_MS);
                 }
@@ -235,7 +245,7 @@ impl Overseer {
 
     fn obey(&mut self, request: Request) {
         match request {
-            Request::Go => {}
+            Request::Go | Request::Beat => {}
             Request::StopPolitely => self.end_politely(Cause::Stopped, STOP_GRACE_MS),
             Request::StopNow => {
                 self.cause.get_or_insert(Cause::Stopped);

@@ -1,7 +1,9 @@
-//! A program beside a running rank: our own program's hidden `beside` runs it (see [`dh_exec::beside`]), and its output goes to
+//! A program beside a running rank: our own program's hidden `beside` runs it (see [`dh_exec::beside`]), or the executor's own
+//! system, and its output goes to
 //! the caller in frames. It ends with the rank, with the caller's connection, and with this server.
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::process::Stdio;
 
 use axum::body::{Body, Bytes};
@@ -12,11 +14,12 @@ use axum::{Extension, Json};
 use dh_blueprint::Executor;
 use dh_core::{Kind, Rank, TaskId};
 use dh_hall::Task;
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::sync::mpsc::{Sender, channel};
 
-use super::{Caller, Failed, Shared, jobs};
+use super::{Api, Caller, Failed, Shared, jobs};
 use crate::Error;
 use crate::wire::{ExecEnd, ExecRequest};
 
@@ -42,11 +45,6 @@ pub(super) async fn exec(
     if request.command.first().is_none_or(String::is_empty) {
         return Err(Failed::new(Kind::Invalid, "there is no program to run"));
     }
-    if api.settings.target.executor != Executor::Local {
-        let message = "the ranks of this hall are not processes of its server's machine";
-        return Err(Failed::new(Kind::Conflict, message)
-            .hint("on Slurm: `srun --overlap --jobid=ID` with the id that `squeue --name` shows"));
-    }
     let (task, pid) = {
         let hall = api.hall.read();
         let job = hall.job(id).ok_or_else(|| Error::NotFound(id.to_string()))?;
@@ -61,11 +59,10 @@ pub(super) async fn exec(
         }
     };
     tracing::info!(by = caller.name, %task, program = request.command.first(), "a program runs beside a rank");
-    let spawned = Command::new(&api.own_program)
-        .arg("beside")
-        .args([task.attempt.job.0.to_string(), task.attempt.attempt.to_string(), rank.to_string(), pid.to_string()])
-        .arg("--")
-        .args(&request.command)
+    let (words, ends) = words_of(&api, task, pid, &request.command)?;
+    let (program, arguments) = words.split_first().ok_or_else(|| Failed::new(Kind::Internal, "there is no program"))?;
+    let spawned = Command::new(program)
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -85,6 +82,10 @@ pub(super) async fn exec(
             ended = child.wait() => ended,
             () = sender.closed() => {
                 drop(lifeline.take());
+                if let (Ends::Asked, Some(pid)) = (ends, child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?))) {
+                    // One that is gone already needs no signal.
+                    rustix::process::kill_process(pid, Signal::TERM).unwrap_or_default();
+                }
                 child.wait().await
             }
         };
@@ -100,6 +101,42 @@ pub(super) async fn exec(
         frames.poll_recv(context).map(|frame| frame.map(Ok::<_, Infallible>))
     }));
     Ok(([(CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+/// How a program beside a rank is told that its caller has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// Its standard input ends.
+    WithInput,
+    /// A polite signal.
+    Asked,
+}
+
+/// What is run for a program beside a rank.
+fn words_of(api: &Api, task: TaskId, pid: u32, command: &[String]) -> Result<(Vec<OsString>, Ends), Failed> {
+    if api.settings.target.executor == Executor::Local {
+        let TaskId { attempt, rank } = task;
+        let place = [attempt.job.0.to_string(), attempt.attempt.to_string(), rank.to_string(), pid.to_string()];
+        let own = [api.own_program.clone(), "beside".into()].into_iter().chain(place.map(OsString::from));
+        let words = own.chain(["--".into()]).chain(command.iter().map(OsString::from));
+        return Ok((words.collect(), Ends::WithInput));
+    }
+    match api.executor.beside(task, command) {
+        Some(Ok(words)) => Ok((words.into_iter().map(OsString::from).collect(), Ends::Asked)),
+        Some(Err(error)) => Err(Error::from(error).into()),
+        None => {
+            let message = "the executor of this hall runs no programs beside its ranks";
+            let failed = Failed::new(Kind::Conflict, message);
+            Err(match api.settings.target.executor {
+                Executor::Kubernetes => failed.hint(format!(
+                    "`kubectl exec {} -- PROGRAM` does, in the hall's namespace",
+                    dh_exec::kubernetes::pod_name(&api.settings.name, task)
+                )),
+                Executor::Sim => failed.hint("its tasks are simulated"),
+                Executor::Local | Executor::Slurm => failed,
+            })
+        }
+    }
 }
 
 /// Carries a stream to its end, or until the reader has gone.

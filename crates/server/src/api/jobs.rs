@@ -1,6 +1,7 @@
 //! Jobs: submit, list, show, explain, cancel, and break on purpose.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
@@ -9,9 +10,9 @@ use dh_core::{JobId, Kind, NodeId, Rank, TaskId};
 use dh_hall::{Event, Hall, Job, When, Why};
 use serde::Deserialize;
 
-use super::{Caller, Failed, Shared};
+use super::{Api, Caller, Failed, Shared, wishes};
 use crate::wire::{Accepted, JobList, JobRequest, JobView, NodeRanks, SCHEMA_VERSION, StartPlan};
-use crate::{Error, launch};
+use crate::{Error, launch, trace};
 
 /// Jobs that are looked at before others may have the hall.
 const LOOKED_AT_ONCE: usize = 2_048;
@@ -26,7 +27,7 @@ pub(super) async fn submit(
     headers: HeaderMap,
     body: Result<Json<JobRequest>, axum::extract::rejection::JsonRejection>,
 ) -> Result<Json<Accepted>, Failed> {
-    let Json(request) = body.map_err(|error| Failed::new(Kind::Invalid, error.body_text()))?;
+    let Json(mut request) = body.map_err(|error| Failed::new(Kind::Invalid, error.body_text()))?;
     let key = match headers.get("idempotency-key").map(|value| value.to_str()) {
         None => None,
         Some(Ok(key)) if !key.is_empty() && key.len() <= KEY_BYTES_MAX => Some(format!("{}:{key}", caller.name)),
@@ -35,10 +36,41 @@ pub(super) async fn submit(
             return Err(Failed::new(Kind::Invalid, message));
         }
     };
-    let spec = launch::job(&api.settings, request)?;
-    let job = api.hall.submit(spec, caller.name, key).await?;
+    // The job goes on in its caller's trace, and so do its ranks.
+    if let Some(callers) = headers.get("traceparent").and_then(|value| value.to_str().ok())
+        && trace::Context::read(callers).is_some()
+    {
+        request.env.entry(trace::VARIABLE.to_owned()).or_insert_with(|| callers.trim().to_owned());
+    }
+    let known = key.as_deref().and_then(|key| api.hall.read().job_by_key(key));
+    let job = match known {
+        // It was checked and accepted before.
+        Some(job) => job,
+        None => accept(&api, request, caller.name, key).await?,
+    };
     let plan = wish.plan.then(|| start_plan(&api.hall.read(), job)).flatten();
     Ok(Json(Accepted { schema_version: SCHEMA_VERSION, jobs: vec![job], plan }))
+}
+
+/// Looks up what the job names, keeps its secrets, and hands it to the hall.
+async fn accept(api: &Arc<Api>, mut request: JobRequest, by: String, key: Option<String>) -> Result<JobId, Failed> {
+    let (secrets, unchecked) = (std::mem::take(&mut request.secrets), request.unchecked);
+    let mut spec = launch::job(&api.settings, request)?;
+    wishes::name_nodes(api, &mut spec)?;
+    if !unchecked {
+        wishes::find_data(&api.store, &spec).await?;
+    }
+    if secrets.is_empty() {
+        return Ok(api.hall.submit(spec, by, key).await?);
+    }
+    // A job that would be refused brings no secret along.
+    api.hall.read().check(&spec).map_err(Error::from)?;
+    let env = spec.env.clone();
+    spec.secrets = super::secrets::blocking(api, move |api| api.secrets.take_in(secrets, &env)).await?;
+    let names = spec.secrets.clone();
+    let accepted = api.hall.submit(spec, by, key).await;
+    api.secrets.arrived(&names);
+    Ok(accepted?)
 }
 
 /// What is told of a job that was accepted.
@@ -184,7 +216,7 @@ pub(super) async fn kill_rank(
     let attempt = attempt
         .ok_or_else(|| Error::NotFound(id.to_string()))?
         .ok_or_else(|| Error::Conflict(format!("{id} does not run")))?;
-    let executor = std::sync::Arc::clone(&api.executor);
+    let executor = Arc::clone(&api.executor);
     let task = TaskId { attempt, rank: Rank(rank) };
     tokio::task::spawn_blocking(move || executor.kill_rank(task))
         .await

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{Sender, channel};
 
 use super::{Api, Failed, Shared, jobs};
 use crate::Error;
+use crate::secrets::Hider;
 use crate::wire::LogLine;
 
 /// How often a followed file is looked at.
@@ -43,11 +44,15 @@ pub(super) async fn logs(
     Query(wish): Query<Wish>,
 ) -> Result<Response, Failed> {
     let job = jobs::parse(&job)?;
-    if api.hall.read().job(job).is_none() {
-        return Err(Error::NotFound(job.to_string()).into());
-    }
+    let spec = api.hall.read().job(job).map(|job| job.spec.clone());
+    let spec = spec.ok_or_else(|| Error::NotFound(job.to_string()))?;
+    let hider = if spec.secrets.is_empty() {
+        Hider::default()
+    } else {
+        super::secrets::blocking(&api, move |api| Ok(api.secrets.hider(&spec))).await?
+    };
     let (lines, mut received) = channel(CHUNKS_WAITING);
-    tokio::spawn(async move { send_all(&api, job, &wish, &lines).await });
+    tokio::spawn(async move { send_all(&api, job, &wish, &hider, &lines).await });
     let body = Body::from_stream(futures::stream::poll_fn(move |context| received.poll_recv(context)));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
@@ -55,7 +60,7 @@ pub(super) async fn logs(
 type Chunk = Result<Bytes, std::io::Error>;
 
 /// Sends attempt after attempt; ends when the job is over or the reader has gone.
-async fn send_all(api: &Arc<Api>, job: JobId, wish: &Wish, lines: &Sender<Chunk>) {
+async fn send_all(api: &Arc<Api>, job: JobId, wish: &Wish, hider: &Hider, lines: &Sender<Chunk>) {
     let mut attempt = 1;
     loop {
         if api.hall.settled().await.is_err() {
@@ -77,7 +82,14 @@ async fn send_all(api: &Arc<Api>, job: JobId, wish: &Wish, lines: &Sender<Chunk>
             .into_iter()
             .map(|rank| {
                 let task = TaskId { attempt: AttemptId { job, attempt }, rank: Rank(rank) };
-                Tail { attempt, rank, path: api.executor.log_path(task), offset: 0, partial: Vec::new() }
+                Tail {
+                    attempt,
+                    rank,
+                    path: api.executor.log_path(task),
+                    offset: 0,
+                    partial: Vec::new(),
+                    hider: hider.clone(),
+                }
             })
             .collect();
         loop {
@@ -144,6 +156,8 @@ struct Tail {
     offset: u64,
     /// The beginning of a line whose end is not written yet.
     partial: Vec<u8>,
+    /// Hides the job's secrets.
+    hider: Hider,
 }
 
 impl Tail {
@@ -170,6 +184,7 @@ impl Tail {
 
     fn write_line(&self, line: &[u8], text: &mut String) {
         let line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
+        let line = self.hider.hide(line);
         let line = LogLine { attempt: self.attempt, rank: self.rank, line };
         if let Ok(json) = serde_json::to_string(&line) {
             text.push_str(&json);

@@ -8,9 +8,11 @@ mod jobs;
 mod keys;
 mod logs;
 mod routes;
+mod secrets;
 mod services;
 mod status;
 mod usage;
+mod wishes;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use dh_blueprint::Settings;
+use dh_core::time::Clock;
 use dh_core::{Authenticate, HasKind, Kind, Principal, limits};
 use dh_exec::Executor;
 use dh_guard::KeyRing;
@@ -31,9 +34,11 @@ use routes::ROUTES;
 use tokio::sync::watch;
 
 use crate::Error;
-use crate::body::Handle;
+use crate::body::{Handle, SystemClock};
 use crate::log::LogPlace;
 use crate::meter::Meter;
+use crate::secrets::Secrets;
+use crate::trace::{Kind as SpanKind, Span, Tracer};
 use crate::wire::{ErrorBody, ErrorView, Listeners};
 
 /// What the handlers need.
@@ -44,12 +49,14 @@ pub(crate) struct Api {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) store: Store,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) tracer: Tracer,
     /// Where ranks start.
     pub(crate) workdir: PathBuf,
     /// Our own program: its hidden `beside` runs programs beside a rank.
     pub(crate) own_program: OsString,
     pub(crate) auth: Arc<dyn Authenticate>,
     pub(crate) keys: KeyRing,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) listeners: Listeners,
     pub(crate) started: Instant,
     pub(crate) not_enforced: Vec<String>,
@@ -72,6 +79,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/healthz", axum::routing::get(|| async { "ok" }))
         .merge(guarded)
+        .layer(from_fn_with_state(Arc::clone(&api), traced))
         .layer(DefaultBodyLimit::max(limits::JOB_BYTES_MAX))
         .with_state(api)
 }
@@ -94,6 +102,34 @@ async fn check_key(State(api): Shared, mut request: Request, next: Next) -> Resu
     // What the handler read of the hall may be younger than the log on the disk.
     api.hall.settled().await?;
     Ok(answer)
+}
+
+/// A span for each request, where somebody wants them: below the caller's own, if the request says where that is.
+async fn traced(State(api): Shared, request: Request, next: Next) -> Response {
+    let callers = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let Some((at, parent)) = api.tracer.request(callers) else { return next.run(request).await };
+    let route = request.extensions().get::<axum::extract::MatchedPath>().map(|path| path.as_str().to_owned());
+    // Without a route the path is the caller's own invention, and stays out of the name.
+    let method = request.method().to_string();
+    let name = route.as_ref().map_or_else(|| method.clone(), |route| format!("{method} {route}"));
+    let start = SystemClock.now();
+    let answer = next.run(request).await;
+    let status = answer.status();
+    let mut attributes =
+        vec![("http.request.method", method), ("http.response.status_code", status.as_u16().to_string())];
+    attributes.extend(route.map(|route| ("http.route", route)));
+    let failure = status.is_server_error().then(|| status.to_string());
+    api.tracer.send(Span {
+        at,
+        parent,
+        name,
+        kind: SpanKind::Server,
+        start,
+        end: SystemClock.now(),
+        attributes,
+        failure,
+    });
+    answer
 }
 
 /// The caller whose key was checked.

@@ -8,10 +8,10 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Api, energy, events, exec, files, jobs, keys, logs, services, status, usage};
+use super::{Api, energy, events, exec, files, jobs, keys, logs, secrets, services, status, usage};
 use crate::wire::{
     Accepted, EnergyView, ErrorBody, ExecRequest, JobList, JobRequest, JobUsage, JobView, KeyRequest, KeyView, LogLine,
-    NewKey, NodeList, SCHEMA_VERSION, ServiceRequest, ServiceView, StartPlan, Status,
+    NewKey, NodeList, SCHEMA_VERSION, SecretList, SecretRequest, ServiceRequest, ServiceView, StartPlan, Status,
 };
 
 /// A route.
@@ -174,6 +174,18 @@ pub(super) const ROUTES: &[Route] = &[
         || post(keys::issue),
     ),
     change("/v1/keys/{id}/revoke", "Ends a key.", (None, Gives::Json(shape::<Vec<KeyView>>)), || post(keys::revoke)),
+    read("/v1/secrets", "Names of the secrets that the hall keeps for jobs.", Gives::Json(shape::<SecretList>), || {
+        get(secrets::list)
+    }),
+    change(
+        "/v1/secrets",
+        "Keeps a secret for jobs, in place of the one of that name; no answer ever holds a value.",
+        (Some(shape::<SecretRequest>), Gives::Json(shape::<SecretList>)),
+        || post(secrets::set),
+    ),
+    change("/v1/secrets/{name}/remove", "Ends a secret.", (None, Gives::Json(shape::<SecretList>)), || {
+        post(secrets::remove)
+    }),
     read("/v1/openapi.json", "This document.", Gives::Json(any), || get(openapi)),
     read("/metrics", "Figures for Prometheus.", Gives::Text, || get(crate::metrics::metrics)),
 ];

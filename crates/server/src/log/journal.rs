@@ -59,6 +59,21 @@ pub(crate) trait Journal: Send {
     /// If it cannot be asked.
     fn renew(&mut self, term: u64, time: Duration) -> Result<bool, Error>;
 
+    /// Keeps a sealed value under `name`, in place of the one that is there; with none, the one that is there goes.
+    /// # Errors
+    /// [`Error::Deposed`] if `term` is not the newest; nothing is changed then.
+    fn keep_secret(&mut self, term: u64, name: &str, sealed: Option<&[u8]>) -> Result<(), Error>;
+
+    /// The sealed value of `name`.
+    /// # Errors
+    /// If it cannot be read.
+    fn secret(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error>;
+
+    /// The names of all sealed values, in order.
+    /// # Errors
+    /// If they cannot be read.
+    fn secrets(&mut self) -> Result<Vec<String>, Error>;
+
     /// Lets go of the lease, so that another need not wait for its end.
     /// # Errors
     /// If it cannot be asked.

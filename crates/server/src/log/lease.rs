@@ -47,6 +47,17 @@ impl Lease {
         now_ms() < self.until_ms.load(Ordering::SeqCst)
     }
 
+    /// Whether it will still hold after `time`, whatever happens.
+    pub(crate) fn holds_for(&self, time: Duration) -> bool {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        now_ms().saturating_add(ms) < self.until_ms.load(Ordering::SeqCst)
+    }
+
+    /// Whether another server could have it.
+    pub(crate) fn may_be_lost(&self) -> bool {
+        self.until_ms.load(Ordering::SeqCst) != u64::MAX
+    }
+
     /// Renews it until that fails for good; then says so. Runs on a thread of its own, with a connection of its own.
     pub(crate) fn keep(&self, mut journal: Box<dyn Journal>, ended: impl Fn() -> bool, lost: impl FnOnce(Error)) {
         loop {

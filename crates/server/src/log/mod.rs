@@ -9,6 +9,7 @@ mod postgres;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
@@ -172,7 +173,7 @@ pub fn restore_log(from: &Path, place: &LogPlace) -> Result<u64, Error> {
     Ok(replay(place)?.1.events)
 }
 
-/// Appends every row of `from` to `to`.
+/// Appends every row of `from` to `to`, and keeps its sealed values there.
 fn transfer(from: &mut dyn Journal, to: &mut dyn Journal) -> Result<(), Error> {
     let Claim::Won(term) = to.claim("copy", LEASE)? else {
         return Err(Error::Conflict(format!("a server uses {}", to.place())));
@@ -188,6 +189,10 @@ fn transfer(from: &mut dyn Journal, to: &mut dyn Journal) -> Result<(), Error> {
                 to.append(term, &[], Some((row.seq, hash)))?;
             }
         }
+    }
+    for name in from.secrets()? {
+        let sealed = from.secret(&name)?;
+        to.keep_secret(term, &name, sealed.as_deref())?;
     }
     to.release(term)
 }

@@ -2,14 +2,14 @@
 //!
 //! Appending reads the lease's row `FOR SHARE` in the same transaction, and a claim updates that row: so no row of a deposed
 //! server can commit after the claim of its successor, however late its packets come. The database's clock alone says when a lease
-//! has run out. The client blocks, so it belongs on a thread of its own, never on the async ones. No TLS: a socket, loopback or a
-//! network that is trusted.
+//! has run out. The client blocks, so it belongs on a thread of its own, never on the async ones.
 
 use std::time::Duration;
 
-use postgres::{Client, Config, NoTls, Statement};
+use postgres::{Client, Statement};
 
 use super::journal::{Claim, Journal, Row};
+use super::tls;
 use crate::Error;
 
 const TABLES: &str = "
@@ -17,6 +17,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS datahall_marks (seq BIGINT PRIMARY KEY, hash TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS datahall_lease (one INT PRIMARY KEY CHECK (one = 1), term BIGINT NOT NULL,
         who TEXT NOT NULL, until TIMESTAMPTZ NOT NULL);
+    CREATE TABLE IF NOT EXISTS datahall_secrets (name TEXT PRIMARY KEY, sealed BYTEA NOT NULL);
     INSERT INTO datahall_lease VALUES (1, 0, '', '-infinity') ON CONFLICT DO NOTHING;";
 
 /// Two servers that start at once would both create the tables, and one would fail; this number is the lock that orders them.
@@ -41,12 +42,12 @@ impl Postgres {
     pub(crate) fn open(address: &str) -> Result<Self, Error> {
         let place = address.to_owned();
         let failed = failed_at(&place);
-        let mut config: Config = address.parse().map_err(&failed)?;
-        if let Ok(password) = std::env::var("PGPASSWORD") {
-            config.password(password);
-        }
-        config.connect_timeout(CONNECT_TIMEOUT).application_name("datahall").tcp_user_timeout(CONNECT_TIMEOUT);
-        let mut client = config.connect(NoTls).map_err(&failed)?;
+        let mut client = tls::connect(address, |config| {
+            if let Ok(password) = std::env::var("PGPASSWORD") {
+                config.password(password);
+            }
+            config.connect_timeout(CONNECT_TIMEOUT).application_name("datahall").tcp_user_timeout(CONNECT_TIMEOUT);
+        })?;
         let mut making = client.transaction().map_err(&failed)?;
         making.execute("SELECT pg_advisory_xact_lock($1)", &[&MAKING]).map_err(&failed)?;
         making.batch_execute(TABLES).map_err(&failed)?;
@@ -59,7 +60,7 @@ impl Postgres {
     }
 }
 
-fn failed_at(place: &str) -> impl Fn(postgres::Error) -> Error + use<> {
+pub(super) fn failed_at(place: &str) -> impl Fn(postgres::Error) -> Error + use<> {
     let place = place.to_owned();
     move |error| {
         // The error's own text is `db error`; what the database or the system said is below it.
@@ -148,6 +149,33 @@ impl Journal for Postgres {
             )
             .map_err(failed_at(&self.place))?;
         Ok(changed == 1)
+    }
+
+    fn keep_secret(&mut self, term: u64, name: &str, sealed: Option<&[u8]>) -> Result<(), Error> {
+        let failed = failed_at(&self.place);
+        let mut transaction = self.client.transaction().map_err(&failed)?;
+        if transaction.query_opt(&self.ours, &[&term.cast_signed()]).map_err(&failed)?.is_none() {
+            return Err(Error::Deposed);
+        }
+        let changed = match sealed {
+            Some(sealed) => transaction.execute(
+                "INSERT INTO datahall_secrets (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET sealed = $2",
+                &[&name, &sealed],
+            ),
+            None => transaction.execute("DELETE FROM datahall_secrets WHERE name = $1", &[&name]),
+        };
+        changed.map_err(&failed)?;
+        transaction.commit().map_err(&failed)
+    }
+
+    fn secret(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let found = self.client.query_opt("SELECT sealed FROM datahall_secrets WHERE name = $1", &[&name]);
+        Ok(found.map_err(failed_at(&self.place))?.map(|row| row.get(0)))
+    }
+
+    fn secrets(&mut self) -> Result<Vec<String>, Error> {
+        let rows = self.client.query("SELECT name FROM datahall_secrets ORDER BY name COLLATE \"C\"", &[]);
+        Ok(rows.map_err(failed_at(&self.place))?.iter().map(|row| row.get(0)).collect())
     }
 
     fn release(&mut self, term: u64) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! The journal in one `SQLite` file: WAL mode with `synchronous=FULL`, so a commit is on the disk when it returns.
 //!
 //! Layout: `events(seq, at_ns, body)` with the event as JSON; `marks(seq, hash)` with the state hash that the hall had after
-//! event `seq`; `lease` with one row.
+//! event `seq`; `lease` with one row; `secrets(name, sealed)`, which no event names the values of.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,7 +34,8 @@ impl Sqlite {
                  CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, body TEXT NOT NULL);
                  CREATE TABLE IF NOT EXISTS marks (seq INTEGER PRIMARY KEY, hash TEXT NOT NULL);
                  CREATE TABLE IF NOT EXISTS lease (one INTEGER PRIMARY KEY CHECK (one = 1), term INTEGER NOT NULL,
-                     who TEXT NOT NULL, until_ms INTEGER NOT NULL);",
+                     who TEXT NOT NULL, until_ms INTEGER NOT NULL);
+                 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, sealed BLOB NOT NULL);",
             )
             .map_err(&failed)?;
         let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&failed)?;
@@ -81,6 +82,10 @@ fn after_ms(time: Duration) -> i64 {
     now_ms().saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
+fn newest_term(connection: &Connection) -> Result<Option<i64>, rusqlite::Error> {
+    connection.prepare_cached("SELECT term FROM lease")?.query_row([], |row| row.get(0)).optional()
+}
+
 impl Journal for Sqlite {
     fn place(&self) -> String {
         self.place.clone()
@@ -113,11 +118,7 @@ impl Journal for Sqlite {
         let failed = failed_at(&self.place);
         // Immediate: whoever reads the term holds the only pen until the commit.
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        let newest: Option<i64> = transaction
-            .prepare_cached("SELECT term FROM lease")
-            .and_then(|mut statement| statement.query_row([], |row| row.get(0)).optional())
-            .map_err(&failed)?;
-        if newest != Some(term.cast_signed()) {
+        if newest_term(&transaction).map_err(&failed)? != Some(term.cast_signed()) {
             return Err(Error::Deposed);
         }
         {
@@ -168,6 +169,41 @@ impl Journal for Sqlite {
             .execute("UPDATE lease SET until_ms = ?1 WHERE term = ?2", params![after_ms(time), term.cast_signed()])
             .map_err(failed_at(&self.place))?;
         Ok(changed == 1)
+    }
+
+    fn keep_secret(&mut self, term: u64, name: &str, sealed: Option<&[u8]>) -> Result<(), Error> {
+        let failed = failed_at(&self.place);
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+        if newest_term(&transaction).map_err(&failed)? != Some(term.cast_signed()) {
+            return Err(Error::Deposed);
+        }
+        let changed = match sealed {
+            Some(sealed) => transaction
+                .execute("INSERT OR REPLACE INTO secrets (name, sealed) VALUES (?1, ?2)", params![name, sealed]),
+            None => transaction.execute("DELETE FROM secrets WHERE name = ?1", params![name]),
+        };
+        changed.map_err(&failed)?;
+        transaction.commit().map_err(&failed)
+    }
+
+    fn secret(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.connection
+            .query_row("SELECT sealed FROM secrets WHERE name = ?1", params![name], |row| row.get(0))
+            .optional()
+            .map_err(failed_at(&self.place))
+    }
+
+    fn secrets(&mut self) -> Result<Vec<String>, Error> {
+        let failed = failed_at(&self.place);
+        // A copy of before there were any has no table for them, and is only read.
+        let there = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'secrets'";
+        let there: i64 = self.connection.query_row(there, [], |row| row.get(0)).map_err(&failed)?;
+        if there == 0 {
+            return Ok(Vec::new());
+        }
+        let mut statement = self.connection.prepare("SELECT name FROM secrets ORDER BY name").map_err(&failed)?;
+        let names = statement.query_map([], |row| row.get(0)).map_err(&failed)?;
+        names.collect::<Result<_, _>>().map_err(&failed)
     }
 
     fn release(&mut self, term: u64) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The same facts for every journal: a file, and a database where one can be started.
 
 mod database;
+mod encrypted;
 
 use super::*;
 use database::{Database, programs};
@@ -134,6 +135,7 @@ fn a_copy_has_every_event_and_mark_and_can_be_restored() {
             hall.step(SimTime(at), Event::Tick, &mut Vec::new());
             log.append(&[tick(at)], (at % 50 == 0).then(|| hall.state_hash()).as_deref()).unwrap();
         }
+        place.open().unwrap().keep_secret(1, "token", Some(b"sealed")).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("copy.sqlite");
         assert_eq!(copy_log(place, &copy).unwrap(), 300);
@@ -142,6 +144,25 @@ fn a_copy_has_every_event_and_mark_and_can_be_restored() {
         let fresh = LogPlace::File(folder.path().join("fresh.sqlite"));
         assert_eq!(restore_log(&copy, &fresh).unwrap(), 300);
         assert_eq!(replay(&fresh).unwrap().1.marks, 6);
+        assert_eq!(fresh.open().unwrap().secret("token").unwrap().as_deref(), Some(&b"sealed"[..]));
+    });
+}
+
+#[test]
+fn sealed_values_are_kept_by_the_newest_term_alone() {
+    everywhere(|place| {
+        let (mut first, _) = led(place, "a");
+        let mut journal = place.open().unwrap();
+        journal.keep_secret(1, "b", Some(b"one")).unwrap();
+        journal.keep_secret(1, "a", Some(b"two")).unwrap();
+        journal.keep_secret(1, "b", Some(b"three")).unwrap();
+        first.release();
+        let (_second, _) = led(place, "b");
+        assert!(matches!(journal.keep_secret(1, "b", None), Err(Error::Deposed)));
+        assert_eq!(journal.secrets().unwrap(), ["a", "b"]);
+        assert_eq!(journal.secret("b").unwrap().as_deref(), Some(&b"three"[..]));
+        journal.keep_secret(2, "b", None).unwrap();
+        assert_eq!((journal.secret("b").unwrap(), journal.secrets().unwrap()), (None, vec!["a".to_owned()]));
     });
 }
 

@@ -28,6 +28,11 @@ pub(crate) fn programs() -> Option<PathBuf> {
 impl Database {
     /// Makes it in `folder`, which must be short: the name of a socket has 107 characters at most.
     pub(crate) fn start(folder: &Path, programs: PathBuf) -> Self {
+        Self::start_with(folder, programs, "-c listen_addresses=''", |_| ())
+    }
+
+    /// The same with more options; `prepare` is called when its folder is there and before it starts.
+    pub(crate) fn start_with(folder: &Path, programs: PathBuf, options: &str, prepare: impl FnOnce(&Self)) -> Self {
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
         let host = folder.display().to_string().replace('/', "%2F");
@@ -35,13 +40,14 @@ impl Database {
         let database = Self { address, folder: folder.join("data"), programs };
         let data = database.folder.to_str().unwrap();
         database.run("initdb", &["-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]);
-        let options = format!("-k {} -c listen_addresses='' -c shared_buffers=16MB", folder.display());
+        prepare(&database);
+        let options = format!("-k {} -c shared_buffers=16MB {options}", folder.display());
         database.run("pg_ctl", &["-D", data, "-w", "-l", &format!("{data}/log"), "-o", &options, "start"]);
         database
     }
 
     /// Runs one of its programs, which refuse to be root.
-    fn run(&self, program: &str, arguments: &[&str]) {
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) {
         let program = self.programs.join(program);
         let mut command = if rustix::process::getuid().is_root() {
             let mut command = Command::new("setpriv");
@@ -55,8 +61,15 @@ impl Database {
     }
 }
 
+impl Database {
+    /// Where it keeps its data.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
-        self.run("pg_ctl", &["-D", self.folder.to_str().unwrap(), "-m", "immediate", "stop"]);
+        self.run("pg_ctl", &["-D", self.folder().to_str().unwrap(), "-m", "immediate", "stop"]);
     }
 }
