@@ -84,8 +84,7 @@ impl Accounts {
         let Some(grant) = Self::scope(shared, caller, model)? else { return Ok(None) };
         let answer =
             prompt.answer_max.unwrap_or(shared.config.answer_tokens).saturating_mul(prompt.answers.unwrap_or(1));
-        let bytes = prompt.bytes();
-        let read = if bytes == 0 { 0 } else { model.knowledge.tokens_at_most(bytes) };
+        let read = if prompt.answered { 0 } else { model.knowledge.tokens_at_most(prompt.bytes()) };
         let price = shared.price(model).unwrap_or(model.dearest);
         let reserved = Use { tokens: read.saturating_add(answer), micro_usd: cost(price, read, 0, answer) };
         if let Some(shares) = &self.shares {

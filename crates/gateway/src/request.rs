@@ -36,6 +36,8 @@ pub(crate) struct Prompt<'a> {
     pub(crate) session: &'a [u8],
     /// The JSON of `service_tier`.
     pub(crate) tier: &'a [u8],
+    /// Whether the answer is there already; no body says so.
+    pub(crate) answered: bool,
 }
 
 #[derive(Deserialize)]

@@ -97,8 +97,8 @@ fn hedge_after(text: &str) -> Result<HedgeAfter, String> {
     let wrong = || "expected a percentage from 1% to 99%, such as 95%, or a time, such as 800ms".to_owned();
     match text.strip_suffix('%') {
         Some(percent) => {
-            let percent = percent.parse().ok().filter(|percent| (1..=99).contains(percent));
-            percent.map(HedgeAfter::Percent).ok_or_else(wrong)
+            let percent: Option<u8> = percent.parse().ok();
+            percent.filter(|percent| (1..=99).contains(percent)).map(HedgeAfter::Percent).ok_or_else(wrong)
         }
         None => time(text).map(HedgeAfter::Time).map_err(|_| wrong()),
     }
@@ -119,7 +119,7 @@ fn semantic(text: &str) -> Result<(String, SemanticConfig), String> {
     let (model, rest) = text.split_once('=').filter(|(model, _)| !model.is_empty()).ok_or_else(wrong)?;
     let (embeddings, cosine) = rest.rsplit_once('@').unwrap_or((rest, "0.95"));
     // Thousandths, read as text so that nothing is rounded.
-    let similar_milli = match cosine.split_once('.') {
+    let similar_milli: u32 = match cosine.split_once('.') {
         None if cosine == "1" => 1_000,
         Some(("0", parts)) if (1..=3).contains(&parts.len()) && parts.bytes().all(|byte| byte.is_ascii_digit()) => {
             format!("{parts:0<3}").parse().map_err(|_| wrong())?

@@ -178,7 +178,7 @@ fn text_of(message: &Raw<'_>) -> Option<String> {
 /// Counts a request that takes no tokens.
 async fn reserve(asked: &Asked, model: &Model) -> Result<(), Error> {
     let shared = &asked.gateway.shared;
-    let nothing = Prompt { answer_max: Some(0), ..Prompt::default() };
+    let nothing = Prompt { answer_max: Some(0), answered: true, ..Prompt::default() };
     if let Some(charge) = shared.accounts.reserve(shared, &asked.caller.name, model, &nothing).await? {
         charge.settle(Used::Nothing, None);
     }
