@@ -336,7 +336,10 @@ fn a_job_runs_on_the_nodes_that_it_names_and_its_data_is_looked_up() {
     // Data that is there is found.
     let table = hall.path("table.csv");
     std::fs::write(&table, "1,2\n").unwrap();
-    hall.ok(&["store", "cp", table.to_str().unwrap(), "s3://datasets/line/table.csv"]);
+    let mut copy = hall.command();
+    copy.envs(hall.variables()).args(["store", "cp", table.to_str().unwrap(), "s3://datasets/line/table.csv"]);
+    let copied = copy.output().unwrap();
+    assert!(copied.status.success(), "{copied:?}");
     let reads = hall.submit(&["--wait", "--dataset", "line"], &sh("test $DH_DATASETS = s3://datasets/line"));
     assert!(reads.status.success(), "{reads:?}");
 }
