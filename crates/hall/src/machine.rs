@@ -204,10 +204,12 @@ impl Hall {
         if let Some(refused) = self.wish_refused(spec) {
             return Err(refused);
         }
-        // A wish is not in the scheduler's classes yet.
-        let plain = JobSpec { nodes: Vec::new(), avoid_nodes: Vec::new(), ..spec.clone() };
-        let misfit =
-            self.fleet().and_then(|fleet| placement::misfit(fleet, &self.least(&plain), &Context::plain(View::All)));
+        let misfit = self.fleet().and_then(|fleet| {
+            let mut need = self.least(spec);
+            // A wish is not in the scheduler's classes yet, and is looked at next.
+            need.rank.models = 0;
+            placement::misfit(fleet, &need, &Context::plain(View::All))
+        });
         if let Some(never) = misfit.filter(Misfit::for_ever).or_else(|| self.wish_never(spec)) {
             return Err(Rejection::Infeasible(never));
         }

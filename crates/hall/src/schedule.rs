@@ -153,7 +153,7 @@ impl Hall {
             priority: i64::from(job.spec.priority)
                 + self.queues.get(&job.spec.queue).map_or(0, |queue| i64::from(queue.priority)),
             submitted: job.submitted,
-            milli: u64::from(job.spec.ranks) * self.gang(&job.spec).need.rank.demand(),
+            milli: u64::from(job.spec.ranks) * demand(&job.spec),
             attained: job.attained,
             length: job.spec.time_limit,
             deadline: None,
@@ -240,6 +240,12 @@ impl Hall {
             job.phase = Phase::Active { attempt: started };
         });
     }
+}
+
+/// Thousandths of accelerators of one rank.
+fn demand(spec: &JobSpec) -> u64 {
+    let accelerators = u8::try_from(spec.slots_per_rank).unwrap_or(u8::MAX);
+    u64::from(accelerators) * u64::from(spec.part.as_ref().map_or(WHOLE, Part::milli))
 }
 
 fn holding(placed: &Placed, rank: &Request) -> Holding {

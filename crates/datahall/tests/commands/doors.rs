@@ -32,6 +32,9 @@ const API: &[(&str, &str)] = &[
     ("GET", "/v1/keys"),
     ("POST", "/v1/keys"),
     ("POST", "/v1/keys/{id}/revoke"),
+    ("GET", "/v1/secrets"),
+    ("POST", "/v1/secrets"),
+    ("POST", "/v1/secrets/{name}/remove"),
     ("GET", "/v1/openapi.json"),
     ("GET", "/metrics"),
 ];
