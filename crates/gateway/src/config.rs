@@ -9,6 +9,7 @@ use dh_core::limits;
 
 use crate::breaker::BreakerConfig;
 use crate::ledger::LedgerConfig;
+use crate::scale::HoldConfig;
 
 /// A JSON document deeper than this is no chat request; engines with recursive parsers fall over beyond it.
 pub(crate) const JSON_DEPTH_MAX: usize = 128;
@@ -136,6 +137,8 @@ pub struct GatewayConfig {
     pub batch: Option<BatchConfig>,
     /// Who keeps what callers use, beyond this process; without it nobody does.
     pub ledger: Option<LedgerConfig>,
+    /// Requests that wait for the first replica of a model that is scaled.
+    pub hold: HoldConfig,
     /// When an engine is left alone.
     pub breaker: BreakerConfig,
     /// Threads that serve connections, each its own; with 0 they are served by the runtime that [`crate::Gateway::serve`]
@@ -157,6 +160,7 @@ impl Default for GatewayConfig {
             answer_tokens: 4_096,
             batch: None,
             ledger: None,
+            hold: HoldConfig::default(),
             breaker: BreakerConfig::default(),
             threads: 0,
             timeouts: Timeouts::default(),

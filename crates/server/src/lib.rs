@@ -26,6 +26,7 @@ mod log;
 mod meter;
 mod metrics;
 mod nodes;
+mod scaling;
 mod server;
 mod services;
 pub mod store_place;

@@ -1,7 +1,7 @@
 //! `datahall keys`: keys of applications, and what each may use of models.
 
 use clap::{Args, Subcommand};
-use dh_core::{Grant, Kind};
+use dh_core::{DataClass, Grant, Kind};
 use dh_server::wire::{KeyRequest, KeyView, NewKey};
 use dh_units::whole;
 
@@ -45,6 +45,9 @@ pub(crate) struct Bounds {
     /// Money in all, in dollars
     #[arg(long, value_name = "USD", value_parser = usd)]
     budget: Option<u64>,
+    /// What its data is at least: only engines cleared for it are asked
+    #[arg(long, value_name = "CLASS", value_parser = data_class)]
+    data_class: Option<DataClass>,
 }
 
 #[derive(Debug, Args)]
@@ -63,10 +66,14 @@ pub(super) fn usd(text: &str) -> Result<u64, String> {
     }
 }
 
+pub(super) fn data_class(text: &str) -> Result<DataClass, String> {
+    DataClass::parse(text).ok_or_else(|| format!("expected one of {}", DataClass::ALL.map(|(word, _)| word).join(", ")))
+}
+
 impl Bounds {
     pub(crate) fn grant(self) -> Grant {
-        let Self { models, rpm, tpm, budget } = self;
-        Grant { models, requests_per_minute: rpm, tokens_per_minute: tpm, budget_micro_usd: budget }
+        let Self { models, rpm, tpm, budget, data_class } = self;
+        Grant { models, requests_per_minute: rpm, tokens_per_minute: tpm, budget_micro_usd: budget, data_class }
     }
 }
 

@@ -178,13 +178,13 @@ fn run(seed: u64) -> Truth {
         let gate = &mut gates[place];
         let local = at(now + gate.skew);
         let most = used(1 + any(150), any(60));
-        match gate.lessee.take(local, most) {
-            Ok(ticket) => {
+        match gate.lessee.take(local, most).ok() {
+            Some(ticket) => {
                 truth.begun.push(now);
                 truth.admitted += 1;
                 gate.open.push((ticket, most, now));
             }
-            Err(Short) => {
+            None => {
                 let ends = any(30) == 0;
                 let ask = gate.lessee.ask(local, (!ends).then_some(most), ends);
                 let copies = [1, 1, 1, 1, 1, 0, 2][usize::try_from(any(7)).unwrap()];
