@@ -204,13 +204,17 @@ mod tests {
     #[test]
     fn engines_are_read_with_what_is_known_of_them() {
         let text = "llama=http://h:1,site=fra,rtt=12.5,usd=0.5/1.5,joules=0.4/2.1,class=internal,role=prefill";
-        let target = engine(text).unwrap();
-        let facts = target.facts;
-        assert_eq!((target.model.as_str(), target.url.as_str()), ("llama", "http://h:1"));
-        assert_eq!((facts.site.as_deref(), facts.round_trip), (Some("fra"), Duration::from_micros(12_500)));
-        assert_eq!(facts.price, Some(Price { prompt: 500_000, cached: 500_000, answer: 1_500_000 }));
-        assert_eq!(facts.energy, Some(Energy { prompt: 400_000, answer: 2_100_000 }));
-        assert_eq!((facts.data_class.word(), facts.role), ("internal", EngineRole::Prefill));
+        let facts = EngineFacts {
+            site: Some("fra".to_owned()),
+            round_trip: Duration::from_micros(12_500),
+            data_class: dh_core::DataClass::Internal,
+            price: Some(Price { prompt: 500_000, cached: 500_000, answer: 1_500_000 }),
+            energy: Some(Energy { prompt: 400_000, answer: 2_100_000 }),
+            role: EngineRole::Prefill,
+            ..EngineFacts::default()
+        };
+        let read = engine(text).map(|target| (target.model, target.url, target.facts));
+        assert_eq!(read, Ok(("llama".to_owned(), "http://h:1".to_owned(), facts)));
         for bad in ["llama", "=http://h", "m=u,rtt=-1", "m=u,usd=1", "m=u,x=1", "m=u,role=all", "m=u,class=x"] {
             assert!(engine(bad).is_err(), "{bad}");
         }
