@@ -48,8 +48,8 @@ pub use schema::{KeyDoc, explain_path, paths, schema};
 pub use settings::{
     Allow, CacheFormat, Cluster, Command, Compression, Durability, Edge, Encryption, ErasureCode, Executor, Fabric,
     Member, Optimise, OwnNode, PinnedLayout, Policy, Pool, Precision, Pretrain, PueSplit, Queue, Role, Service,
-    ServiceLayout, ServiceSource, ServingEngine, Settings, Shape, Site, State, Store, Target, Tier, TierPlace,
-    Topology, Train, WeightFormat, Workload, WorkloadKind, Zone, scheduling,
+    ServiceFacts, ServiceLayout, ServiceRole, ServiceScale, ServiceSource, ServingEngine, Settings, Shape, Site, State,
+    Store, Target, Tier, TierPlace, Topology, Train, WeightFormat, Workload, WorkloadKind, Zone, scheduling,
 };
 pub use template::{TEMPLATES, template};
 pub use write::Origins;

@@ -9,6 +9,7 @@ pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod service;
+pub(crate) mod service_facts;
 pub(crate) mod site;
 mod sources;
 pub(crate) mod store;

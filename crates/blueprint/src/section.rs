@@ -57,7 +57,7 @@ impl<'a> Layer<'a> {
 /// A table that is being read.
 pub(crate) struct Section<'a> {
     /// Its name as written in its header: `workload.fashion`; empty for the whole file.
-    path: String,
+    pub(crate) path: String,
     /// The same with `*` for names that are free: `workload.*`.
     pattern: String,
     /// Behind `#` in the pattern of keys that only one kind of this section has.

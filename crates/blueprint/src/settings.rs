@@ -16,6 +16,7 @@ pub use crate::read::policy::scheduling;
 pub use crate::read::pool::{OwnNode, Pool};
 pub use crate::read::queue::Queue;
 pub use crate::read::service::{CacheFormat, Service, ServiceLayout, ServiceSource, ServingEngine, WeightFormat};
+pub use crate::read::service_facts::{ServiceFacts, ServiceRole, ServiceScale};
 pub use crate::read::site::{PueSplit, Site};
 pub use crate::read::store::{Code as ErasureCode, Compression, Durability, Encryption, Store};
 pub use crate::read::target::{Executor, State, Target};

@@ -28,6 +28,8 @@ mod plan;
 mod restart;
 #[path = "commands/running.rs"]
 mod running;
+#[path = "commands/scaling.rs"]
+mod scaling;
 #[path = "commands/secrets.rs"]
 mod secrets;
 #[path = "commands/simulate.rs"]

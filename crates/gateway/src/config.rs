@@ -10,6 +10,7 @@ use dh_core::limits;
 use crate::breaker::BreakerConfig;
 use crate::ledger::LedgerConfig;
 use crate::options::Options;
+use crate::scale::HoldConfig;
 
 /// A JSON document deeper than this is no chat request; engines with recursive parsers fall over beyond it.
 pub(crate) const JSON_DEPTH_MAX: usize = 128;
@@ -139,6 +140,8 @@ pub struct GatewayConfig {
     pub options: Options,
     /// Who keeps what callers use, beyond this process; without it nobody does.
     pub ledger: Option<LedgerConfig>,
+    /// Requests that wait for the first replica of a model that is scaled.
+    pub hold: HoldConfig,
     /// When an engine is left alone.
     pub breaker: BreakerConfig,
     /// Threads that serve connections, each its own; with 0 they are served by the runtime that [`crate::Gateway::serve`]
@@ -161,6 +164,7 @@ impl Default for GatewayConfig {
             batch: None,
             options: Options::default(),
             ledger: None,
+            hold: HoldConfig::default(),
             breaker: BreakerConfig::default(),
             threads: 0,
             timeouts: Timeouts::default(),

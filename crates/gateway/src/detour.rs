@@ -28,7 +28,7 @@ use crate::lines::{Seat, Who};
 use crate::relay::Begun;
 use crate::request::Peek;
 use crate::upstream::{Answer, Outgoing, Target};
-use crate::{Error, Gateway, cache, fence, headers, request};
+use crate::{Error, Gateway, cache, fence, headers, request, scale};
 
 /// Names the model that answered in place of another one.
 pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-datahall-model");
@@ -118,6 +118,9 @@ async fn choose(asked: &Asked, found: &mut Option<Arc<Model>>) -> Result<Chosen,
         if number == 0 {
             *found = Some(Arc::clone(&model));
         }
+        // With another model at hand nobody waits for a first replica.
+        let model =
+            if others.is_empty() { scale::served(&asked.gateway, model, asked.body.bytes.len()).await? } else { model };
         let came = ask(asked, &peek, (model, class), &mut charge).await;
         let elsewhere = match &came {
             Ok(asking) => stands_in_for(asking.answer.response.status()),
@@ -184,6 +187,7 @@ async fn ask(
         work
     };
     let work = weigh(&model);
+    shared.scaling.came(&model, work.ask.prompt);
     let mut outgoing = Outgoing {
         method: Method::POST,
         target: Target::Route(path),

@@ -16,8 +16,9 @@ use crate::config::Price;
 use crate::engines::{EngineKind, EngineStatus, EngineTarget, Model, Snapshot};
 use crate::lines::Lines;
 use crate::metrics::Registry;
+use crate::scale::{ScaledModel, Scaling, ScalingStatus};
 use crate::upstream::Upstream;
-use crate::{Error, GatewayConfig, SystemClock, handlers, ledger, serve};
+use crate::{Error, GatewayConfig, SystemClock, handlers, ledger, scale, serve};
 
 /// The gateway. A clone is another handle to the same one.
 #[derive(Clone)]
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) accounts: Accounts,
     pub(crate) registry: Registry,
     pub(crate) upstream: Upstream,
+    pub(crate) scaling: Scaling,
     pub(crate) batches: Option<Arc<Batches>>,
     pub(crate) lines: Option<Arc<Lines>>,
     pub(crate) caches: Option<Caches>,
@@ -44,10 +46,11 @@ pub(crate) struct Shared {
 }
 
 /// What the server asked for last. Its lock also puts replacements in order.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Wanted {
     targets: Vec<EngineTarget>,
     expected: Vec<(String, EngineKind)>,
+    scaled: Vec<ScaledModel>,
 }
 
 impl Shared {
@@ -91,6 +94,7 @@ impl Gateway {
             accounts: Accounts::open(config.ledger.as_ref())?,
             admission: Admission::new(&config),
             registry: Registry::default(),
+            scaling: Scaling::default(),
             upstream: Upstream::new(&config, lines)?,
             batches: config.batch.clone().map(Batches::open).transpose()?.map(Arc::new),
             snapshot: RwLock::default(),
@@ -116,6 +120,20 @@ impl Gateway {
         self.replace(|wanted| wanted.expected = expected)
     }
 
+    /// Replaces the models whose replicas follow their load. They exist even without a replica: requests then wait for one.
+    /// # Errors
+    /// Those of [`Gateway::set_engines`].
+    pub fn scale_models(&self, models: &[ScaledModel]) -> Result<(), Error> {
+        self.replace(|wanted| wanted.scaled = models.to_vec())?;
+        self.shared.scaling.set(models);
+        Ok(())
+    }
+
+    /// How the scaled models are doing, and how many replicas of each are wanted.
+    pub fn scaling(&self) -> Vec<ScalingStatus> {
+        self.shared.scaling.statuses(self)
+    }
+
     /// How the engines are doing, in the order of their models.
     pub fn engines(&self) -> Vec<EngineStatus> {
         self.snapshot().statuses()
@@ -134,6 +152,7 @@ impl Gateway {
         if let Some(batches) = &self.shared.batches {
             batches.render(&mut text);
         }
+        self.shared.scaling.render(self, &mut text);
         text
     }
 
@@ -147,7 +166,7 @@ impl Gateway {
     /// [`Error::Listen`] if the listener fails for good.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let _batches = batch::start(self);
-        let work = ledger::start(self);
+        let work = (ledger::start(self), scale::start(self));
         let served = serve::serve(self, listener, shutdown).await;
         drop(work);
         ledger::end(self).await;
@@ -161,16 +180,19 @@ impl Gateway {
     fn replace(&self, change: impl FnOnce(&mut Wanted)) -> Result<(), Error> {
         let shared = &self.shared;
         let mut wanted = shared.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = Wanted { targets: wanted.targets.clone(), expected: wanted.expected.clone() };
+        let mut next = wanted.clone();
         change(&mut next);
+        let scaled = next.scaled.iter().map(|scaled| (scaled.model.clone(), scaled.kind));
+        let expected: Vec<_> = next.expected.iter().cloned().chain(scaled).collect();
         let snapshot = self.snapshot().next(
             next.targets.clone(),
-            &next.expected,
+            &expected,
             shared.config.breaker,
             &shared.registry,
             shared.clock.now(),
         )?;
         *shared.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        shared.scaling.replaced();
         *wanted = next;
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::error::shown;
 use crate::relay::{self, Begun};
 use crate::request::Prompt;
 use crate::upstream::{Answer, Outgoing, Target};
-use crate::{Error, Gateway, bill, detour, fence, headers, pools, request, translate, whole};
+use crate::{Error, Gateway, bill, detour, fence, headers, pools, request, scale, translate, whole};
 
 pub(crate) fn router(gateway: Gateway) -> Router {
     let ledger = crate::ledger::serve::routes(&gateway);
@@ -134,6 +134,7 @@ pub(crate) async fn answer(
         let (place, body) = read?;
         let peek = request::peek(&body.bytes)?;
         let model = Arc::clone(found.insert(Arc::clone(gateway.snapshot().model(&peek.model)?)));
+        let model = scale::served(gateway, model, body.bytes.len()).await?;
         let mut begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
         let shared = &gateway.shared;
         let fence = fence::of(shared, &caller.name, headers)?;
@@ -142,6 +143,7 @@ pub(crate) async fn answer(
         let turn = begun.model.turn.fetch_add(1, Ordering::Relaxed);
         let mut work = begun.model.knowledge.weigh(&peek.prompt, turn, shared.policy, begun.model.slots);
         (work.fence, work.part) = (fence, begun.model.whole);
+        shared.scaling.came(&begun.model, work.ask.prompt);
         let outgoing = Outgoing {
             method: Method::POST,
             target: Target::Route(path),
@@ -205,6 +207,8 @@ async fn inference_protocol(
         let begun = begin(&gateway, caller.clone(), model, EngineKind::Classifier, started, false, place)?;
         crate::accounts::Accounts::scope(&gateway.shared, &caller.name, &begun.model)?;
         let body = gateway.shared.admission.read(&parts.headers, body).await?;
+        let model = scale::served(&gateway, Arc::clone(&begun.model), body.bytes.len()).await?;
+        let begun = Begun { model, ..begun };
         let turn = begun.model.turn.fetch_add(1, Ordering::Relaxed);
         let prompt = Prompt::default();
         let work = begun.model.knowledge.weigh(&prompt, turn, gateway.shared.policy, begun.model.slots);

@@ -401,28 +401,31 @@ impl Registry {
                 line(&mut out, &format!("datahall_gateway_{name}{{model=\"{model}\"}}"), count);
             }
         }
-        for (name, about, counter) in [
-            (
-                "cost_usd_total",
-                "What requests cost by the prices of models and engines, in dollars.",
-                (|metrics| &metrics.micro_usd) as fn(&ModelMetrics) -> &AtomicU64,
-            ),
-            ("joules_total", "What requests took by the figures of engines, in joules.", |metrics| {
-                &metrics.micro_joules
-            }),
-        ] {
-            family(&mut out, name, "counter", about);
-            for (model, metrics) in &models {
-                let count = seconds(counter(metrics).load(Ordering::Relaxed));
-                line(&mut out, &format!("datahall_gateway_{name}{{model=\"{model}\"}}"), count);
-            }
-        }
+        bills(&mut out, &models);
         semconv(&mut out, &models);
         out
     }
 
     fn lock(&self) -> MutexGuard<'_, Series> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Money and energy.
+fn bills(out: &mut String, models: &[(String, &ModelMetrics)]) {
+    for (name, about, counter) in [
+        (
+            "cost_usd_total",
+            "What requests cost by the prices of models and engines, in dollars.",
+            (|metrics| &metrics.micro_usd) as fn(&ModelMetrics) -> &AtomicU64,
+        ),
+        ("joules_total", "What requests took by the figures of engines, in joules.", |metrics| &metrics.micro_joules),
+    ] {
+        family(out, name, "counter", about);
+        for (model, metrics) in models {
+            let count = seconds(counter(metrics).load(Ordering::Relaxed));
+            line(out, &format!("datahall_gateway_{name}{{model=\"{model}\"}}"), count);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! ([`backfill`]), whom it displaces there ([`preemption`]), where a part of a node goes ([`packing`]), which jobs share
 //! accelerators ([`sharing`]), and who holds what next when all may be arranged anew ([`rounds`]). Boxes on a 3-D torus have
 //! their own ([`torus`]). Which engine serves a request says [`routing`], and how much a caller may still use [`quota`],
-//! also of several gateways at once ([`ledger`]).
+//! also of several gateways at once ([`ledger`]); how many replicas of a model should run, [`scaling`].
 //! Who waits for an engine, and in which order, says [`waiting`], when a second one is asked [`hedging`],
 //! and what leaves a full cache [`eviction`].
 //! [`pages`] is how what they look at is kept so that copies are cheap. Who may do what in the store says [`access`], and where
@@ -39,6 +39,7 @@ pub mod preemption;
 pub mod quota;
 pub mod rounds;
 pub mod routing;
+pub mod scaling;
 pub mod sharing;
 pub mod tiering;
 pub mod torus;

@@ -26,6 +26,7 @@ mod log;
 mod meter;
 mod metrics;
 mod nodes;
+mod scaling;
 mod secrets;
 mod server;
 mod services;

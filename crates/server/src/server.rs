@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use dh_blueprint::{ServiceSource, Settings};
 use dh_core::{AttemptId, Authenticate, HasKind, Kind, Rank, Role, TaskId};
 use dh_exec::{Executor, Fate};
-use dh_gateway::{BatchConfig, EngineKind, EngineTarget, Gateway, GatewayConfig};
+use dh_gateway::{BatchConfig, EngineKind, EngineTarget, Gateway, GatewayConfig, LedgerConfig};
 use dh_guard::KeyRing;
 use dh_hall::{Action, End, EndCause, Event, Hall};
 use dh_store::{Store, StoreConfig};
@@ -29,6 +29,7 @@ use crate::body::{Body, Handle, SystemClock};
 use crate::endpoint::{Endpoint, started};
 use crate::log::{ASK, EventLog, Lease, LogPlace, Replay};
 use crate::meter::Meter;
+use crate::scaling;
 use crate::secrets::{self, Secrets};
 use crate::services::Services;
 use crate::trace::Tracer;
@@ -128,8 +129,10 @@ impl Server {
         make_buckets(&store).await?;
         let auth: Arc<dyn Authenticate> = Arc::new(keys.clone());
         let batch = Some(BatchConfig::in_folder(data.join("batches")));
-        let gateway = Gateway::new(GatewayConfig { batch, ..GatewayConfig::default() }, Arc::clone(&auth))?;
-        let services = Arc::new(Services::new(gateway.clone(), external_engines(&settings)));
+        let ledger = Some(LedgerConfig::Keep { folder: data.join("accounts") });
+        let gateway = Gateway::new(GatewayConfig { batch, ledger, ..GatewayConfig::default() }, Arc::clone(&auth))?;
+        let facts = scaling::facts_of_models(&settings);
+        let services = Arc::new(Services::new(gateway.clone(), external_engines(&settings), facts));
 
         let earlier = Endpoint::read(&data)?.map(|endpoint| endpoint.listeners);
         let target = settings.target.clone();
@@ -203,7 +206,7 @@ impl Server {
             let address = "the job API".to_owned();
             api::serve(router, api_listener, api_stop).await.map_err(|source| Error::Listen { address, source })
         });
-        let gateway_stop = until(stopped.clone());
+        let (gateway_stop, scaled_gateway) = (until(stopped.clone()), gateway.clone());
         tasks.spawn(async move { Ok(gateway.serve(gateway_listener, gateway_stop).await?) });
         let stopped_too = until(stopped.clone());
         let served_store = store.clone();
@@ -234,6 +237,15 @@ impl Server {
             .await?;
         executor::report_nodes(&handle, shared.executor.as_ref());
         start_declared_services(&shared).await;
+        scaling::declare(&shared, &scaled_gateway)?;
+        let (scaled, stop_scaling) = (Arc::clone(&shared), until(stop.subscribe()));
+        tasks.spawn(async move {
+            tokio::select! {
+                () = scaling::run(scaled, scaled_gateway) => {}
+                () = stop_scaling => {}
+            }
+            Ok(())
+        });
         let listeners = tasks;
         let not_enforced = not_enforced(&settings);
         Ok(Self {
@@ -410,8 +422,12 @@ async fn start_declared_services(api: &Arc<Api>) {
         if matches!(service.source, ServiceSource::Url(_)) {
             continue;
         }
-        let request =
-            ServiceRequest { service: name.clone(), model: None, source: None, protocol: None, replicas: None };
+        // One whose replicas follow the load begins with the fewest.
+        let replicas = service.scale.map(|scale| scale.min);
+        if replicas == Some(0) {
+            continue;
+        }
+        let request = ServiceRequest { service: name.clone(), model: None, source: None, protocol: None, replicas };
         // A model that is not there yet is no fault: `status` says that the service is declared, and what is missing.
         if let Err(error) = api::start_service(api, &request, "blueprint").await {
             tracing::debug!(service = name, %error, "not started");
@@ -447,10 +463,11 @@ fn external_engines(settings: &Settings) -> Vec<EngineTarget> {
         .filter_map(|(name, service)| match &service.source {
             ServiceSource::Url(url) => Some(EngineTarget {
                 id: format!("service/{name}"),
-                model: name.clone(),
+                model: service.facts.serves.clone().unwrap_or_else(|| name.clone()),
                 kind: EngineKind::Chat,
                 url: url.clone(),
                 key: None,
+                facts: scaling::facts(&service.facts),
             }),
             ServiceSource::Model(_) | ServiceSource::Workload(_) => None,
         })

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dh_core::{AttemptId, Secret, TaskId};
-use dh_gateway::{EngineKind, EngineTarget, Gateway};
+use dh_gateway::{EngineFacts, EngineKind, EngineTarget, Gateway};
 use dh_hall::{Event, Protocol};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
@@ -33,11 +33,13 @@ pub(crate) struct Services {
     replicas: Mutex<BTreeMap<AttemptId, Replica>>,
     /// Engines that run elsewhere, by service.
     external: Vec<EngineTarget>,
+    /// What is known of the engines of a model.
+    facts: BTreeMap<String, EngineFacts>,
 }
 
 impl Services {
-    pub(crate) fn new(gateway: Gateway, external: Vec<EngineTarget>) -> Self {
-        let services = Self { gateway, replicas: Mutex::new(BTreeMap::new()), external };
+    pub(crate) fn new(gateway: Gateway, external: Vec<EngineTarget>, facts: BTreeMap<String, EngineFacts>) -> Self {
+        let services = Self { gateway, replicas: Mutex::new(BTreeMap::new()), external, facts };
         services.publish(&services.lock());
         services
     }
@@ -54,6 +56,7 @@ impl Services {
             kind,
             url: format!("http://127.0.0.1:{port}"),
             key: Some(key),
+            facts: self.facts.get(model).cloned().unwrap_or_default(),
         };
         self.lock().insert(attempt, Replica { target, serving: false });
     }

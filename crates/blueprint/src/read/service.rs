@@ -3,6 +3,7 @@
 use dh_units::{Seconds, Tokens};
 use serde::{Deserialize, Serialize};
 
+use super::service_facts::{self, Runs, ServiceFacts, ServiceScale};
 use super::{Facts, existing};
 use crate::catalog::Kind;
 use crate::codes::Code;
@@ -49,6 +50,10 @@ pub struct Service {
     pub layout: Option<ServiceLayout>,
     /// The most accelerators of all replicas; those of the pool if not given.
     pub max_accelerators: Option<u32>,
+    /// How its engines are reached, and what they cost and may read.
+    pub facts: ServiceFacts,
+    /// Within what its replicas follow the load; their number stays if not given.
+    pub scale: Option<ServiceScale>,
 }
 
 /// What the weights of a served model are kept in.
@@ -190,6 +195,23 @@ pub(crate) const DOC: Doc = Doc {
         ("engine", "The engine whose measured efficiency is planned with; that of any if left out."),
         ("layout", "How one replica is laid out; the plan searches if left out."),
         ("max_accelerators", "The most accelerators of all replicas together; those of the pool if left out."),
+        ("serves", "The model name that requests ask for, for an engine at a URL; the service's own name if left out."),
+        ("region", "The place that an engine at a URL stands in."),
+        ("round_trip", "To an engine at a URL and back."),
+        ("egress", "Dollars for a thousand million bytes to or from an engine at a URL."),
+        ("data_class", "The data that its engines may read, and what is less than that."),
+        ("usd_prompt", "Dollars for a million tokens of prompts."),
+        ("usd_answer", "Dollars for a million tokens of answers."),
+        ("joules_prompt", "Joules for a token of a prompt."),
+        ("joules_answer", "Joules for a token of an answer."),
+        ("role", "The part of a request that an engine at a URL does."),
+        (
+            "replicas_min",
+            "The fewest replicas that run; with 0, the value if left out, requests wait for the first one.",
+        ),
+        ("replicas_max", "The most replicas that run; with it, their number follows the load."),
+        ("ttft_target", "The time to the first token that scaling keeps; `ttft_p99` or 2 s if left out."),
+        ("idle_after", "After so long without a request the fewest replicas run; 10 min if left out."),
     ],
 };
 
@@ -265,6 +287,19 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Service> 
     if matches!(source, Some(ServiceSource::Url(_))) {
         not_at_url(section);
     }
+    let runs = match (section.has("url"), section.has("model")) {
+        (true, _) => Runs::Elsewhere,
+        (false, true) => Runs::Here,
+        (false, false) => Runs::Nowhere,
+    };
+    let engine_facts = service_facts::read(section, runs);
+    let scale = service_facts::scale(section, runs, ttft.as_ref().map(|time| time.value));
+    if let (Some(scale), Some(replicas)) = (scale, &replicas)
+        && !(scale.min..=scale.max).contains(&replicas.value)
+    {
+        let message = format!("`replicas` is {}, outside of `replicas_min` to `replicas_max`", replicas.value);
+        section.problems.add(Code::OUT_OF_RANGE, &replicas.at, message, Some("remove `replicas`".to_owned()));
+    }
     if let (Some(layout), Some(slots)) = (layout, &slots)
         && layout.accelerators() != slots.value
     {
@@ -278,7 +313,8 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Service> 
     section.finish();
     Some(Service {
         source: source?,
-        replicas: replicas.map_or(1, |replicas| replicas.value),
+        // What is planned for is the most that may run.
+        replicas: replicas.map_or_else(|| scale.map_or(1, |scale| scale.max), |replicas| replicas.value),
         // A layout says how many accelerators a replica has, and each is a slot.
         slots_per_replica: slots.map_or_else(|| layout.map_or(1, ServiceLayout::accelerators), |slots| slots.value),
         requests_per_second: rate.map(|rate| rate.value),
@@ -295,6 +331,8 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Service> 
         engine: engine.map(|engine| engine.value),
         layout,
         max_accelerators: most.map(|most| most.value),
+        facts: engine_facts,
+        scale,
     })
 }
 
@@ -358,6 +396,7 @@ pub(crate) fn write(out: &mut Writer<'_>, service: &Service) {
         out.raw("layout", &format!("{{ tp = {tp}, pp = {pp}, ep = {ep} }}"));
     }
     out.maybe_integer("max_accelerators", service.max_accelerators);
+    service_facts::write(out, &service.facts, service.scale);
 }
 
 fn model_source(section: &Section<'_>, model: &Spot<String>, facts: &Facts<'_>) -> Option<ServiceSource> {

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
-use dh_core::{Kind, Role};
-use dh_gateway::{BatchConfig, EngineKind, EngineTarget, Gateway as Door, GatewayConfig, Price};
+use dh_core::{Kind, Role, Secret};
+use dh_gateway::{
+    BatchConfig, Energy, EngineFacts, EngineKind, EngineRole, EngineTarget, Gateway as Door, GatewayConfig,
+    LedgerConfig, Price,
+};
 use dh_guard::KeyRing;
 use dh_policy::routing;
 
 use super::gateway_options::GatewayOptions;
-use super::keys::{Bounds, usd};
+use super::keys::{Bounds, data_class, usd};
 use super::{Globals, Verb};
 use crate::failure::{Failure, OrFail};
 use crate::output;
@@ -20,8 +24,11 @@ use crate::output;
 #[derive(Debug, Args)]
 pub(crate) struct Gateway {
     /// A model and the URL of an engine of it; several engines of one model share its requests
+    ///
+    /// Behind the URL may stand, each after a comma: site=NAME, rtt=MS, egress=USD for a GB, class=DATA, usd=IN/OUT for a million
+    /// tokens, joules=IN/OUT for a token, role=prefill or role=decode.
     #[arg(long = "engine", value_name = "MODEL=URL", required = true, value_parser = engine)]
-    engines: Vec<(String, String)>,
+    engines: Vec<EngineTarget>,
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4600")]
     listen: SocketAddr,
@@ -43,7 +50,7 @@ pub(crate) struct Gateway {
     /// What a million tokens of a model's prompts and answers cost, in dollars; a third number is for cached tokens
     #[arg(long = "price", value_name = "MODEL=IN/OUT[/CACHED]", value_parser = price)]
     prices: Vec<(String, Price)>,
-    /// The folder that keeps files and batches; without it there are none
+    /// The folder that keeps files, batches and what keys have used; without it nothing of them is kept
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Requests under way for each engine, above which batches send no more
@@ -51,6 +58,15 @@ pub(crate) struct Gateway {
     batch_per_engine: u32,
     #[command(flatten)]
     options: GatewayOptions,
+    /// Lease what keys may use from the gateway at this URL, which keeps it with `--data`, so that several share one set of bounds
+    #[arg(long, value_name = "URL", requires = "ledger_key", conflicts_with = "data")]
+    ledger: Option<String>,
+    /// The file that holds the key for `--ledger`; the keeper prints one with `--add-ledger-key`
+    #[arg(long, value_name = "FILE", requires = "ledger")]
+    ledger_key: Option<PathBuf>,
+    /// Make a key of this name that other gateways lease with, print it, and end
+    #[arg(long, value_name = "NAME", conflicts_with = "add_key")]
+    add_ledger_key: Option<String>,
     /// Make a key of this name with the bounds below, print it, and end
     #[arg(long, value_name = "NAME")]
     add_key: Option<String>,
@@ -58,11 +74,43 @@ pub(crate) struct Gateway {
     bounds: Bounds,
 }
 
-fn engine(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((model, url)) if !model.is_empty() && !url.is_empty() => Ok((model.to_owned(), url.to_owned())),
-        Some(_) | None => Err("expected MODEL=URL, such as llama=http://127.0.0.1:8000".to_owned()),
+/// An engine without its id.
+fn engine(text: &str) -> Result<EngineTarget, String> {
+    let wrong = || "expected MODEL=URL, such as llama=http://127.0.0.1:8000".to_owned();
+    let mut parts = text.split(',');
+    let first = parts.next().and_then(|part| part.split_once('='));
+    let (model, url) = first.filter(|(model, url)| !model.is_empty() && !url.is_empty()).ok_or_else(wrong)?;
+    let mut facts = EngineFacts::default();
+    for part in parts {
+        let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is no FACT=VALUE"))?;
+        fact(&mut facts, name, value)?;
     }
+    let (id, model, url) = (String::new(), model.to_owned(), url.to_owned());
+    Ok(EngineTarget { id, model, kind: EngineKind::Chat, url, key: None, facts })
+}
+
+fn fact(facts: &mut EngineFacts, name: &str, value: &str) -> Result<(), String> {
+    let pair = || match value.split_once('/') {
+        Some((prompt, answer)) => Ok((usd(prompt)?, usd(answer)?)),
+        None => Err(format!("expected {name}=IN/OUT, such as {name}=0.5/1.5")),
+    };
+    match name {
+        "site" => facts.site = Some(value.to_owned()),
+        "rtt" => {
+            let millis = value.parse::<f64>().ok().filter(|millis| (0.0..=1e6).contains(millis));
+            facts.round_trip = Duration::from_secs_f64(millis.ok_or("expected rtt=MS, such as rtt=12")? / 1e3);
+        }
+        "egress" => facts.egress_micro_usd = usd(value)?,
+        "class" => facts.data_class = data_class(value)?,
+        "usd" => facts.price = Some(pair().map(|(prompt, answer)| Price { prompt, cached: prompt, answer })?),
+        "joules" => facts.energy = Some(pair().map(|(prompt, answer)| Energy { prompt, answer })?),
+        "role" => {
+            let role = EngineRole::ALL.iter().find(|(word, _)| *word == value);
+            facts.role = role.map(|(_, role)| *role).ok_or("expected role=both, role=prefill or role=decode")?;
+        }
+        _ => return Err(format!("`{name}` is none of site, rtt, egress, class, usd, joules and role")),
+    }
+    Ok(())
 }
 
 /// Dollars for a million tokens, as millionths of a dollar.
@@ -98,6 +146,10 @@ impl Verb for Gateway {
             output::line(key.secret.expose());
             return Ok(0);
         }
+        if let Some(name) = &self.add_ledger_key {
+            output::line(ring.issue(Role::Admin, name)?.secret.expose());
+            return Ok(0);
+        }
         if fresh {
             let key = ring.issue(Role::Model, "model")?;
             output::line(key.secret.expose());
@@ -106,6 +158,14 @@ impl Verb for Gateway {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let prices: BTreeMap<String, Price> = self.prices.into_iter().collect();
         let per_engine = self.batch_per_engine;
+        let ledger = match (&self.data, self.ledger, &self.ledger_key) {
+            (Some(data), ..) => Some(LedgerConfig::Keep { folder: data.join("accounts") }),
+            (None, Some(url), Some(file)) => {
+                let text = std::fs::read_to_string(file).or_fail(format!("read {}", file.display()))?;
+                Some(LedgerConfig::Lease { url, key: Secret::new(text.trim().to_owned()) })
+            }
+            (None, ..) => None,
+        };
         let batch = self.data.map(|data| BatchConfig { per_engine, ..BatchConfig::in_folder(data) });
         let config = GatewayConfig {
             policy: self.policy,
@@ -115,16 +175,12 @@ impl Verb for Gateway {
             prices,
             batch,
             options: self.options.read().map_err(|error| Failure::new(Kind::Invalid, error))?,
+            ledger,
             ..GatewayConfig::default()
         };
         let door = Door::new(config, Arc::new(ring)).map_err(|error| Failure::new(Kind::Invalid, error))?;
-        let target = |(place, (model, url)): (usize, (String, String))| EngineTarget {
-            id: format!("{model}/{place}"),
-            model,
-            kind: EngineKind::Chat,
-            url,
-            key: None,
-        };
+        let target =
+            |(place, engine): (usize, EngineTarget)| EngineTarget { id: format!("{}/{place}", engine.model), ..engine };
         door.set_engines(self.engines.into_iter().enumerate().map(target).collect())
             .map_err(|error| Failure::new(Kind::Invalid, error))?;
         // It accepts; the gateway's own threads serve.
@@ -148,6 +204,25 @@ impl Verb for Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn engines_are_read_with_what_is_known_of_them() {
+        let text = "llama=http://h:1,site=fra,rtt=12.5,usd=0.5/1.5,joules=0.4/2.1,class=internal,role=prefill";
+        let facts = EngineFacts {
+            site: Some("fra".to_owned()),
+            round_trip: Duration::from_micros(12_500),
+            data_class: dh_core::DataClass::Internal,
+            price: Some(Price { prompt: 500_000, cached: 500_000, answer: 1_500_000 }),
+            energy: Some(Energy { prompt: 400_000, answer: 2_100_000 }),
+            role: EngineRole::Prefill,
+            ..EngineFacts::default()
+        };
+        let read = engine(text).map(|target| (target.model, target.url, target.facts));
+        assert_eq!(read, Ok(("llama".to_owned(), "http://h:1".to_owned(), facts)));
+        for bad in ["llama", "=http://h", "m=u,rtt=-1", "m=u,usd=1", "m=u,x=1", "m=u,role=all", "m=u,class=x"] {
+            assert!(engine(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn prices_are_read_by_direction() {

@@ -1,7 +1,7 @@
 //! `datahall keys`: keys of applications, and what each may use of models.
 
 use clap::{Args, Subcommand};
-use dh_core::{Grant, Kind};
+use dh_core::{DataClass, Grant, Kind};
 use dh_server::wire::{KeyRequest, KeyView, NewKey};
 use dh_units::whole;
 
@@ -51,6 +51,9 @@ pub(crate) struct Bounds {
     /// Its share where callers wait for the same engines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     weight: Option<u32>,
+    /// What its data is at least: only engines cleared for it are asked
+    #[arg(long, value_name = "CLASS", value_parser = data_class)]
+    data_class: Option<DataClass>,
 }
 
 #[derive(Debug, Args)]
@@ -69,10 +72,22 @@ pub(super) fn usd(text: &str) -> Result<u64, String> {
     }
 }
 
+pub(super) fn data_class(text: &str) -> Result<DataClass, String> {
+    DataClass::parse(text).ok_or_else(|| format!("expected one of {}", DataClass::ALL.map(|(word, _)| word).join(", ")))
+}
+
 impl Bounds {
     pub(crate) fn grant(self) -> Grant {
-        let Self { models, rpm, tpm, budget, class, weight } = self;
-        Grant { models, requests_per_minute: rpm, tokens_per_minute: tpm, budget_micro_usd: budget, class, weight }
+        let Self { models, rpm, tpm, budget, class, weight, data_class } = self;
+        Grant {
+            models,
+            requests_per_minute: rpm,
+            tokens_per_minute: tpm,
+            budget_micro_usd: budget,
+            class,
+            weight,
+            data_class,
+        }
     }
 }
 

@@ -152,8 +152,8 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { requests: None, tokens: Some(1_000), micro_usd: Some(6_400) };
 
-    fn most(tokens: u64, micro_usd: u64) -> Option<Use> {
-        Some(Use { tokens, micro_usd })
+    fn most(tokens: u64, micro_usd: u64) -> Use {
+        Use { tokens, micro_usd }
     }
 
     #[test]
@@ -164,10 +164,10 @@ mod tests {
         let kept = Kept::open(&folder).unwrap();
         assert!(Kept::open(&folder).is_err(), "one holder");
         let mut one = Lessee::new(1, "c");
-        let ask = one.ask(now, most(900, 300), false);
+        let ask = one.ask(now, Some(most(900, 300)), false);
         let lent = kept.state().take(now, BOUNDS, &ask).unwrap();
         one.answered(ask.seq, lent, 0).unwrap();
-        assert!(one.take(now, Use { tokens: 900, micro_usd: 300 }).is_ok());
+        assert!(one.take(now, most(900, 300)).is_ok());
         drop(kept);
         let journal = folder.join(JOURNAL);
         let whole = fs::read(&journal).unwrap();
@@ -175,7 +175,7 @@ mod tests {
         for cut in last..=whole.len() {
             fs::write(&journal, &whole[..cut]).unwrap();
             let kept = Kept::open(&folder).unwrap();
-            let ask = Lessee::new(2, "c").ask(now, most(200, 0), false);
+            let ask = Lessee::new(2, "c").ask(now, Some(most(200, 0)), false);
             let answer = kept.state().take(now, BOUNDS, &ask).unwrap();
             let known = cut == whole.len();
             assert_eq!(matches!(answer, Answer::Refused { .. }), known, "{cut}");
@@ -192,7 +192,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("dh-ledger-full-{}", std::process::id()));
         let kept = Kept::open(&folder).unwrap();
         kept.state().file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let ask = Lessee::new(1, "c").ask(SimTime(0), most(1, 1), false);
+        let ask = Lessee::new(1, "c").ask(SimTime(0), Some(most(1, 1)), false);
         assert!(kept.state().take(SimTime(0), BOUNDS, &ask).is_err());
         kept.state().file = File::create(folder.join("sound")).unwrap();
         assert!(kept.state().take(SimTime(0), BOUNDS, &ask).is_err(), "until a start has read what there is");

@@ -141,7 +141,9 @@ impl Shares {
         if all.len() >= ACCOUNTS_MAX && !all.contains_key(caller) {
             return Err(Error::Busy("too many callers have accounts"));
         }
-        let share = || Arc::new(Share { lessee: Mutex::new(Lessee::new(fresh(), caller)), asking: Default::default() });
+        let share = || {
+            Arc::new(Share { lessee: Mutex::new(Lessee::new(fresh(), caller)), asking: tokio::sync::Mutex::default() })
+        };
         Ok(Arc::clone(all.entry(caller.to_owned()).or_insert_with(share)))
     }
 

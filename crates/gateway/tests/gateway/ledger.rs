@@ -34,7 +34,7 @@ fn lease(url: &str) -> LedgerConfig {
 
 fn targets(engine: SocketAddr) -> Vec<dh_gateway::EngineTarget> {
     let mut targets = vec![target("a", engine), target("b", engine)];
-    targets[1].model = "priced".to_owned();
+    "priced".clone_into(&mut targets[1].model);
     targets
 }
 

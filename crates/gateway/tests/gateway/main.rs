@@ -26,6 +26,7 @@ mod passing;
 mod pools;
 mod quotas;
 mod refusals;
+mod scale;
 mod stage;
 mod streams;
 mod translation;

@@ -178,20 +178,17 @@ fn run(seed: u64) -> Truth {
         let gate = &mut gates[place];
         let local = at(now + gate.skew);
         let most = used(1 + any(150), any(60));
-        match gate.lessee.take(local, most) {
-            Ok(ticket) => {
-                truth.begun.push(now);
-                truth.admitted += 1;
-                gate.open.push((ticket, most, now));
-            }
-            Err(Short) => {
-                let ends = any(30) == 0;
-                let ask = gate.lessee.ask(local, (!ends).then_some(most), ends);
-                let copies = [1, 1, 1, 1, 1, 0, 2][usize::try_from(any(7)).unwrap()];
-                for _ in 0..copies {
-                    let late = if any(20) == 0 { 4_000 + any(9_000) } else { any(300) };
-                    mail.push((now + late, ask.gateway, Mail::Ask(ask.clone())));
-                }
+        if let Ok(ticket) = gate.lessee.take(local, most) {
+            truth.begun.push(now);
+            truth.admitted += 1;
+            gate.open.push((ticket, most, now));
+        } else {
+            let ends = any(30) == 0;
+            let ask = gate.lessee.ask(local, (!ends).then_some(most), ends);
+            let copies = [1, 1, 1, 1, 1, 0, 2][usize::try_from(any(7)).unwrap()];
+            for _ in 0..copies {
+                let late = if any(20) == 0 { 4_000 + any(9_000) } else { any(300) };
+                mail.push((now + late, ask.gateway, Mail::Ask(ask.clone())));
             }
         }
         if !gate.open.is_empty() && any(3) > 0 {

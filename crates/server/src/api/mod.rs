@@ -64,7 +64,7 @@ pub(crate) struct Api {
     pub(crate) stop: watch::Sender<bool>,
 }
 
-pub(crate) use services::start_service;
+pub(crate) use services::{add_replicas, start_service};
 pub(crate) use status::of as status_of;
 
 type Shared = State<Arc<Api>>;

@@ -33,6 +33,11 @@ pub(crate) async fn start_service(api: &Arc<Api>, request: &ServiceRequest, by: 
         let job = view.job.map_or_else(String::new, |job| job.to_string());
         return Err(Error::Conflict(format!("service `{}` runs already, as {job}", request.service)));
     }
+    add_replicas(api, request, by).await
+}
+
+/// Starts replicas of a service that has its model, beside those that run.
+pub(crate) async fn add_replicas(api: &Arc<Api>, request: &ServiceRequest, by: &str) -> Result<Vec<JobId>, Error> {
     let (model, bucket, key, protocol, replicas) = match launch::service(&api.settings, request)? {
         Resolved::File { model, bucket, key, protocol, replicas } => (model, bucket, key, protocol, replicas),
         Resolved::Workload { model, workload, replicas } => {
