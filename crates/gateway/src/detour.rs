@@ -119,8 +119,11 @@ async fn choose(asked: &Asked, found: &mut Option<Arc<Model>>) -> Result<Chosen,
             *found = Some(Arc::clone(&model));
         }
         // With another model at hand nobody waits for a first replica.
-        let model =
-            if others.is_empty() { scale::served(&asked.gateway, model, asked.body.bytes.len()).await? } else { model };
+        let model = if others.is_empty() {
+            scale::served(&asked.gateway, &asked.caller.name, model, asked.body.bytes.len()).await?
+        } else {
+            model
+        };
         let came = ask(asked, &peek, (model, class), &mut charge).await;
         let elsewhere = match &came {
             Ok(asking) => stands_in_for(asking.answer.response.status()),

@@ -134,7 +134,7 @@ pub(crate) async fn answer(
         let (place, body) = read?;
         let peek = request::peek(&body.bytes)?;
         let model = Arc::clone(found.insert(Arc::clone(gateway.snapshot().model(&peek.model)?)));
-        let model = scale::served(gateway, model, body.bytes.len()).await?;
+        let model = scale::served(gateway, &caller.name, model, body.bytes.len()).await?;
         let mut begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
         let shared = &gateway.shared;
         let fence = fence::of(shared, &caller.name, headers)?;
@@ -207,7 +207,7 @@ async fn inference_protocol(
         let begun = begin(&gateway, caller.clone(), model, EngineKind::Classifier, started, false, place)?;
         crate::accounts::Accounts::scope(&gateway.shared, &caller.name, &begun.model)?;
         let body = gateway.shared.admission.read(&parts.headers, body).await?;
-        let model = scale::served(&gateway, Arc::clone(&begun.model), body.bytes.len()).await?;
+        let model = scale::served(&gateway, &caller.name, Arc::clone(&begun.model), body.bytes.len()).await?;
         let begun = Begun { model, ..begun };
         let turn = begun.model.turn.fetch_add(1, Ordering::Relaxed);
         let prompt = Prompt::default();

@@ -15,6 +15,7 @@ use dh_policy::scaling::{Controller, Sample, Targets, Wanted};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::accounts::Accounts;
 use crate::engines::{EngineKind, Model};
 use crate::metrics::{escaped, family, line};
 use crate::{Error, Gateway};
@@ -247,10 +248,17 @@ impl Drop for Held<'_> {
 }
 
 /// `model` with an engine: as it is, or once a first replica serves. Models that are not scaled are as they are.
-pub(crate) async fn served(gateway: &Gateway, model: Arc<Model>, bytes: usize) -> Result<Arc<Model>, Error> {
+/// A caller whose key is for other models neither waits nor makes a replica start.
+pub(crate) async fn served(
+    gateway: &Gateway,
+    caller: &str,
+    model: Arc<Model>,
+    bytes: usize,
+) -> Result<Arc<Model>, Error> {
     if !model.engines.is_empty() {
         return Ok(model);
     }
+    Accounts::scope(&gateway.shared, caller, &model)?;
     let Some(scaled) = gateway.shared.scaling.of(&model.name) else { return Ok(model) };
     let scaling = &gateway.shared.scaling;
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
