@@ -88,7 +88,8 @@ impl Accounts {
         let price = shared.price(model).unwrap_or(model.dearest);
         let reserved = Use { tokens: read.saturating_add(answer), micro_usd: cost(price, read, 0, answer) };
         if let Some(shares) = &self.shares {
-            let (share, ticket) = shares.reserve(shared, caller, &grant, reserved).await?;
+            // On the heap, as few callers share bounds with another gateway.
+            let (share, ticket) = Box::pin(shares.reserve(shared, caller, &grant, reserved)).await?;
             return Ok(Some(Charge { held: Some(Held::Lent(share, ticket)), reserved, prompt: read, price }));
         }
         let account = self.of(caller)?;

@@ -134,7 +134,11 @@ pub(crate) async fn answer(
         let (place, body) = read?;
         let peek = request::peek(&body.bytes)?;
         let model = Arc::clone(found.insert(Arc::clone(gateway.snapshot().model(&peek.model)?)));
-        let model = scale::served(gateway, &caller.name, model, body.bytes.len()).await?;
+        let model = if model.engines.is_empty() {
+            Box::pin(scale::served(gateway, &caller.name, model, body.bytes.len())).await?
+        } else {
+            model
+        };
         let mut begun = begin(gateway, caller.clone(), model, EngineKind::Chat, started, peek.stream, place)?;
         let shared = &gateway.shared;
         let fence = fence::of(shared, &caller.name, headers)?;
@@ -280,7 +284,7 @@ pub(crate) async fn passed_on(answer: Answer, begun: Begun, outgoing: Outgoing) 
 /// The answer of an engine, for the caller.
 pub(crate) async fn finish(answer: Answer, begun: Begun) -> Result<Response, Error> {
     if !begun.stream && bill::is_due(&answer.engine, begun.price) {
-        return whole::relay(answer, begun).await;
+        return Box::pin(whole::relay(answer, begun)).await;
     }
     Ok(relay::relay(answer, begun))
 }
