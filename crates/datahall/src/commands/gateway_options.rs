@@ -148,8 +148,8 @@ mod tests {
             |text: &str| semantic(text).map(|(model, semantic)| (model, semantic.embeddings, semantic.similar_milli));
         assert_eq!(read("m=org/e@0.9"), Ok(("m".to_owned(), "org/e".to_owned(), 900)));
         assert_eq!(read("m=e"), Ok(("m".to_owned(), "e".to_owned(), 950)));
-        let fast = class("fast=100ms/1s").unwrap();
-        assert_eq!((fast.first_token, fast.wait_max), (Duration::from_millis(100), Duration::from_secs(1)));
+        let fast = class("fast=100ms/1s").map(|fast| (fast.first_token, fast.wait_max));
+        assert_eq!(fast, Ok((Duration::from_millis(100), Duration::from_secs(1))));
         for bad in ["", "5", "5x", "-1s"] {
             assert!(time(bad).is_err(), "{bad}");
         }
