@@ -1,4 +1,4 @@
-//! Other clients than Python's `openai`, unmodified: that of npm, and LiteLLM.
+//! Other clients than Python's `openai`, unmodified: that of npm, and `LiteLLM`.
 
 use std::path::Path;
 use std::process::Command;
