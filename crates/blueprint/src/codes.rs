@@ -42,7 +42,7 @@ codes!(
     WRONG_TYPE = 101, "The value has the wrong type.\nThe message says what was expected. Quantities are text with a unit in quotes (\"96 MiB\", \"700 W\"), counts are bare whole numbers (nodes = 4), switches are true or false.";
     MISSING_KEY = 102, "A key that has no default is missing.\nThe place shown is the section that needs it. `datahall init` writes a complete example.";
     UNKNOWN_KEY = 103, "The section has no such key.\nUnknown keys are errors, because a misspelled key that is silently ignored runs a hall that nobody asked for.";
-    UNKNOWN_SECTION = 104, "There is no such section.\nSections are site, pool, fabric, store, queue, zone, workload, service, policy, edge, target and catalog.";
+    UNKNOWN_SECTION = 104, "There is no such section.\nSections are site, pool, fabric, store, queue, zone, workload, service, gateway, policy, edge, target and catalog.";
     BAD_NAME = 106, "The name cannot be used.\nNames are 1 to 63 characters of a-z, 0-9 and single hyphens inside, and start with a letter: `first-hall`. They become parts of addresses, directories and keys.";
     SCHEMA = 107, "The schema number is not one this version reads.\nThis version reads `schema = 1`. A larger number was written for a newer version of the program.";
     ELSEWHERE = 108, "The key exists, but not for this kind of section.\nWorkloads of different kinds have different keys, and so have fabrics of different topologies; a pool has either a `node` or an `accelerator`.";

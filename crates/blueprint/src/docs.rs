@@ -31,6 +31,7 @@ pub(crate) const DOCS: &[&Doc] = &[
     &read::workload::layout::LAYOUT_DOC,
     &read::service::DOC,
     &read::service::LAYOUT_DOC,
+    &read::gateway::DOC,
     &read::policy::DOC,
     &read::policy::scheduling::PREDICT_DOC,
     &read::policy::scheduling::STRETCH_DOC,

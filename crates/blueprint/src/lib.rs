@@ -46,10 +46,11 @@ pub use names::nearest;
 pub use problem::{Problem, Report, Span};
 pub use schema::{KeyDoc, explain_path, paths, schema};
 pub use settings::{
-    Allow, CacheFormat, Cluster, Command, Compression, Durability, Edge, Encryption, ErasureCode, Executor, Fabric,
-    Member, Optimise, OwnNode, PinnedLayout, Policy, Pool, Precision, Pretrain, PueSplit, Queue, Role, Service,
-    ServiceFacts, ServiceLayout, ServiceRole, ServiceScale, ServiceSource, ServingEngine, Settings, Shape, Site, State,
-    Store, Target, Tier, TierPlace, Topology, Train, WeightFormat, Workload, WorkloadKind, Zone, scheduling,
+    Allow, CLASSES, CacheFormat, Cluster, Command, Compression, Durability, Edge, Encryption, ErasureCode, Executor,
+    Fabric, Gateway, Member, Optimise, OwnNode, PinnedLayout, Policy, Pool, Precision, Pretrain, PueSplit, Queue,
+    ROUTING, Role, Service, ServiceFacts, ServiceLayout, ServiceRole, ServiceScale, ServiceSource, ServingEngine,
+    Settings, Shape, Site, State, Store, Target, Tier, TierPlace, Topology, Train, WeightFormat, Workload,
+    WorkloadKind, Zone, scheduling,
 };
 pub use template::{TEMPLATES, template};
 pub use write::Origins;

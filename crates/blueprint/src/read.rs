@@ -5,6 +5,7 @@
 pub(crate) mod cluster;
 pub(crate) mod edge;
 pub(crate) mod fabric;
+pub(crate) mod gateway;
 pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod queue;
@@ -62,6 +63,7 @@ pub(crate) const DOC: Doc = Doc {
         ("zone", "Security zones: [zone.NAME]."),
         ("workload", "Jobs by name: [workload.NAME]."),
         ("service", "Models that are served: [service.NAME]."),
+        ("gateway", "How requests to models go through the hall: [gateway]."),
         ("policy", "Limits and rules of the whole hall: [policy]."),
         ("edge", "Small sites far away: [edge.NAME]."),
         ("target", "How and where the hall runs: [target]."),
@@ -180,6 +182,7 @@ pub(crate) fn settings(root: &Section<'_>) -> Option<Settings> {
     zone::one_zone_each(root, &zones);
     let workloads = each(root, "workload", |section| workload::read(section, &facts));
     let services = services(root, &facts);
+    let gateway = gateway::read(root);
     let policy = policy::read(root);
     let edges = each(root, "edge", |section| edge::read(section, &facts));
     let target = target::read(root);
@@ -203,6 +206,7 @@ pub(crate) fn settings(root: &Section<'_>) -> Option<Settings> {
         zones,
         workloads,
         services,
+        gateway,
         policy: policy?,
         edges,
         target: target?,
@@ -260,9 +264,9 @@ fn services(root: &Section<'_>, facts: &Facts<'_>) -> BTreeMap<String, Service> 
 
 /// Reports sections and keys at the top that nothing reads.
 fn sections(root: &Section<'_>) {
-    const SECTIONS: [&str; 12] = [
-        "site", "pool", "fabric", "store", "queue", "zone", "workload", "service", "policy", "edge", "target",
-        "catalog",
+    const SECTIONS: [&str; 13] = [
+        "site", "pool", "fabric", "store", "queue", "zone", "workload", "service", "gateway", "policy", "edge",
+        "target", "catalog",
     ];
     for (key, item, at) in root.unknown() {
         if item.is_table_like() || item.is_array_of_tables() {
@@ -369,6 +373,8 @@ pub(crate) fn write(out: &mut Writer<'_>, settings: &Settings) {
     each_written(out, "zone", &settings.zones, zone::write);
     each_written(out, "workload", &settings.workloads, workload::write);
     each_written(out, "service", &settings.services, service::write);
+    out.section("gateway", "");
+    gateway::write(out, &settings.gateway);
     out.section("policy", "");
     policy::write(out, &settings.policy);
     each_written(out, "edge", &settings.edges, edge::write);

@@ -11,6 +11,7 @@ use crate::catalog::Catalog;
 pub use crate::read::cluster::Cluster;
 pub use crate::read::edge::Edge;
 pub use crate::read::fabric::{Fabric, Role, Topology};
+pub use crate::read::gateway::{CLASSES, Gateway, ROUTING};
 pub use crate::read::policy::Policy;
 pub use crate::read::policy::scheduling;
 pub use crate::read::pool::{OwnNode, Pool};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub workloads: BTreeMap<String, Workload>,
     /// Models that are served.
     pub services: BTreeMap<String, Service>,
+    /// How requests to models go through the hall.
+    pub gateway: Gateway,
     /// Limits and rules of the whole hall.
     pub policy: Policy,
     /// Small sites far away that go on alone.

@@ -324,7 +324,7 @@ fn the_effective_blueprint_marks_defaults_and_only_them() {
         high_water = 0.9  # default
         low_water = 0.8  # default
         scrub_every = "7 d"  # default
-        scrub_rate = "33.55 MB/s"  # default
+        scrub_rate = "33554432 B/s"  # default
 
         [queue.low]
         priority = -5
@@ -348,6 +348,9 @@ fn the_effective_blueprint_marks_defaults_and_only_them() {
         store = "main"  # default
         command = ["true"]
         env = { A = "site", B = "hall", C = "hall" }
+
+        [gateway]
+        routing = "prefix_cache"  # default
 
         [policy]
         slowdown_max = 0.05  # default

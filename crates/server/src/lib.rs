@@ -20,6 +20,7 @@ mod devices;
 mod endpoint;
 mod error;
 mod executor;
+mod gateway_settings;
 mod job_access;
 pub mod launch;
 mod log;

@@ -34,7 +34,7 @@ use crate::secrets::{self, Secrets};
 use crate::services::Services;
 use crate::trace::Tracer;
 use crate::wire::{Listeners, ServiceRequest};
-use crate::{Error, devices, executor, job_access, launch, nodes, store_place};
+use crate::{Error, devices, executor, gateway_settings, job_access, launch, nodes, store_place};
 
 /// The file of keys in a data directory.
 pub const KEYS_FILE: &str = "keys.json";
@@ -130,7 +130,8 @@ impl Server {
         let auth: Arc<dyn Authenticate> = Arc::new(keys.clone());
         let batch = Some(BatchConfig::in_folder(data.join("batches")));
         let ledger = Some(LedgerConfig::Keep { folder: data.join("accounts") });
-        let gateway = Gateway::new(GatewayConfig { batch, ledger, ..GatewayConfig::default() }, Arc::clone(&auth))?;
+        let gateway =
+            Gateway::new(GatewayConfig { batch, ledger, ..gateway_settings::config(&settings) }, Arc::clone(&auth))?;
         let facts = scaling::facts_of_models(&settings);
         let services = Arc::new(Services::new(gateway.clone(), external_engines(&settings), facts));
 

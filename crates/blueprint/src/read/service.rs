@@ -205,6 +205,12 @@ pub(crate) const DOC: Doc = Doc {
         ("joules_prompt", "Joules for a token of a prompt."),
         ("joules_answer", "Joules for a token of an answer."),
         ("role", "The part of a request that an engine at a URL does."),
+        ("fallback", "Services that are asked in its place when none of its engines answers, in order."),
+        (
+            "similar_by",
+            "The service of embeddings by which a question of the same caller is answered like an earlier one that means the same; left out, none is.",
+        ),
+        ("similar_at", "From which cosine on two questions mean the same; 0.95 if left out."),
         (
             "replicas_min",
             "The fewest replicas that run; with 0, the value if left out, requests wait for the first one.",
@@ -292,7 +298,7 @@ pub(super) fn read(section: &Section<'_>, facts: &Facts<'_>) -> Option<Service> 
         (false, true) => Runs::Here,
         (false, false) => Runs::Nowhere,
     };
-    let engine_facts = service_facts::read(section, runs);
+    let engine_facts = service_facts::read(section, runs, &facts.services);
     let scale = service_facts::scale(section, runs, ttft.as_ref().map(|time| time.value));
     if let (Some(scale), Some(replicas)) = (scale, &replicas)
         && !(scale.min..=scale.max).contains(&replicas.value)

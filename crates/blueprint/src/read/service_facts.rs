@@ -54,6 +54,15 @@ pub struct ServiceFacts {
     pub joules_answer: Option<f64>,
     /// The part of a request that it does.
     pub role: ServiceRole,
+    /// Services that are asked in its place when none of its engines answers, in order.
+    #[serde(default)]
+    pub fallback: Vec<String>,
+    /// The service of embeddings by which a question is answered like an earlier one that means the same.
+    #[serde(default)]
+    pub similar_by: Option<String>,
+    /// From which cosine on two questions mean the same; above 0 and at most 1.
+    #[serde(default)]
+    pub similar_at: Option<f64>,
 }
 
 /// Replicas that follow the load.
@@ -90,7 +99,25 @@ pub(super) enum Runs {
     Nowhere,
 }
 
-pub(super) fn read(section: &Section<'_>, runs: Runs) -> ServiceFacts {
+/// The services in `fallback`, each once and none the service itself.
+fn fallback(section: &Section<'_>, services: &[String]) -> Vec<String> {
+    let Some(list) = section.spots("fallback") else { return Vec::new() };
+    super::once(section, "fallback", &list.value);
+    let mut named = Vec::new();
+    for found in list.value {
+        let at = found.at.clone();
+        let Some(name) = super::existing(section, "service", found, services) else { continue };
+        if section.path == format!("service.{name}") {
+            let hint = Some("name another one".to_owned());
+            section.problems.add(Code::OUT_OF_RANGE, &at, "a service does not stand in for itself", hint);
+            continue;
+        }
+        named.push(name);
+    }
+    named
+}
+
+pub(super) fn read(section: &Section<'_>, runs: Runs, services: &[String]) -> ServiceFacts {
     let price = |key| section.real(key, "a number from 0 to 1e6", |value| (0.0..=1e6).contains(&value));
     let value = |found: Option<crate::section::Spot<f64>>| found.map(|found| found.value);
     let facts = ServiceFacts {
@@ -104,7 +131,15 @@ pub(super) fn read(section: &Section<'_>, runs: Runs) -> ServiceFacts {
         joules_prompt: value(price("joules_prompt")),
         joules_answer: value(price("joules_answer")),
         role: section.word("role", &ServiceRole::ALL).map(|found| found.value).unwrap_or_default(),
+        fallback: fallback(section, services),
+        similar_by: section.text("similar_by").and_then(|found| super::existing(section, "service", found, services)),
+        similar_at: value(section.real("similar_at", "above 0 and at most 1", |cosine| cosine > 0.0 && cosine <= 1.0)),
     };
+    if facts.similar_at.is_some() && !section.has("similar_by") {
+        let message = "`similar_at` says nothing without `similar_by`".to_owned();
+        let hint = Some("add `similar_by`, a service of embeddings".to_owned());
+        section.problems.add(Code::ELSEWHERE, &section.key_at("similar_at"), message, hint);
+    }
     if runs == Runs::Here {
         for key in OUTSIDE {
             if section.has(key) {
@@ -183,6 +218,11 @@ pub(super) fn write(out: &mut Writer<'_>, facts: &ServiceFacts, scale: Option<Se
     out.maybe_real("joules_prompt", facts.joules_prompt);
     out.maybe_real("joules_answer", facts.joules_answer);
     out.maybe_text("role", (facts.role != ServiceRole::Both).then_some(facts.role.word()));
+    if !facts.fallback.is_empty() {
+        out.texts("fallback", &facts.fallback);
+    }
+    out.maybe_text("similar_by", facts.similar_by.as_deref());
+    out.maybe_real("similar_at", facts.similar_at);
     if let Some(ServiceScale { min, max, ttft, idle_after }) = scale {
         out.integer("replicas_min", min);
         out.integer("replicas_max", max);
