@@ -146,7 +146,12 @@ impl Hall {
 
     /// Nothing more is said, and nothing of any attempt is left in the cluster.
     fn quiet(&self) {
-        wait("nothing is left", || ["pods", "secrets", "services"].iter().all(|kind| self.api.names(kind).is_empty()));
+        let left = || ["pods", "secrets", "services"].map(|kind| self.api.names(kind)).concat();
+        let begin = Instant::now();
+        while !left().is_empty() {
+            assert!(begin.elapsed() < PATIENCE, "{:?} are left", left());
+            std::thread::sleep(Duration::from_millis(10));
+        }
         assert!(self.events.recv_timeout(Duration::from_millis(300)).is_err(), "something was said after all");
         assert!(self.executor().running().is_empty());
     }
@@ -290,6 +295,19 @@ fn ends_say_what_they_were() {
     assert_eq!(of(3), (None, None, ExitReason::SpawnFailed));
     assert_eq!(of(4), (None, Some(9), ExitReason::Exited));
     hall.quiet();
+}
+
+#[test]
+fn what_could_not_be_deleted_is_deleted_later() {
+    let hall = Hall::start();
+    hall.executor().start(gang(attempt(1, 1), &[0, 1])).unwrap();
+    hall.started(2);
+    hall.api.state().unwell = 3;
+    hall.api.finish("dh-lab-1-1-0", 0, "Completed");
+    hall.api.finish("dh-lab-1-1-1", 0, "Completed");
+    assert_eq!(hall.ends(2).values().map(|end| end.code).collect::<Vec<_>>(), [Some(0), Some(0)]);
+    hall.quiet();
+    assert_eq!(hall.api.state().unwell, 0, "it was refused three times");
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use dh_infer::standin::Standin;
+use dh_infer::standin::{self, Standin};
 use serde_json::Value;
 
 use crate::support::{BLUEPRINT, PATIENCE, TestHall, http};
 
-const MODEL: &str = "smollm2-135m-instruct";
+/// A model of the catalogue as the blueprint has it; random weights must say so by their name.
+const MODEL: &str = standin::NAME;
 
 /// The jobs of the service that run, and are going to.
 fn replicas(hall: &TestHall) -> usize {
@@ -33,7 +34,10 @@ fn ask(hall: &TestHall) -> (u16, String) {
 
 #[test]
 fn a_request_starts_the_first_replica_waits_for_it_and_idleness_ends_it() {
-    let service = format!("[service.chat]\nmodel = \"{MODEL}\"\nreplicas_max = 2\nidle_after = \"3 s\"\n");
+    let service = format!(
+        "[catalog.model.{MODEL}]\nbase = \"smollm2-135m-instruct\"\n\
+         [service.chat]\nmodel = \"{MODEL}\"\nreplicas_max = 2\nidle_after = \"3 s\"\n"
+    );
     let mut hall = TestHall::start(&format!("{BLUEPRINT}{service}"));
     assert_eq!(replicas(&hall), 0);
     // Its model comes into the store with a service of another name, which ends again.

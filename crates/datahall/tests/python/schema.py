@@ -27,7 +27,7 @@ for template in os.environ["TEMPLATES"].split(","):
 
     # What a person gets wrong, an editor with the schema marks: a misspelled key in every section of this blueprint.
     for kind, group in blueprint.items():
-        if kind in ("policy", "target"):
+        if kind in ("policy", "target", "gateway"):
             sections = [group]
         elif kind == "catalog":
             sections = [item for items in group.values() for item in items.values()]

@@ -19,6 +19,10 @@ use super::{PATIENCE, Shared};
 use crate::layout::make_folders;
 use crate::{Error, GangSpec};
 
+/// How soon the deletion of what is left of an attempt is tried again, at first and at most.
+const CLEAN_AGAIN: Duration = Duration::from_millis(250);
+const CLEAN_AGAIN_MAX: Duration = Duration::from_secs(30);
+
 /// What the account of the hall must be allowed in its namespace.
 pub(super) const NEEDED: &[(&str, &str)] = &[
     ("create", "pods"),
@@ -176,22 +180,49 @@ impl Shared {
         if wanted && self.leads() { Ok(()) } else { Err(Error::StoppedWhileStarting(attempt)) }
     }
 
-    /// Deletes everything that is left of an attempt; what cannot be reached now is tried again later.
-    pub(super) async fn clean(&self, attempt: AttemptId) {
-        if !self.leads() {
+    /// Deletes everything that is left of an attempt. What cannot be reached now is tried again beside all else, until it is
+    /// gone: no watch tells of pods that have ended and whose attempt is over.
+    pub(super) async fn clean(self: &Arc<Self>, attempt: AttemptId) {
+        if self.cleaned(attempt).await {
             return;
+        }
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut pause = CLEAN_AGAIN;
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(CLEAN_AGAIN_MAX);
+                let over = {
+                    let table = shared.table();
+                    table.closed || table.gangs.contains_key(&attempt)
+                };
+                if over || shared.cleaned(attempt).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whether all that is left of an attempt was deleted, or is another server's affair.
+    async fn cleaned(&self, attempt: AttemptId) -> bool {
+        if !self.leads() {
+            return true;
         }
         let name = pod::of_attempt(&self.prefix, attempt);
         let pods = self.client.path("pods", "");
         let pods = format!("{pods}?labelSelector={}", super::client::encoded(&pod::selector_of(&self.prefix, attempt)));
+        let mut all = true;
         for path in [pods, self.client.path("secrets", &name), self.client.path("services", &name)] {
             match self.client.call(Method::DELETE, &path, None).await {
                 Ok(_) => {}
                 Err(failure) if failure.is(StatusCode::NOT_FOUND) => {}
-                // Pods of no gang are deleted by those who look for strangers; the rest goes with the pod of rank 0.
-                Err(failure) => tracing::warn!(%attempt, %failure, "not all of an attempt was deleted"),
+                Err(failure) => {
+                    all = false;
+                    tracing::warn!(%attempt, %failure, "not all of an attempt was deleted; trying again");
+                }
             }
         }
+        all
     }
 }
 

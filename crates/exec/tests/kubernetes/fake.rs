@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) outage: bool,
     /// Creations that are done and whose answers are lost.
     pub(crate) lose_answers: u32,
+    /// Deletions of all that a selector names that are answered 503.
+    pub(crate) unwell: u32,
     /// Pods that are refused by name.
     pub(crate) refused: Vec<String>,
     /// Pods that no node has room for.
@@ -286,6 +288,10 @@ impl Api {
                         (200, state.put(&kind, object))
                     }
                 },
+                ("DELETE", "") if state.unwell > 0 => {
+                    state.unwell -= 1;
+                    (503, json!({ "code": 503, "message": "etcdserver: leader changed" }))
+                }
                 ("DELETE", "") => {
                     for object in state.selected(&kind, &selector) {
                         state.remove(&kind, object["metadata"]["name"].as_str().unwrap());
