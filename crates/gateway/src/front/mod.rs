@@ -162,7 +162,8 @@ impl Connection {
                     self.got = Vec::new();
                 }
                 unread = read.is_err();
-                let answer = handlers::answer(&gateway, caller, &head.headers, head.path, started, read);
+                // On the heap and gone before the answer is relayed, so that an open stream does not carry its room.
+                let answer = Box::pin(handlers::answer(&gateway, caller, &head.headers, head.path, started, read));
                 let Some(response) = self.unless_left(answer).await else { return Done::Closes };
                 response
             }
