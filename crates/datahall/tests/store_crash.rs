@@ -35,6 +35,8 @@ mod reply;
 mod server;
 #[path = "store_crash/site.rs"]
 mod site;
+#[path = "store_crash/tiers.rs"]
+mod tiers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -10,6 +10,8 @@ use crate::site::{Reply, Site, sort};
 
 const SIGNED_FOR: Duration = Duration::from_mins(5);
 
+const CLASS: &str = "x-amz-storage-class";
+
 /// The bucket that the writers share; each has keys of its own.
 const NAME: &str = "crash";
 
@@ -38,14 +40,23 @@ impl Bucket {
     }
 
     pub fn put(&self, key: &str, body: &[u8]) -> Reply<()> {
-        let url = self.here().put_object(Some(&self.credentials), key).sign(SIGNED_FOR);
-        sort(&self.site, self.agent.put(url.as_str()).send(body), |_| Some(()))
+        sort(&self.site, self.request_to_put(key).send(body), |_| Some(()))
+    }
+
+    /// A request that writes this key, with the class that the site gives it: signed, as all such headers must be.
+    fn request_to_put(&self, key: &str) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
+        let (here, class) = (self.here(), self.site.class(key));
+        let mut action = here.put_object(Some(&self.credentials), key);
+        if let Some(class) = class {
+            action.headers_mut().insert(CLASS, class);
+        }
+        let request = self.agent.put(action.sign(SIGNED_FOR).as_str());
+        class.into_iter().fold(request, |request, class| request.header(CLASS, class))
     }
 
     /// The same, if `condition` holds: a header and its value.
     pub fn put_if(&self, key: &str, body: &[u8], (name, value): (&str, &str)) -> Reply<()> {
-        let url = self.here().put_object(Some(&self.credentials), key).sign(SIGNED_FOR);
-        sort(&self.site, self.agent.put(url.as_str()).header(name, value).send(body), |_| Some(()))
+        sort(&self.site, self.request_to_put(key).header(name, value).send(body), |_| Some(()))
     }
 
     /// The object's entity tag, or that there is none.
@@ -101,9 +112,15 @@ impl Bucket {
     }
 
     pub fn create_upload(&self, key: &str) -> Reply<String> {
-        let url = self.here().create_multipart_upload(Some(&self.credentials), key).sign(SIGNED_FOR);
+        let (here, class) = (self.here(), self.site.class(key));
+        let mut action = here.create_multipart_upload(Some(&self.credentials), key);
+        if let Some(class) = class {
+            action.headers_mut().insert(CLASS, class);
+        }
+        let request = self.agent.post(action.sign(SIGNED_FOR).as_str());
+        let request = class.into_iter().fold(request, |request, class| request.header(CLASS, class));
         let parsed = |body: Vec<u8>| CreateMultipartUpload::parse_response(std::str::from_utf8(&body).ok()?).ok();
-        let reply = sort(&self.site, self.agent.post(url.as_str()).send_empty(), parsed);
+        let reply = sort(&self.site, request.send_empty(), parsed);
         match reply {
             Reply::Yes(created) => Reply::Yes(created.upload_id().to_owned()),
             Reply::No(status, text) => Reply::No(status, text),

@@ -50,6 +50,7 @@ pub fn sort<T>(
         200..=299 => read(body).map_or(Reply::Unknown, Reply::Yes),
         // While ours is dead its port may be another program's, which does not know our key.
         401 | 403 => Reply::Unknown,
+        503 if site.part_may_be_away() => Reply::Unknown,
         _ => Reply::No(status, String::from_utf8_lossy(&body).into_owned()),
     }
 }

@@ -66,6 +66,18 @@ impl Site {
         self.stop.load(Ordering::SeqCst)
     }
 
+    /// The storage class that a new object of this key asks for.
+    #[expect(clippy::unused_self, reason = "other sites of the same clients have classes")]
+    pub const fn class(&self, _key: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether a part of what is stored may be away for a while, which is no violation.
+    #[expect(clippy::unused_self, reason = "parts of other sites may be")]
+    pub const fn part_may_be_away(&self) -> bool {
+        false
+    }
+
     /// A new server answers there. Tells whether it is another place than before.
     pub fn moved_to(&self, listeners: Listeners) -> bool {
         if self.key.lock().unwrap().is_none() {
