@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dh_core::DataClass;
 use dh_policy::hedging::Hedges;
 use dh_policy::routing::chain::{self, Link, digest_of};
-use dh_policy::routing::index::{Held, PrefixIndex};
+use dh_policy::routing::index::{Believed, Held, PrefixIndex};
 use dh_policy::routing::{Ask, Route};
 
 use crate::config::PREFIX_LINKS;
@@ -65,7 +65,7 @@ pub(crate) struct Work {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Belief {
     slot: usize,
-    held: Held,
+    held: Believed,
     prompt_bytes: u64,
 }
 
@@ -102,9 +102,11 @@ impl Knowledge {
             return Belief { slot, ..Belief::default() };
         }
         let held = work.held.get(slot).copied().unwrap_or_default();
-        if !work.links.is_empty() {
-            self.index().computes(&work.links, slot, held);
-        }
+        let held = if work.links.is_empty() {
+            Believed::default()
+        } else {
+            self.index().computes(&work.links, work.prompt_bytes, slot, held)
+        };
         Belief { slot, held, prompt_bytes: work.prompt_bytes }
     }
 
