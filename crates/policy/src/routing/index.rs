@@ -9,6 +9,8 @@
 //! is no tree, so nothing splits, merges or leaks. Cost: a look-up reads one cache line for each link, and one or two more
 //! if it is known. Integers only.
 
+mod reported;
+
 use super::chain::Link;
 use super::recency::Recency;
 

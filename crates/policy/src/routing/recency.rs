@@ -119,6 +119,14 @@ impl Recency {
         }
     }
 
+    /// It cannot hold more than so many bytes.
+    pub(super) fn bound(&mut self, bytes: u64) {
+        if bytes < self.size {
+            self.size = bytes;
+            self.settle();
+        }
+    }
+
     /// The engine started afresh: it holds nothing, and what it can hold is as before.
     pub(super) fn forget(&mut self) {
         self.clock = self.clock.saturating_add(1);
