@@ -170,7 +170,7 @@ pub(super) fn read(section: &Section<'_>, runs: Runs, services: &[String]) -> Se
 }
 
 /// A place of `ZeroMQ`, `tcp://host:port`.
-fn endpoint(section: &Section<'_>, key: &str) -> Option<String> {
+fn endpoint(section: &Section<'_>, key: &'static str) -> Option<String> {
     let found = section.text(key)?;
     let place = found.value.strip_prefix("tcp://").and_then(|place| place.rsplit_once(':'));
     let named =

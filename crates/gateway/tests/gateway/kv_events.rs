@@ -80,21 +80,18 @@ async fn what_an_engine_threw_out_attracts_no_requests() {
         let (stage, engines, first) = stage(heard).await;
         send_a(&stage).await;
         assert_eq!(engines[first].engine.requests(), 2, "what is cached attracts");
-        // Another prompt takes most of the blocks.
+        // Two others take all of its blocks.
         engines[first].ask('b').await;
+        engines[first].ask('c').await;
         if heard {
-            let lost = || {
-                let name = format!("datahall_gateway_kv_events_total{{engine=\"e{first}\",event=\"lost\"}}");
-                stage.metric(&name).is_some_and(|lost| lost != "0")
-            };
-            eventually(lost, || stage.gateway.metrics()).await;
+            let followed = format!("datahall_gateway_kv_prompts_followed{{engine=\"e{first}\"}}");
+            stage.metric_becomes(&followed, "0").await;
+            let lost = stage.metric(&format!("datahall_gateway_kv_events_total{{engine=\"e{first}\",event=\"lost\"}}"));
+            assert_eq!(lost.as_deref(), Some("16"), "a prompt of 5,000 bytes has 16 links");
         }
         send_a(&stage).await;
-        // What is left of the beginning there may still attract if more than half of it is.
         let asked = engines[first].engine.requests();
-        let (_, cached) = engines[first].engine.prompt_tokens();
-        println!("heard {heard}: {asked} requests, {cached} cached");
-        assert_eq!(asked, if heard { 3 } else { 4 }, "heard: {heard}\n{}", stage.gateway.metrics());
+        assert_eq!(asked, if heard { 4 } else { 5 }, "heard: {heard}\n{}", stage.gateway.metrics());
     }
 }
 
@@ -148,8 +145,8 @@ async fn batches_of_the_real_libraries_are_read_and_missed_ones_asked_for() {
             replay: Some(format!("tcp://127.0.0.1:{replay}")),
         };
         let facts = EngineFacts { kv_events: Some(events), ..EngineFacts::default() };
-        // Published before anybody listens, and repeated when the next one comes.
-        real.say(&format!("{shape} store sent"));
+        // Nobody hears it; it is repeated when the next one comes.
+        real.say(&format!("{shape} store lost"));
         let stage = Stage::new(vec![EngineTarget { facts, ..stub.target("a") }]).await;
         stage.metric_becomes("datahall_gateway_kv_connected{engine=\"a\"}", "1").await;
         let blocks = "datahall_gateway_kv_blocks{engine=\"a\"}";
