@@ -2,7 +2,7 @@
 //! and a dealer's question for what was missed.
 //!
 //! *Invariant*: a message has at most [`FRAMES_MAX`] frames and [`FRAME_BYTES_MAX`] bytes in each, whatever the peer says; a peer that
-//! says nothing for [`SILENCE`], pings unanswered, is gone. Source: ZeroMQ RFC 23 (ZMTP 3.0) and 37 (3.1, for pings).
+//! says nothing for [`SILENCE`], pings unanswered, is gone. Source: `ZeroMQ` RFC 23 (ZMTP 3.0) and 37 (3.1, for pings).
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const FRAMES_MAX: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two pings.
 const PING_EVERY: Duration = Duration::from_secs(15);
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 const MORE: u8 = 1;
 const LONG: u8 = 2;
