@@ -108,7 +108,7 @@ fn fact(facts: &mut EngineFacts, name: &str, value: &str) -> Result<(), String> 
         "class" => facts.data_class = data_class(value)?,
         "usd" => facts.price = Some(pair().map(|(prompt, answer)| Price { prompt, cached: prompt, answer })?),
         "joules" => facts.energy = Some(pair().map(|(prompt, answer)| Energy { prompt, answer })?),
-        "kv" => kv_events(facts).endpoint = value.to_owned(),
+        "kv" => value.clone_into(&mut kv_events(facts).endpoint),
         "kv-replay" => kv_events(facts).replay = Some(value.to_owned()),
         "role" => {
             let role = EngineRole::ALL.iter().find(|(word, _)| *word == value);
