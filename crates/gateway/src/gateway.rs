@@ -14,11 +14,12 @@ use crate::batch::{self, Batches};
 use crate::cache::Caches;
 use crate::config::Price;
 use crate::engines::{EngineKind, EngineStatus, EngineTarget, Model, Snapshot};
+use crate::kv::Kv;
 use crate::lines::Lines;
 use crate::metrics::Registry;
 use crate::scale::{ScaledModel, Scaling, ScalingStatus};
 use crate::upstream::Upstream;
-use crate::{Error, GatewayConfig, SystemClock, handlers, ledger, scale, serve};
+use crate::{Error, GatewayConfig, SystemClock, handlers, kv, ledger, scale, serve};
 
 /// The gateway. A clone is another handle to the same one.
 #[derive(Clone)]
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) upstream: Upstream,
     pub(crate) scaling: Scaling,
+    pub(crate) kv: Arc<Kv>,
     pub(crate) batches: Option<Arc<Batches>>,
     pub(crate) lines: Option<Arc<Lines>>,
     pub(crate) caches: Option<Caches>,
@@ -83,6 +85,7 @@ impl Gateway {
         }
         let lines = options.line.as_ref().map(|line| Arc::new(Lines::new(line)));
         let caches = Caches::new(options);
+        let kv = Arc::<Kv>::default();
         let shared = Shared {
             lines: lines.clone(),
             detours: options.line.is_some() || !options.fallbacks.is_empty() || caches.is_some(),
@@ -95,7 +98,8 @@ impl Gateway {
             admission: Admission::new(&config),
             registry: Registry::default(),
             scaling: Scaling::default(),
-            upstream: Upstream::new(&config, lines)?,
+            upstream: Upstream::new(&config, lines, Arc::clone(&kv))?,
+            kv,
             batches: config.batch.clone().map(Batches::open).transpose()?.map(Arc::new),
             snapshot: RwLock::default(),
             wanted: Mutex::default(),
@@ -153,6 +157,7 @@ impl Gateway {
             batches.render(&mut text);
         }
         self.shared.scaling.render(self, &mut text);
+        self.shared.kv.render(&mut text);
         text
     }
 
@@ -166,7 +171,7 @@ impl Gateway {
     /// [`Error::Listen`] if the listener fails for good.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let _batches = batch::start(self);
-        let work = (ledger::start(self), scale::start(self));
+        let work = (ledger::start(self), scale::start(self), kv::start(self));
         let served = serve::serve(self, listener, shutdown).await;
         drop(work);
         ledger::end(self).await;
@@ -193,6 +198,7 @@ impl Gateway {
         )?;
         *shared.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         shared.scaling.replaced();
+        shared.kv.replaced();
         *wanted = next;
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dh_core::DataClass;
 use dh_policy::hedging::Hedges;
 use dh_policy::routing::chain::{self, Link, digest_of};
-use dh_policy::routing::index::{Held, PrefixIndex};
+use dh_policy::routing::index::{Believed, Held, PrefixIndex};
 use dh_policy::routing::{Ask, Route};
 
 use crate::config::PREFIX_LINKS;
@@ -58,6 +58,8 @@ pub(crate) struct Work {
     links: Vec<Link>,
     held: Vec<Held>,
     prompt_bytes: u64,
+    /// Those of them that stand before the first link.
+    ahead_bytes: u64,
     bytes_per_token_milli: u64,
 }
 
@@ -65,7 +67,7 @@ pub(crate) struct Work {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Belief {
     slot: usize,
-    held: Held,
+    held: Believed,
     prompt_bytes: u64,
 }
 
@@ -88,6 +90,7 @@ impl Knowledge {
             let seed = digest_of(digest_of(1, prompt.tools), prompt.system);
             work.ask.prefix = digest_of(seed, prompt.text.get(..BEGINNING_BYTES).unwrap_or(prompt.text));
             chain::links(seed, prompt.text, &mut work.links);
+            work.ahead_bytes = u64::try_from(prompt.tools.len() + prompt.system.len()).unwrap_or(0);
             if !work.links.is_empty() {
                 self.index().look(&work.links, slots, &mut work.held);
             }
@@ -102,9 +105,11 @@ impl Knowledge {
             return Belief { slot, ..Belief::default() };
         }
         let held = work.held.get(slot).copied().unwrap_or_default();
-        if !work.links.is_empty() {
-            self.index().computes(&work.links, slot, held);
-        }
+        let held = if work.links.is_empty() {
+            Believed::default()
+        } else {
+            self.index().computes(&work.links, work.prompt_bytes, slot, held)
+        };
         Belief { slot, held, prompt_bytes: work.prompt_bytes }
     }
 
@@ -132,6 +137,22 @@ impl Knowledge {
         self.index().forget(slot);
     }
 
+    /// An engine reports that it lost the beginnings with these digests. Gives how many of them it was believed to hold.
+    pub(crate) fn lost(&self, slot: usize, digests: &[u64]) -> u64 {
+        if digests.is_empty() {
+            return 0;
+        }
+        let mut index = self.index();
+        let lost = digests.iter().filter(|digest| index.lost(**digest, slot)).count();
+        u64::try_from(lost).unwrap_or(u64::MAX)
+    }
+
+    /// The cache of an engine is full with so many tokens.
+    pub(crate) fn bound(&self, slot: usize, tokens: u64) {
+        let ratio = self.bytes_per_token_milli.load(Ordering::Relaxed);
+        self.index().bound(slot, tokens.saturating_mul(ratio) / MILLI);
+    }
+
     /// Tokens that `bytes` may be at most, for reservations: half as many again as expected.
     pub(crate) fn tokens_at_most(&self, bytes: u64) -> u64 {
         let ratio = self.bytes_per_token_milli.load(Ordering::Relaxed).max(1);
@@ -149,7 +170,40 @@ impl Knowledge {
     }
 }
 
+/// A prompt whose end an engine has computed, with the ends of its links.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    links: Box<[Link]>,
+    ahead: u64,
+    bytes: u64,
+}
+
+impl Fresh {
+    /// The digests of the links, each with the token that it ends before, if the prompt has so many tokens: bytes and tokens are taken
+    /// to lie equally dense.
+    pub(crate) fn ends_in(&self, tokens: usize) -> Vec<(u64, usize)> {
+        let tokens = u64::try_from(tokens).unwrap_or(u64::MAX);
+        let end = |link: &Link| {
+            let bytes = u128::from(self.ahead.saturating_add(link.end));
+            let token = (bytes * u128::from(tokens)).div_ceil(u128::from(self.bytes.max(1))).min(u128::from(tokens));
+            (link.digest, usize::try_from(token).unwrap_or(usize::MAX))
+        };
+        self.links.iter().map(end).collect()
+    }
+}
+
+/// Less that is new is not worth a question.
+const FRESH_BYTES: u64 = 1 << 10;
+
 impl Work {
+    /// The prompt, if so much of it is new to the engine of `slot` that its blocks are worth following.
+    pub(crate) fn fresh_on(&self, slot: usize) -> Option<Fresh> {
+        let last = self.links.last()?;
+        let held = self.held.get(slot).map_or(0, |held| held.bytes);
+        let worth = last.end.saturating_sub(held) >= FRESH_BYTES && self.part != Part::Decode;
+        worth.then(|| Fresh { links: self.links.as_slice().into(), ahead: self.ahead_bytes, bytes: self.prompt_bytes })
+    }
+
     fn tokens(&self, bytes: u64) -> u64 {
         bytes.saturating_mul(MILLI) / self.bytes_per_token_milli.max(1)
     }

@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use crate::breaker::Pass;
 use crate::config::Timeouts;
 use crate::engines::{Engine, Load, Model};
+use crate::kv::Kv;
 use crate::lines::Lines;
 use crate::link::{AnswerBody, Link, Patience};
 use crate::metrics::Trouble;
@@ -36,6 +37,7 @@ pub(crate) struct Upstream {
     engine_in_flight: u32,
     lines: Option<Arc<Lines>>,
     hedge: Option<Hedge>,
+    kv: Arc<Kv>,
 }
 
 /// Where on an engine a request goes.
@@ -82,7 +84,7 @@ enum Outcome {
 }
 
 impl Upstream {
-    pub(crate) fn new(config: &GatewayConfig, lines: Option<Arc<Lines>>) -> Result<Self, Error> {
+    pub(crate) fn new(config: &GatewayConfig, lines: Option<Arc<Lines>>, kv: Arc<Kv>) -> Result<Self, Error> {
         let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
         let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -93,7 +95,7 @@ impl Upstream {
         let engine_in_flight = config.options.line.as_ref().map_or(u32::MAX, |line| line.engine_in_flight);
         let (tls, patience) = (TlsConnector::from(Arc::new(tls)), Patience { open, idle });
         let hedge = config.options.hedge.map(Hedge::new);
-        Ok(Self { tls, patience, first_byte, engine_in_flight, lines, hedge })
+        Ok(Self { tls, patience, first_byte, engine_in_flight, lines, hedge, kv })
     }
 
     /// Appends the metrics.
@@ -215,6 +217,12 @@ impl Upstream {
             Ok(Err(Missed::Lost)) => attempt.failed(Trouble::Lost, Outcome::Lost),
             Ok(Ok(response)) => {
                 let status = response.status();
+                if engine.facts.kv_events.is_some()
+                    && status == StatusCode::OK
+                    && let Some(fresh) = outgoing.work.fresh_on(slot)
+                {
+                    self.kv.asker.computed(engine, outgoing.path(), &outgoing.body, fresh);
+                }
                 let answer = Answer { response, engine: Arc::clone(engine), load, belief, as_chat };
                 match status {
                     StatusCode::TOO_MANY_REQUESTS => {

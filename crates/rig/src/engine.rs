@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use crate::events::{self, Publisher};
 use crate::kv::{KvCache, Lease};
 use crate::message::{field, head_end, is_true, number_after};
 use crate::{TOKEN_BYTES, mix};
@@ -50,6 +51,8 @@ pub struct Config {
     pub cut_per_mille: u64,
     /// For those draws.
     pub seed: u64,
+    /// Whether it publishes what happens in its cache; see [`Engine::publish`].
+    pub kv_events: bool,
 }
 
 impl Default for Config {
@@ -65,6 +68,7 @@ impl Default for Config {
             refuse_per_mille: 0,
             cut_per_mille: 0,
             seed: 1,
+            kv_events: false,
         }
     }
 }
@@ -94,6 +98,7 @@ struct Shared {
     slots: Semaphore,
     released: Notify,
     counts: Counts,
+    publisher: Option<Publisher>,
 }
 
 /// What a request asks for.
@@ -134,8 +139,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Engine {
     /// An engine that has served nothing yet.
     pub fn new(config: Config) -> Self {
+        let mut cache = KvCache::new(config.blocks);
+        if config.kv_events {
+            cache.keep_journal();
+        }
         let shared = Shared {
-            cache: Mutex::new(KvCache::new(config.blocks)),
+            cache: Mutex::new(cache),
+            publisher: config.kv_events.then(Publisher::default),
             prefilled: Mutex::new(None),
             slots: Semaphore::new(config.slots.min(Semaphore::MAX_PERMITS)),
             released: Notify::new(),
@@ -154,6 +164,16 @@ impl Engine {
             let engine = self.clone();
             // A caller that breaks off is the caller's affair.
             tokio::spawn(async move { drop(engine.connection(stream).await) });
+        }
+    }
+
+    /// Publishes what happens in its cache to subscribers of `ZeroMQ`, as vLLM does, until the listener fails. Needs `kv_events`.
+    /// # Errors
+    /// The listener's.
+    pub async fn publish(&self, listener: TcpListener) -> std::io::Result<()> {
+        match &self.shared.publisher {
+            Some(publisher) => publisher.serve(listener).await,
+            None => Ok(()),
         }
     }
 
@@ -219,6 +239,11 @@ impl Engine {
             stream.write_all(out).await?;
             return Ok(true);
         }
+        if head.starts_with(b"POST /tokenize ") {
+            plain(out, 200, "application/json", events::tokens_said(prompt_of(body)).as_bytes());
+            stream.write_all(out).await?;
+            return Ok(true);
+        }
         let fault = self.fault(head);
         if fault.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
@@ -277,7 +302,14 @@ impl Engine {
             let answer = answer.min(size - digests.len());
             loop {
                 let released = shared.released.notified();
-                let taken = lock(&shared.cache).take(digests, answer);
+                let taken = {
+                    let mut cache = lock(&shared.cache);
+                    let taken = cache.take(digests, answer);
+                    if let Some(publisher) = &shared.publisher {
+                        publisher.tell(&cache.changes(), digests, prompt, config.block_tokens.max(1));
+                    }
+                    taken
+                };
                 if let Some((lease, cached)) = taken {
                     held.1 = lease;
                     asked.cached = tokens(cached * config.block_tokens.max(1) * TOKEN_BYTES).min(asked.prompt);

@@ -27,6 +27,22 @@ pub struct KvCache {
     first: u32,
     last: u32,
     free: usize,
+    /// What changed since it was asked for last, if anybody asks.
+    journal: Option<Vec<Change>>,
+}
+
+/// What happened to a block's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is cached from now on, behind another block or at a beginning.
+    Stored {
+        /// The block's digest.
+        digest: u64,
+        /// That of the block before it.
+        parent: Option<u64>,
+    },
+    /// It was overwritten; the digest says what.
+    Removed(u64),
 }
 
 /// The blocks of one running request; to be given back with [`KvCache::release`].
@@ -38,12 +54,29 @@ pub struct Lease {
 impl KvCache {
     /// A cache of `blocks` empty blocks.
     pub fn new(blocks: u32) -> Self {
-        let mut cache = Self { blocks: Vec::new(), by_digest: HashMap::new(), first: NONE, last: NONE, free: 0 };
+        let mut cache =
+            Self { blocks: Vec::new(), by_digest: HashMap::new(), first: NONE, last: NONE, free: 0, journal: None };
         for place in 0..blocks.min(NONE - 1) {
             cache.blocks.push(Block { digest: 0, holders: 0, before: NONE, after: NONE });
             cache.append(place);
         }
         cache
+    }
+
+    /// From now on it remembers what changes, until [`KvCache::changes`] takes it.
+    pub fn keep_journal(&mut self) {
+        self.journal = Some(Vec::new());
+    }
+
+    /// What changed since the last call, in order.
+    pub fn changes(&mut self) -> Vec<Change> {
+        self.journal.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note(&mut self, change: Change) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(change);
+        }
     }
 
     /// Blocks that no running request holds.
@@ -77,15 +110,19 @@ impl KvCache {
                 lease.blocks.push(place);
             }
         }
+        let mut parent = leading.last().copied();
         for digest in digests.iter().skip(cached).copied().chain(std::iter::repeat_n(0, more)) {
             let place = self.first;
             let Some(block) = self.blocks.get_mut(usize::try_from(place).ok()?) else { break };
             let old = std::mem::replace(&mut block.digest, digest);
             if self.by_digest.get(&old) == Some(&place) {
                 self.by_digest.remove(&old);
+                self.note(Change::Removed(old));
             }
             if digest != 0 {
                 self.by_digest.insert(digest, place);
+                self.note(Change::Stored { digest, parent });
+                parent = Some(digest);
             }
             self.hold(place);
             lease.blocks.push(place);

@@ -18,6 +18,7 @@
 )]
 
 pub mod engine;
+mod events;
 pub mod kv;
 pub mod load;
 mod message;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dh_blueprint::{Service, ServiceFacts, ServiceRole, ServiceScale, ServiceSource, Settings};
 use dh_core::JobId;
 use dh_core::time::Span;
-use dh_gateway::{Energy, EngineFacts, EngineKind, EngineRole, Gateway, Price, ScaledModel};
+use dh_gateway::{Energy, EngineFacts, EngineKind, EngineRole, Gateway, KvEvents, Price, ScaledModel};
 use dh_hall::{Event, JobKind};
 use dh_policy::scaling::Targets;
 use dh_units::{Seconds, whole};
@@ -50,6 +50,10 @@ pub(crate) fn facts(said: &ServiceFacts) -> EngineFacts {
             ServiceRole::Prefill => EngineRole::Prefill,
             ServiceRole::Decode => EngineRole::Decode,
         },
+        kv_events: said
+            .kv_events
+            .as_ref()
+            .map(|endpoint| KvEvents { endpoint: endpoint.clone(), replay: said.kv_replay.clone() }),
     }
 }
 

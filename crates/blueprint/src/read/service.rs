@@ -205,6 +205,8 @@ pub(crate) const DOC: Doc = Doc {
         ("joules_prompt", "Joules for a token of a prompt."),
         ("joules_answer", "Joules for a token of an answer."),
         ("role", "The part of a request that an engine at a URL does."),
+        ("kv_events", "Where an engine at a URL publishes what happens in its cache, `tcp://host:port`: vLLM, SGLang."),
+        ("kv_replay", "Where it repeats events that were missed, `tcp://host:port`."),
         ("fallback", "Services that are asked in its place when none of its engines answers, in order."),
         (
             "similar_by",

@@ -54,6 +54,12 @@ pub struct ServiceFacts {
     pub joules_answer: Option<f64>,
     /// The part of a request that it does.
     pub role: ServiceRole,
+    /// Where the engine at a URL publishes what happens in its cache, as `tcp://host:port`.
+    #[serde(default)]
+    pub kv_events: Option<String>,
+    /// Where it repeats what was missed of that.
+    #[serde(default)]
+    pub kv_replay: Option<String>,
     /// Services that are asked in its place when none of its engines answers, in order.
     #[serde(default)]
     pub fallback: Vec<String>,
@@ -85,7 +91,7 @@ const IDLE: Seconds = Seconds(600.0);
 const SCALED_MAX: u32 = 1_024;
 
 /// Keys that say what is outside the hall.
-const OUTSIDE: [&str; 5] = ["serves", "region", "round_trip", "egress", "role"];
+const OUTSIDE: [&str; 7] = ["serves", "region", "round_trip", "egress", "role", "kv_events", "kv_replay"];
 const SCALING: [&str; 4] = ["replicas_min", "replicas_max", "ttft_target", "idle_after"];
 
 /// Where the engines of a service run.
@@ -131,6 +137,8 @@ pub(super) fn read(section: &Section<'_>, runs: Runs, services: &[String]) -> Se
         joules_prompt: value(price("joules_prompt")),
         joules_answer: value(price("joules_answer")),
         role: section.word("role", &ServiceRole::ALL).map(|found| found.value).unwrap_or_default(),
+        kv_events: endpoint(section, "kv_events"),
+        kv_replay: endpoint(section, "kv_replay"),
         fallback: fallback(section, services),
         similar_by: section.text("similar_by").and_then(|found| super::existing(section, "service", found, services)),
         similar_at: value(section.real("similar_at", "above 0 and at most 1", |cosine| cosine > 0.0 && cosine <= 1.0)),
@@ -139,6 +147,11 @@ pub(super) fn read(section: &Section<'_>, runs: Runs, services: &[String]) -> Se
         let message = "`similar_at` says nothing without `similar_by`".to_owned();
         let hint = Some("add `similar_by`, a service of embeddings".to_owned());
         section.problems.add(Code::ELSEWHERE, &section.key_at("similar_at"), message, hint);
+    }
+    if section.has("kv_replay") && !section.has("kv_events") {
+        let message = "`kv_replay` says nothing without `kv_events`".to_owned();
+        let hint = Some("add `kv_events`, where the engine publishes".to_owned());
+        section.problems.add(Code::ELSEWHERE, &section.key_at("kv_replay"), message, hint);
     }
     if runs == Runs::Here {
         for key in OUTSIDE {
@@ -154,6 +167,20 @@ pub(super) fn read(section: &Section<'_>, runs: Runs, services: &[String]) -> Se
         }
     }
     facts
+}
+
+/// A place of `ZeroMQ`, `tcp://host:port`.
+fn endpoint(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let found = section.text(key)?;
+    let place = found.value.strip_prefix("tcp://").and_then(|place| place.rsplit_once(':'));
+    let named =
+        |host: &str| !host.is_empty() && !host.chars().any(|letter| letter.is_whitespace() || "*/".contains(letter));
+    if place.is_some_and(|(host, port)| named(host) && port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        return Some(found.value);
+    }
+    let message = format!("`{key}`: `{}` is no tcp://host:port", found.value);
+    section.problems.add(Code::OUT_OF_RANGE, &found.at, message, Some("such as \"tcp://10.0.0.1:5557\"".to_owned()));
+    None
 }
 
 /// A name of 1 to 128 characters that is safe in labels.
@@ -218,6 +245,8 @@ pub(super) fn write(out: &mut Writer<'_>, facts: &ServiceFacts, scale: Option<Se
     out.maybe_real("joules_prompt", facts.joules_prompt);
     out.maybe_real("joules_answer", facts.joules_answer);
     out.maybe_text("role", (facts.role != ServiceRole::Both).then_some(facts.role.word()));
+    out.maybe_text("kv_events", facts.kv_events.as_deref());
+    out.maybe_text("kv_replay", facts.kv_replay.as_deref());
     if !facts.fallback.is_empty() {
         out.texts("fallback", &facts.fallback);
     }

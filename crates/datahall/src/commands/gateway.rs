@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use dh_core::{Kind, Role, Secret};
 use dh_gateway::{
-    BatchConfig, Energy, EngineFacts, EngineKind, EngineRole, EngineTarget, Gateway as Door, GatewayConfig,
+    BatchConfig, Energy, EngineFacts, EngineKind, EngineRole, EngineTarget, Gateway as Door, GatewayConfig, KvEvents,
     LedgerConfig, Price,
 };
 use dh_guard::KeyRing;
@@ -26,7 +26,8 @@ pub(crate) struct Gateway {
     /// A model and the URL of an engine of it; several engines of one model share its requests
     ///
     /// Behind the URL may stand, each after a comma: site=NAME, rtt=MS, egress=USD for a GB, class=DATA, usd=IN/OUT for a million
-    /// tokens, joules=IN/OUT for a token, role=prefill or role=decode.
+    /// tokens, joules=IN/OUT for a token, role=prefill or
+    /// role=decode, kv=tcp://HOST:PORT for the events of its cache, kv-replay=tcp://HOST:PORT for those that were missed.
     #[arg(long = "engine", value_name = "MODEL=URL", required = true, value_parser = engine)]
     engines: Vec<EngineTarget>,
     /// Where to listen
@@ -85,6 +86,9 @@ fn engine(text: &str) -> Result<EngineTarget, String> {
         let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is no FACT=VALUE"))?;
         fact(&mut facts, name, value)?;
     }
+    if facts.kv_events.as_ref().is_some_and(|events| events.endpoint.is_empty()) {
+        return Err("kv-replay= says nothing without kv=".to_owned());
+    }
     let (id, model, url) = (String::new(), model.to_owned(), url.to_owned());
     Ok(EngineTarget { id, model, kind: EngineKind::Chat, url, key: None, facts })
 }
@@ -104,13 +108,19 @@ fn fact(facts: &mut EngineFacts, name: &str, value: &str) -> Result<(), String> 
         "class" => facts.data_class = data_class(value)?,
         "usd" => facts.price = Some(pair().map(|(prompt, answer)| Price { prompt, cached: prompt, answer })?),
         "joules" => facts.energy = Some(pair().map(|(prompt, answer)| Energy { prompt, answer })?),
+        "kv" => value.clone_into(&mut kv_events(facts).endpoint),
+        "kv-replay" => kv_events(facts).replay = Some(value.to_owned()),
         "role" => {
             let role = EngineRole::ALL.iter().find(|(word, _)| *word == value);
             facts.role = role.map(|(_, role)| *role).ok_or("expected role=both, role=prefill or role=decode")?;
         }
-        _ => return Err(format!("`{name}` is none of site, rtt, egress, class, usd, joules and role")),
+        _ => return Err(format!("`{name}` is none of site, rtt, egress, class, usd, joules, role, kv and kv-replay")),
     }
     Ok(())
+}
+
+fn kv_events(facts: &mut EngineFacts) -> &mut KvEvents {
+    facts.kv_events.get_or_insert_with(|| KvEvents { endpoint: String::new(), replay: None })
 }
 
 /// Dollars for a million tokens, as millionths of a dollar.
@@ -219,7 +229,19 @@ mod tests {
         };
         let read = engine(text).map(|target| (target.model, target.url, target.facts));
         assert_eq!(read, Ok(("llama".to_owned(), "http://h:1".to_owned(), facts)));
-        for bad in ["llama", "=http://h", "m=u,rtt=-1", "m=u,usd=1", "m=u,x=1", "m=u,role=all", "m=u,class=x"] {
+        let events = KvEvents { endpoint: "tcp://h:5557".to_owned(), replay: Some("tcp://h:5558".to_owned()) };
+        let read = engine("m=http://h,kv-replay=tcp://h:5558,kv=tcp://h:5557").map(|target| target.facts.kv_events);
+        assert_eq!(read, Ok(Some(events)));
+        for bad in [
+            "llama",
+            "=http://h",
+            "m=u,rtt=-1",
+            "m=u,usd=1",
+            "m=u,x=1",
+            "m=u,role=all",
+            "m=u,class=x",
+            "m=u,kv-replay=tcp://h:1",
+        ] {
             assert!(engine(bad).is_err(), "{bad}");
         }
     }

@@ -18,6 +18,7 @@ mod fallbacks;
 mod hedging;
 mod hostile;
 mod killed;
+mod kv_events;
 mod ledger;
 mod lines;
 mod load;

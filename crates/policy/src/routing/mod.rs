@@ -16,6 +16,7 @@ mod least_in_flight;
 mod least_tokens;
 mod power_of_two;
 mod prefix_cache;
+mod recency;
 mod round_robin;
 mod session;
 mod site;

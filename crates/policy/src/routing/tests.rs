@@ -83,10 +83,10 @@ fn each_policy_goes_by_what_it_says() {
     // What is cached outweighs the queue, until the queue is longer.
     candidates[2].cached = 80;
     assert_eq!(pick("prefix_cache", ask(0), &candidates), 4);
-    candidates[2].queued = 200;
+    candidates[2].queued = 700;
     assert_eq!(pick("prefix_cache", ask(0), &candidates), 0);
     candidates[2].queued = 0;
-    // Nor is an engine worked harder than the others for long.
+    // Nor is an engine worked harder than the others for long: by this prompt at most.
     candidates[2].recent = 150;
     assert_eq!(pick("prefix_cache", ask(0), &candidates), 0);
     candidates[2].recent = 50;

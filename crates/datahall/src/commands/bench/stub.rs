@@ -47,6 +47,9 @@ pub(super) struct Stub {
     /// Requests in a thousand whose connection is cut in the middle of the answer
     #[arg(long, default_value_t = 0)]
     cut_per_mille: u64,
+    /// The port on which the first one publishes what happens in its cache, as vLLM does; the others follow
+    #[arg(long, value_name = "PORT", requires = "blocks")]
+    kv_events: Option<u16>,
 }
 
 impl Stub {
@@ -62,6 +65,7 @@ impl Stub {
             refuse_per_mille: self.refuse_per_mille,
             cut_per_mille: self.cut_per_mille,
             seed: 1,
+            kv_events: self.kv_events.is_some(),
         };
         let mut serving = JoinSet::new();
         for number in 0..self.engines {
@@ -70,6 +74,14 @@ impl Stub {
                 .await
                 .or_fail_as(Kind::Conflict, format!("listen on 127.0.0.1:{port}"))?;
             let engine = Engine::new(config.clone());
+            if let Some(first) = self.kv_events {
+                let port = first.saturating_add(number);
+                let listener = TcpListener::bind(("127.0.0.1", port))
+                    .await
+                    .or_fail_as(Kind::Conflict, format!("listen on 127.0.0.1:{port}"))?;
+                let engine = engine.clone();
+                serving.spawn(async move { engine.publish(listener).await });
+            }
             serving.spawn(async move { engine.serve(listener).await });
         }
         if !globals.quiet {
