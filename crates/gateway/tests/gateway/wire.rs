@@ -197,6 +197,40 @@ async fn pipelined_requests_are_answered_in_order_by_whoever_serves_them() {
     }
 }
 
+#[tokio::test]
+async fn what_stands_behind_a_long_body_is_the_next_request() {
+    let stub = Stub::start(|seen| {
+        let length = seen.body.len();
+        Box::pin(async move { reply(200, "application/json", format!(r#"{{"length":{length}}}"#)) })
+    })
+    .await;
+    let stage = Stage::new(vec![stub.target("a")]).await;
+    // Longer than what is read with the head, so that their end is read where they stay.
+    let body = |length: usize| format!(r#"{{"model":"m","messages":["{}"]}}"#, "x".repeat(length));
+    let bodies = [body(40_000), body(70_000), body(5), body(16 << 10)];
+    let texts: Vec<String> =
+        bodies.iter().map(|body| chat("", body)).chain([chat("connection: close\r\n", BODY)]).collect();
+    let ends: Vec<usize> = texts
+        .iter()
+        .scan(0, |end, text| {
+            *end += text.len();
+            Some(*end)
+        })
+        .collect();
+    let text = texts.concat();
+    for cut in ends.iter().flat_map(|end| [end - 1, *end, (end + 1).min(text.len())]).chain([1, 20_000]) {
+        let (first, second) = text.as_bytes().split_at(cut);
+        let answer = String::from_utf8(exchange(&stage, &[first, second]).await).unwrap();
+        let places: Vec<_> = bodies
+            .iter()
+            .map(|body| format!(r#"{{"length":{}}}"#, body.len()))
+            .map(|part| answer.find(&part).unwrap_or_else(|| panic!("{part} is not in {answer}")))
+            .collect();
+        assert!(places.is_sorted(), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 200").count(), texts.len(), "cut at {cut}");
+    }
+}
+
 /// What engines send, and the status and content that a caller must get.
 const ANSWERS: &[(&str, u16, &str, Keeps)] = &[
     ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", 200, "hello", Keeps::Open),

@@ -1,7 +1,7 @@
 //! Who holds which beginnings of prompts: a flat table of digests, of a size that never changes.
 //!
 //! An entry is one link of a chain and up to six engines that computed it, each with the mark of its own clock at that time.
-//! Whether an engine still holds it follows from how deep it lies in what the engine touched since ([`super::recency`]) and from
+//! Whether an engine still holds it follows from how deep it lies in what the engine touched since (`recency.rs`) and from
 //! the size of the engine's cache. That size is not told by anybody: it is learned from the cached tokens that engines report,
 //! smaller when something believed cached was not, larger when something deeper was.
 //!
@@ -22,6 +22,8 @@ const WAYS: usize = 8;
 const LINE: usize = 8;
 /// Bits of a mark; above them stands the engine.
 const MARK_BITS: u32 = 48;
+/// A mark counts so many bytes, as a power of two: an engine may touch 18 PB, a hundred years of a million tokens a second.
+const GRAIN: u32 = 6;
 const MARK_MAX: u64 = (1 << MARK_BITS) - 1;
 
 /// Engines keep blocks of at most so many bytes: 512 tokens.
@@ -122,9 +124,9 @@ impl PrefixIndex {
         let mut start = 0;
         touched.touch(bytes - last.end, mark, None);
         for link in links {
-            let mark = mark.saturating_add(bytes - start).min(MARK_MAX);
+            let mark = mark.saturating_add(bytes - start);
             if let Some(entry) = self.table.entry_mut(link.digest) {
-                let before = remember(entry, self.age, (number << MARK_BITS) | mark);
+                let before = remember(entry, self.age, (number << MARK_BITS) | (mark >> GRAIN).min(MARK_MAX));
                 touched.touch(link.end - start, mark, before);
             }
             start = link.end;
@@ -234,10 +236,9 @@ impl Table {
 /// The engines of an entry, each with its mark.
 fn owners(entry: &Entry) -> impl Iterator<Item = (usize, u64)> + '_ {
     let [_, owners @ ..] = entry;
-    owners
-        .iter()
-        .take_while(|owner| **owner != 0)
-        .filter_map(|owner| Some((usize::try_from((owner >> MARK_BITS).checked_sub(1)?).ok()?, owner & MARK_MAX)))
+    owners.iter().take_while(|owner| **owner != 0).filter_map(|owner| {
+        Some((usize::try_from((owner >> MARK_BITS).checked_sub(1)?).ok()?, (owner & MARK_MAX) << GRAIN))
+    })
 }
 
 /// Puts `owner` first, and tells the mark that it had; the one that was there longest goes if there is no room.
@@ -250,7 +251,7 @@ fn remember(entry: &mut Entry, age: u64, owner: u64) -> Option<u64> {
     moved.rotate_right(1);
     let first = moved.first_mut()?;
     let before = std::mem::replace(first, owner);
-    (before >> MARK_BITS == engine).then_some(before & MARK_MAX)
+    (before >> MARK_BITS == engine).then_some((before & MARK_MAX) << GRAIN)
 }
 
 #[cfg(test)]

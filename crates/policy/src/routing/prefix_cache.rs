@@ -1,18 +1,19 @@
-//! The engine where the prompt costs least: tokens that it has to compute for it, and an eighth of those that stand before it.
+//! The engine where the prompt costs least: tokens that it has to compute for it, and a sixteenth of those that stand before it.
 //! Hits and balance in one sum, so there is no threshold between two modes to tune: a prefix that many ask for spreads to a
 //! second engine once the queue at the first is worth more than computing it again. And whatever that sum says, no engine
 //! computes more than its share by a tenth (or, where prompts are long, by one prompt): the sum is over what was lately computed.
 //!
 //! Why waiting weighs so little: a prompt that moves away from its queue is computed twice, what it displaces in the other
-//! engine's cache is computed again by somebody else, and all of that stands before others. Between a fourth and a sixteenth
-//! mean times to the first token differ by a twentieth, on all traces and loads of `examples/mooncake.rs`; a half, which is best for
-//! idle engines by as little, is worse by a half when they are full. Source: the cost of Srivatsa et al. 2024,
+//! engine's cache is computed again by somebody else, and all of that stands before others. `examples/mooncake.rs`, conversations,
+//! six seeds each, an eighth, a sixteenth, a sixty-fourth: with engines busy for an eighth of the time 31.4, 31.7, 31.9 % hits
+//! and 479, 489, 518 ms to the first token; for half of it 30.4, 31.5, 31.8 % and 2.88, 2.91, 3.43 s. A half, which is best for idle
+//! engines by a twentieth, is worse by a half when they are full. Source: the cost of Srivatsa et al. 2024,
 //! "Preble", without its tree.
 
 use super::{Ask, Candidate, Route, View};
 
 /// A token to be waited for is worth this part of one to be computed.
-const PATIENCE: u64 = 8;
+const PATIENCE: u64 = 16;
 /// What an engine may have computed lately, in hundredths of the mean.
 const SHARE_PERCENT: u64 = 110;
 

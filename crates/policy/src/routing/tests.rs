@@ -83,7 +83,7 @@ fn each_policy_goes_by_what_it_says() {
     // What is cached outweighs the queue, until the queue is longer.
     candidates[2].cached = 80;
     assert_eq!(pick("prefix_cache", ask(0), &candidates), 4);
-    candidates[2].queued = 700;
+    candidates[2].queued = 1_400;
     assert_eq!(pick("prefix_cache", ask(0), &candidates), 0);
     candidates[2].queued = 0;
     // Nor is an engine worked harder than the others for long: by this prompt at most.

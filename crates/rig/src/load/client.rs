@@ -34,6 +34,11 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(READ), tail: Vec::with_capacity(2 * TAIL), goes_on: true })
     }
 
+    /// Whether it is open and silent, as a connection between two answers has to be.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Whether the server keeps the connection.
     pub(super) fn goes_on(&self) -> bool {
         self.goes_on

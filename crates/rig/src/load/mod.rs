@@ -243,7 +243,8 @@ async fn gather(mut tasks: JoinSet<Report>, start: Instant) -> Report {
 
 /// Asks over a kept connection, or a fresh one; what can go on is left in `connection`.
 async fn ask(address: SocketAddr, connection: &mut Option<Connection>, request: &[u8]) -> End {
-    let mut open = match connection.take() {
+    // A server may close what was kept; whoever waits long enough sees that and does not ask there.
+    let mut open = match connection.take().filter(Connection::is_open) {
         Some(open) => open,
         None => match Connection::open(address).await {
             Ok(open) => open,
@@ -326,5 +327,30 @@ mod tests {
         let report = closed(address, Arc::new(requests), how).await.unwrap();
         assert_eq!(report.good + report.refused + report.broken, 400);
         assert!(report.good > 50 && report.refused > 50 && report.broken > 50, "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_the_server_closed_is_not_asked() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 64];
+                assert!(tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.unwrap() > 0);
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+            }
+        });
+        let mut connection = None;
+        for _ in 0..2 {
+            let end = ask(address, &mut connection, b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").await;
+            assert!(matches!(end, End::Whole { status: 200, .. }));
+            // It closes without having said so.
+            while connection.as_ref().is_some_and(Connection::is_open) {
+                tokio::task::yield_now().await;
+            }
+        }
+        server.await.unwrap();
     }
 }
