@@ -49,7 +49,7 @@ impl Hall {
             ),
         )
         .unwrap();
-        let (executor, ears) = Ears::open(&kubeconfig, state.path(), term);
+        let (executor, ears) = Ears::open(&kubeconfig, state.path(), term, Duration::from_secs(2));
         Self { api, state, executor: Some(executor), ears }
     }
 
@@ -266,6 +266,8 @@ fn a_server_that_crashed_finds_its_gangs_again() {
     hall.started(1);
     hall.api.finish("dh-lab-2-1-0", 5, "Error");
     assert_eq!(hall.ends(1)[&Rank(0)].code, Some(5));
+    // What is left of it when the server dies would be adopted.
+    wait("the rest of it goes", || !hall.api.names("pods").contains(&"dh-lab-2-1-0".to_owned()));
     hall.api.state().logs.insert(
         "dh-lab-1-1-0".to_owned(),
         ["0.1Z a", "0.2Z b", "1.0Z c"].map(|line| format!("2026-11-26T18:00:0{line}")).to_vec(),

@@ -33,6 +33,12 @@ use kubelet::Kubelets;
 use serde_json::json;
 use wire::Wire;
 
+/// A thing that happens to gangs, from a quiet site to a quiet site.
+type Scene = fn(&mut Site);
+
+/// Longer than a scheduler waits before it asks a server again that was away.
+const START_WITHIN: Duration = Duration::from_secs(20);
+
 /// A cluster with one namespace and a hall in it.
 struct Site {
     executor: Option<KubernetesExecutor>,
@@ -72,7 +78,7 @@ impl Site {
         let wire = Wire::to(cluster.port());
         let kubeconfig = cluster.kubeconfig("hall", wire.port, token["status"]["token"].as_str().unwrap());
         let state = tempfile::tempdir().unwrap();
-        let (executor, ears) = Ears::open(&kubeconfig, state.path(), 1);
+        let (executor, ears) = Ears::open(&kubeconfig, state.path(), 1, START_WITHIN);
         Self { executor: Some(executor), ears, wire, kubelets, admin, kubeconfig, state, cluster }
     }
 
@@ -110,7 +116,7 @@ fn gangs_live_and_die_on_a_real_api_server_and_scheduler() {
         "{:6.1} s  a cluster of three nodes and a hall with the rights of the example",
         begin.elapsed().as_secs_f64()
     );
-    let scenes: &[(&str, fn(&mut Site))] = &[
+    let scenes: &[(&str, Scene)] = &[
         ("the account is examined", examined),
         ("a gang runs where it was placed", placed),
         ("a gang of which one pod is refused never runs", refused),
@@ -173,14 +179,12 @@ fn refused(site: &mut Site) {
     let mut job = 100;
     let error = loop {
         job += 1;
-        match site.executor().start(gang(attempt(job, 1), &[0, 1, 2])) {
-            Err(error) => break error.to_string(),
-            Ok(()) => {
-                site.executor().stop(attempt(job, 1), Stop::Now).unwrap();
-                site.ears.ends(3);
-                site.admin.patch(&format!("{path}/status"), &status);
-            }
+        if let Err(error) = site.executor().start(gang(attempt(job, 1), &[0, 1, 2])) {
+            break error.to_string();
         }
+        site.executor().stop(attempt(job, 1), Stop::Now).unwrap();
+        site.ears.ends(3);
+        site.admin.patch(&format!("{path}/status"), &status);
         assert!(job < 120, "the quota is never looked at");
     };
     assert!(error.contains("exceeded quota"), "{error}");
@@ -305,7 +309,7 @@ fn restarted(site: &mut Site) {
     wait("they wait for their Secrets", || waits("dh-lab-9-1-0") && waits("dh-lab-10-1-0"));
     drop(site.executor.take());
     site.kubelets.finish("dh-lab-8-1-0", 5);
-    let (executor, ears) = Ears::open(&site.kubeconfig, site.state.path(), 2);
+    let (executor, ears) = Ears::open(&site.kubeconfig, site.state.path(), 2, START_WITHIN);
     (site.executor, site.ears) = (Some(executor), ears);
     let recovered = site.executor().recover(&[attempt(8, 1), attempt(9, 1), attempt(11, 1)]).unwrap();
     let fates: Vec<&Fate> = recovered.iter().map(|one| &one.fate).collect();

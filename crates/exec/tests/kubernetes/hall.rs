@@ -65,8 +65,8 @@ pub struct Ears {
 }
 
 impl Ears {
-    /// Opens the executor of the hall `lab` with three nodes, whose state is below `state`.
-    pub fn open(kubeconfig: &Path, state: &Path, term: u64) -> (KubernetesExecutor, Self) {
+    /// Opens the executor of the hall `lab` with three nodes, whose state is below `state` and whose gangs run in time or fail.
+    pub fn open(kubeconfig: &Path, state: &Path, term: u64, start_within: Duration) -> (KubernetesExecutor, Self) {
         let (events, nodes, leads) = (channel(), channel(), Arc::new(AtomicBool::new(true)));
         let (of_events, of_nodes, of_leads) = (Mutex::new(events.0), Mutex::new(nodes.0), Arc::clone(&leads));
         let with = Open {
@@ -82,7 +82,7 @@ impl Ears {
             cluster: Cluster {
                 kubeconfig: Some(kubeconfig.to_owned()),
                 image: Some("trainer:1".to_owned()),
-                start_within: Duration::from_secs(2),
+                start_within,
                 lost_after: Duration::from_secs(1),
                 ..Cluster::default()
             },

@@ -136,16 +136,13 @@ fn tend(admin: &Admin, state: &Mutex<State>) {
             admin.delete(&Admin::path("pods", &name));
         } else if phase == "Pending" && !over {
             let secret = pod["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"].as_str();
-            match secret.filter(|secret| !secrets.contains(*secret)) {
-                Some(secret) => {
-                    let why = format!("secret \"{secret}\" not found");
-                    let waiting = json!({ "waiting": { "reason": "CreateContainerConfigError", "message": why } });
-                    status(admin, &name, "Pending", &waiting);
-                }
-                None => {
-                    state.lock().unwrap().ran.insert(name.clone());
-                    status(admin, &name, "Running", &json!({ "running": { "startedAt": "2026-11-26T18:00:00Z" } }));
-                }
+            if let Some(secret) = secret.filter(|secret| !secrets.contains(*secret)) {
+                let why = format!("secret \"{secret}\" not found");
+                let waiting = json!({ "waiting": { "reason": "CreateContainerConfigError", "message": why } });
+                status(admin, &name, "Pending", &waiting);
+            } else {
+                state.lock().unwrap().ran.insert(name.clone());
+                status(admin, &name, "Running", &json!({ "running": { "startedAt": "2026-11-26T18:00:00Z" } }));
             }
         }
     }
