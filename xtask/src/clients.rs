@@ -29,8 +29,8 @@ const PACKAGES: &[&str] = &[
     "msgspec==0.22.0",
 ];
 
-/// Frameworks that are too large for the gate. Their newest versions: what they read of a rank's environment is what is proved.
-const FRAMEWORKS: &[&str] = &["tensorflow-cpu", "ray", "pyspark"];
+/// Frameworks that are too large for the gate, with all that they need, by exact versions.
+const FRAMEWORKS: &str = include_str!("../frameworks.txt");
 
 /// What needs other versions of the same libraries: a folder of its own beside them, and what goes there.
 const APART: &[(&str, &str)] = &[("fsspec", "s3fs==2026.9.0"), ("litellm", "litellm==1.110.2")];
@@ -98,19 +98,23 @@ pub(crate) fn install() -> Result<PathBuf> {
 pub(crate) fn install_frameworks() -> Result<PathBuf> {
     let folder = root()?.join("target").join("frameworks");
     let stamp = folder.join("installed.txt");
-    let wanted = FRAMEWORKS.join("\n");
-    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+    // Spark is Java, and Ray gets a network namespace.
+    for (sign, package) in [("/usr/bin/java", "default-jre-headless"), ("/usr/sbin/ip", "iproute2")] {
+        if !Path::new(sign).exists() {
+            apt_install(&[package])?;
+        }
+    }
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == FRAMEWORKS) {
         eprintln!("    {} is up to date", folder.display());
         return Ok(folder);
     }
-    if !Path::new("/usr/bin/java").exists() {
-        apt_install(&["default-jre-headless"])?;
-    }
+    eprintln!("    installing TensorFlow, Ray and Spark into {}: 2.3 GB, some minutes", folder.display());
     run(Command::new(python()?).args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let list = root()?.join("xtask").join("frameworks.txt");
     run(Command::new(folder.join("bin/python"))
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(FRAMEWORKS))?;
-    std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(list))?;
+    std::fs::write(&stamp, FRAMEWORKS).with_context(|| format!("write {}", stamp.display()))?;
     Ok(folder)
 }
 
@@ -126,7 +130,7 @@ fn python() -> Result<PathBuf> {
 }
 
 /// Installs Debian's packages where that is allowed: as root, on a system with `apt-get`.
-fn apt_install(packages: &[&str]) -> Result<()> {
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
     if !root || !Path::new("/usr/bin/apt-get").exists() {
@@ -140,7 +144,7 @@ fn apt_install(packages: &[&str]) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{command:?}"))?;
     if !status.success() {
         bail!("{command:?} failed ({status})");

@@ -4,6 +4,7 @@
 mod accuracy;
 mod clients;
 mod gate;
+mod kubernetes;
 mod layers;
 mod prove;
 mod tidy;
@@ -22,7 +23,9 @@ usage: cargo xtask COMMAND
            many more crashes of the server under load, every model fitted again without each source; --events N (1e8, 10M) plays so
            many events in storms and in small halls, --only hall nothing else; --only store proves the store alone: --images N
            disks after a power cut, errors at every operation, --kills N of the real program, --inputs N to each fuzz target;
-           --only frameworks runs TensorFlow, Ray and Spark as jobs (installs them into target/frameworks; as root, with Java)
+           --only frameworks runs TensorFlow, Ray and Spark as jobs (installs them into target/frameworks; as root, with Java);
+           --only kubernetes runs gangs on a real API server and scheduler (builds them into target/kubernetes from Debian's
+           source, some ten minutes; or DATAHALL_KUBERNETES names a folder that has kube-apiserver and kube-scheduler)
 ";
 
 fn main() -> ExitCode {

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use crate::accuracy::document;
 use crate::clients;
 use crate::gate::{cargo, step};
+use crate::kubernetes as cluster;
 
 /// Events of the storms against the deciding core, and as many in small halls, unless told otherwise.
 const EVENTS: u64 = 20_000_000;
@@ -24,7 +25,7 @@ struct StoreRounds {
 const STORE: StoreRounds = StoreRounds { images: 1_000_000, kills: 1_000, inputs: 1_000_000 };
 
 /// `arguments` may be `--events N` (`1e8`, `10M`, `1_000_000`), `--images N`, `--kills N` and `--inputs N` of the store, and
-/// `--only hall`, `--only store` (or `store` alone) or `--only frameworks`.
+/// `--only hall`, `--only store` (or `store` alone), `--only frameworks` or `--only kubernetes`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (mut events, mut rounds, mut only) = (EVENTS, STORE, None);
     let mut given = arguments.iter().map(String::as_str);
@@ -32,8 +33,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         match name {
             "store" => only = Some("store"),
             "--only" => match given.next() {
-                Some(part @ ("hall" | "store" | "frameworks")) => only = Some(part),
-                _ => bail!("--only takes `hall`, `store` or `frameworks`"),
+                Some(part @ ("hall" | "store" | "frameworks" | "kubernetes")) => only = Some(part),
+                _ => bail!("--only takes `hall`, `store`, `frameworks` or `kubernetes`"),
             },
             "--events" | "--images" | "--kills" | "--inputs" => {
                 let text = given.next().unwrap_or_default();
@@ -47,14 +48,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 } = wanted;
             }
             _ => bail!(
-                "prove takes `--events N`, `--images N`, `--kills N`, `--inputs N`, and `--only` with `hall`, `store` or `frameworks`, and \
-                 not `{name}`"
+                "prove takes `--events N`, `--images N`, `--kills N`, `--inputs N`, and `--only` with `hall`, `store`, `frameworks` or \
+                 `kubernetes`, and not `{name}`"
             ),
         }
     }
     match only {
         Some("store") => store(rounds),
         Some("frameworks") => frameworks(),
+        Some("kubernetes") => kubernetes(),
         Some(_) => hall(events),
         None => {
             hall(events)?;
@@ -115,6 +117,7 @@ fn beside(rounds: StoreRounds) -> Result<()> {
     })?;
     store(rounds)?;
     frameworks()?;
+    kubernetes()?;
     step("accuracy", accuracy)
 }
 
@@ -141,6 +144,15 @@ fn frameworks() -> Result<()> {
         // One after another: each takes all cores.
         let flags = ["--", "--nocapture", "--test-threads=1"];
         cargo(&[&test[..], &flags[..]].concat(), &[("DATAHALL_FRAMEWORKS", &folder)])
+    })
+}
+
+/// Gangs on a real API server and scheduler.
+fn kubernetes() -> Result<()> {
+    step("kubernetes", || {
+        let folder = cluster::install()?.display().to_string();
+        let test = ["test", "--release", "--locked", "-p", "dh-exec", "--test", "kubernetes_long", "--", "--nocapture"];
+        cargo(&test, &[("DATAHALL_KUBERNETES", &folder)])
     })
 }
 

@@ -3,60 +3,33 @@
 
 #[path = "kubernetes/fake.rs"]
 mod fake;
+#[path = "kubernetes/hall.rs"]
+mod hall;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dh_core::{AttemptId, JobId, NodeId, Rank, Secret, TaskId};
-use dh_exec::{
-    Cluster, Devices, Executor, ExitReason, Fate, GangSpec, KubernetesExecutor, NodeEvent, Open, Outcome, RankSpec,
-    Stop, TaskEvent, TaskLimits, What,
-};
-use dh_units::Bytes;
+use dh_core::{NodeId, Rank, TaskId};
+use dh_exec::{Cluster, Executor, ExitReason, Fate, KubernetesExecutor, NodeEvent, Stop};
 use fake::Api;
+use hall::{Ears, PATIENCE, attempt, gang, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server of the hall `lab`, and the cluster that it uses.
 struct Hall {
     api: Api,
     state: TempDir,
     executor: Option<KubernetesExecutor>,
-    events: Receiver<TaskEvent>,
-    nodes: Receiver<NodeEvent>,
-    leads: Arc<AtomicBool>,
+    ears: Ears,
 }
 
-fn attempt(job: u64, attempt: u32) -> AttemptId {
-    AttemptId { job: JobId(job), attempt }
-}
-
-/// A gang whose rank `n` is on the node that stands at place `n` of `nodes`, with two devices each.
-fn gang(attempt: AttemptId, nodes: &[u32]) -> GangSpec {
-    let rank = |(rank, node): (u32, &u32)| RankSpec {
-        rank: Rank(rank),
-        cores: vec![],
-        node: NodeId(*node),
-        devices: vec![4, 5],
-        real: vec![],
-        part: None,
-    };
-    GangSpec {
-        attempt,
-        name: "a test's gang".to_owned(),
-        command: ["train", "$(HOME)"].map(str::to_owned).to_vec(),
-        env: BTreeMap::from([("TEXT".to_owned(), "a b".to_owned())]),
-        secret_env: BTreeMap::from([("KEY".to_owned(), Secret::new("open sesame".to_owned()))]),
-        ranks: (0..).zip(nodes).map(rank).collect(),
-        devices: Devices::Cuda,
-        limits: TaskLimits { memory: Some(Bytes(1 << 30)), ..TaskLimits::default() },
-        workdir: std::env::temp_dir(),
+impl std::ops::Deref for Hall {
+    type Target = Ears;
+    fn deref(&self) -> &Ears {
+        &self.ears
     }
 }
 
@@ -76,32 +49,8 @@ impl Hall {
             ),
         )
         .unwrap();
-        let (events, leads) = (channel(), Arc::new(AtomicBool::new(true)));
-        let nodes = channel();
-        let (of_events, of_nodes, of_leads) = (Mutex::new(events.0), Mutex::new(nodes.0), Arc::clone(&leads));
-        let with = Open {
-            warden_command: Vec::new(),
-            state_dir: state.path().join("tasks"),
-            // A test that is over listens no more.
-            events: Arc::new(move |event| of_events.lock().unwrap().send(event).unwrap_or_default()),
-            node_events: Arc::new(move |event| of_nodes.lock().unwrap().send(event).unwrap_or_default()),
-            hall: "lab".to_owned(),
-            nodes: 3,
-            hosts: None,
-            partition: None,
-            cluster: Cluster {
-                kubeconfig: Some(kubeconfig),
-                image: Some("trainer:1".to_owned()),
-                start_within: Duration::from_secs(2),
-                lost_after: Duration::from_secs(1),
-                ..Cluster::default()
-            },
-            term,
-            beats: None,
-            leads: Arc::new(move || of_leads.load(Ordering::SeqCst)),
-        };
-        let executor = Some(KubernetesExecutor::new(with).unwrap());
-        Self { api, state, executor, events: events.1, nodes: nodes.1, leads }
+        let (executor, ears) = Ears::open(&kubeconfig, state.path(), term, Duration::from_secs(2));
+        Self { api, state, executor: Some(executor), ears }
     }
 
     /// The server dies, and another comes.
@@ -115,33 +64,6 @@ impl Hall {
 
     fn executor(&self) -> &KubernetesExecutor {
         self.executor.as_ref().unwrap()
-    }
-
-    /// Waits until so many ranks are said to have started, with nothing else said.
-    fn started(&self, ranks: usize) {
-        let tasks: Vec<TaskId> = (0..ranks)
-            .map(|_| {
-                let event = self.events.recv_timeout(PATIENCE).unwrap();
-                assert!(matches!(event.what, What::Started { .. }), "{event:?}");
-                event.task
-            })
-            .collect();
-        let mut different = tasks.clone();
-        different.sort();
-        different.dedup();
-        assert_eq!(tasks.len(), different.len(), "a rank started twice: {tasks:?}");
-    }
-
-    /// The ends of so many ranks by rank, each told once.
-    fn ends(&self, ranks: usize) -> BTreeMap<Rank, Outcome> {
-        let mut ends = BTreeMap::new();
-        while ends.len() < ranks {
-            let event = self.events.recv_timeout(PATIENCE).unwrap();
-            if let What::Exited(outcome) = event.what {
-                assert!(ends.insert(event.task.rank, outcome).is_none(), "it ended twice");
-            }
-        }
-        ends
     }
 
     /// Nothing more is said, and nothing of any attempt is left in the cluster.
@@ -165,14 +87,6 @@ impl Hall {
 impl Drop for Hall {
     fn drop(&mut self) {
         self.api.close();
-    }
-}
-
-fn wait(what: &str, mut until: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !until() {
-        assert!(begin.elapsed() < PATIENCE, "{what}: not in time");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -232,6 +146,38 @@ fn a_gang_starts_whole_runs_where_it_was_placed_and_leaves_nothing() {
     hall.quiet();
     let again = hall.executor().start(gang(attempt(7, 1), &[2, 0])).unwrap_err().to_string();
     assert!(again.contains("at most once"), "{again}");
+}
+
+#[test]
+fn a_server_without_gates_starts_no_part_of_a_gang_before_the_whole() {
+    let hall = Hall::start();
+    hall.api.state().no_gates = true;
+    hall.executor().start(gang(attempt(1, 1), &[0, 1])).unwrap();
+    hall.started(2);
+    let calls = hall.api.state().calls.clone();
+    assert_eq!(calls.last().map(String::as_str), Some("POST secrets/dh-lab-1-1"), "{calls:?}");
+    // A gang of which one is refused has no Secret, and nothing of it has run.
+    hall.api.state().refused = vec!["dh-lab-2-1-2".to_owned()];
+    assert!(hall.executor().start(gang(attempt(2, 1), &[0, 1, 2])).is_err());
+    wait("the rest goes", || hall.api.names("pods") == ["dh-lab-1-1-0", "dh-lab-1-1-1"]);
+    assert!(!hall.api.state().calls.contains(&"POST secrets/dh-lab-2-1".to_owned()));
+    assert!(hall.events.recv_timeout(Duration::from_millis(200)).is_err());
+    // One whose server died while it was made has never run either, and one that was made whole is adopted.
+    let mut cut_off = hall.api.state().objects["pods/dh-lab-1-1-0"].clone();
+    cut_off["metadata"]["name"] = json!("dh-lab-3-1-0");
+    cut_off["metadata"]["uid"] = json!("another");
+    cut_off["metadata"]["labels"]["datahall/job"] = json!("3");
+    cut_off["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"] = json!("dh-lab-3-1");
+    cut_off["status"] = json!({ "phase": "Pending" });
+    hall.api.state().objects.insert("pods/dh-lab-3-1-0".to_owned(), cut_off);
+    let hall = hall.crash(2);
+    let recovered = hall.executor().recover(&[attempt(1, 1), attempt(3, 1)]).unwrap();
+    assert_eq!(recovered.iter().map(|one| &one.fate).collect::<Vec<_>>(), [&Fate::Alive, &Fate::Gone(Vec::new())]);
+    hall.started(2);
+    wait("what was cut off goes", || hall.api.names("pods") == ["dh-lab-1-1-0", "dh-lab-1-1-1"]);
+    hall.executor().stop(attempt(1, 1), Stop::Now).unwrap();
+    assert_eq!(hall.ends(2)[&Rank(0)].reason, ExitReason::Killed);
+    hall.quiet();
 }
 
 #[test]
@@ -320,6 +266,8 @@ fn a_server_that_crashed_finds_its_gangs_again() {
     hall.started(1);
     hall.api.finish("dh-lab-2-1-0", 5, "Error");
     assert_eq!(hall.ends(1)[&Rank(0)].code, Some(5));
+    // What is left of it when the server dies would be adopted.
+    wait("the rest of it goes", || !hall.api.names("pods").contains(&"dh-lab-2-1-0".to_owned()));
     hall.api.state().logs.insert(
         "dh-lab-1-1-0".to_owned(),
         ["0.1Z a", "0.2Z b", "1.0Z c"].map(|line| format!("2026-11-26T18:00:0{line}")).to_vec(),

@@ -8,6 +8,8 @@ import time
 rank = int(os.environ["RANK"])
 ray_program = os.path.join(os.path.dirname(sys.executable), "ray")
 port = os.environ["RAY_PORT"]
+# The second node ends when the head is gone, and not a minute later.
+os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = "5"
 common = ["--block", "--disable-usage-stats", "--num-cpus=1", "--object-store-memory=100000000"]
 if rank == 0:
     start = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]

@@ -1,7 +1,7 @@
 //! Runs gangs as pods of a Kubernetes cluster, one pod per rank. The hall chooses the nodes; the cluster starts, holds and cleans up.
 //!
-//! A gang's pods are made behind a scheduling gate and let go together once all of them exist; if one cannot be made, or does not come
-//! to run in time, all are deleted. Names and labels say hall, job, attempt and rank, so that any server of the hall finds them again:
+//! A gang's pods are made behind a scheduling gate (on servers that know none: without the Secret that they need) and let go together
+//! once all of them exist; if one cannot be made, or does not come to run in time, all are deleted. Names and labels say hall, job, attempt and rank, so that any server of the hall finds them again:
 //! after a crash what waits or runs is adopted, and nothing runs twice. A pod of the hall that it does not know was made by a server
 //! that had been deposed, or died between asking and noting: it is deleted, unless it is of a later term than ours. Invariant: nothing
 //! is made or deleted by a server that does not lead. Cost: two watches for all gangs, a call per pod and change, an open connection

@@ -1,13 +1,14 @@
 //! After a crash of the server: which attempts still have pods, and what became of the others.
 //!
-//! A gang of which every pod is still behind the gate never ran: a server died while it made them, and they are deleted. One whose
-//! pods were let go is adopted, whatever has become of each; what has ended meanwhile is told as if it had just ended.
+//! A gang of which every pod is still behind the gate, or whose Secret was not made, never ran: a server died while it made them, and
+//! they are deleted. One whose pods were let go is adopted, whatever has become of each; what has ended meanwhile is told as if it had just ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dh_core::{AttemptId, Rank, TaskId};
+use http::{Method, StatusCode};
 
 use super::client::Failure;
 use super::object::{Pod, RANKS};
@@ -31,7 +32,7 @@ impl Shared {
         for attempt in known {
             let fate = match of.get(attempt) {
                 None => Fate::Gone(self.recorded(*attempt)?),
-                Some(pods) if pods.values().all(|pod| pod.gated()) => {
+                Some(pods) if self.never_ran(*attempt, pods).await? => {
                     self.clean(*attempt).await;
                     Fate::Gone(Vec::new())
                 }
@@ -76,6 +77,29 @@ impl Shared {
             }
         });
         Ok(recovered)
+    }
+
+    /// Whether the gang is held back as a whole still. The pod of rank 0 owns the Secret: as long as it is there, nobody but this hall
+    /// has deleted it.
+    async fn never_ran(&self, attempt: AttemptId, pods: &BTreeMap<Rank, &Pod>) -> Result<bool, Error> {
+        if pods.values().all(|pod| pod.gated()) {
+            return Ok(true);
+        }
+        let ran = |pod: &&Pod| pod.gated() || pod.running() || pod.over();
+        if !pods.contains_key(&Rank(0)) || pods.values().any(ran) {
+            return Ok(false);
+        }
+        let path = self.client.path("secrets", &pod::of_attempt(&self.prefix, attempt));
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.client.call(Method::GET, &path, None).await {
+                Ok(_) => return Ok(false),
+                Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(true),
+                Err(Failure::Passing(why)) if Instant::now() < until => tracing::debug!(why, "asking again"),
+                Err(failure) => return Err(failure.into_error("look for the Secret of an attempt")),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 
     /// All pods of this hall.

@@ -1,6 +1,7 @@
 //! Makes a gang: the pod of rank 0, which owns the rest, then Secret, Service and the other pods; then all are let go at once.
 //!
-//! Nothing runs before the last of them exists. A call whose answer was lost is repeated, and what it had made is then found by its
+//! A server before 1.27 knows no gates and leaves ours out of its answer. There the Secret is made last: each pod takes its variables
+//! from it, and no kubelet starts a container whose Secret is not there. Nothing runs before the last of them exists. A call whose answer was lost is repeated, and what it had made is then found by its
 //! name and taken for ours if it says so; so a start that is repeated doubles nothing.
 
 use std::sync::Arc;
@@ -41,6 +42,15 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("delete", "services"),
 ];
 
+/// What keeps the programs of a gang from running until all of it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// A gate before the scheduler, which is taken away pod by pod.
+    ByGates,
+    /// The Secret that each container needs.
+    BySecret,
+}
+
 impl Shared {
     pub(super) async fn start(self: Arc<Self>, gang: GangSpec) -> Result<(), Error> {
         let attempt = gang.attempt;
@@ -62,7 +72,11 @@ impl Shared {
         self.table().gangs.insert(attempt, Gang::new(hosts));
         let made = self.make(&manifests, &pods).await;
         let made = match made {
-            Ok(()) => self.release(attempt, gang.ranks.len()).await,
+            Ok(Held::ByGates) => self.release(attempt, gang.ranks.len()).await,
+            Ok(Held::BySecret) => {
+                self.let_go(attempt);
+                Ok(())
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = made {
@@ -74,28 +88,34 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes everything, behind the gate.
-    async fn make(&self, manifests: &Manifests<'_>, pods: &[Value]) -> Result<(), Error> {
+    /// Makes everything. Behind gates it still waits when this returns; held by its Secret it goes with it.
+    async fn make(&self, manifests: &Manifests<'_>, pods: &[Value]) -> Result<Held, Error> {
         let attempt = manifests.gang.attempt;
-        let Some((first, others)) = pods.split_first() else { return Ok(()) };
-        let owner = self.make_pod(attempt, Rank(0), first).await?;
-        let token = token()?;
-        self.make_one::<Value>(attempt, "secrets", &manifests.secret(&owner, &token)).await?;
+        let Some((first, others)) = pods.split_first() else { return Ok(Held::ByGates) };
+        let first = self.make_pod(attempt, Rank(0), first).await?;
+        let held = if first.gated() { Held::ByGates } else { Held::BySecret };
+        let owner = first.metadata.uid;
+        let secret = manifests.secret(&owner, &token()?);
+        if held == Held::ByGates {
+            self.make_one::<Value>(attempt, "secrets", &secret).await?;
+        }
         self.make_one::<Value>(attempt, "services", &manifests.service(&owner)).await?;
         // All are waited for, also after a refusal: a call that is let go of may still make its pod, after all were deleted.
         let made = join_all((1_u32..).map(Rank).zip(others).map(|(rank, pod)| self.make_pod(attempt, rank, pod))).await;
         made.into_iter().collect::<Result<Vec<_>, Error>>()?;
-        Ok(())
+        if held == Held::BySecret {
+            self.make_one::<Value>(attempt, "secrets", &secret).await?;
+        }
+        Ok(held)
     }
 
-    /// Makes a pod; its id.
-    async fn make_pod(&self, attempt: AttemptId, rank: Rank, pod: &Value) -> Result<String, Error> {
+    /// Makes a pod; how it is then.
+    async fn make_pod(&self, attempt: AttemptId, rank: Rank, pod: &Value) -> Result<Pod, Error> {
         let made: Pod = self.make_one(attempt, "pods", pod).await?;
-        let uid = made.metadata.uid;
         if let Some(state) = self.table().gangs.get_mut(&attempt).and_then(|gang| gang.rank(rank)) {
-            state.pod = Some((uid.clone(), Instant::now()));
+            state.pod = Some((made.metadata.uid.clone(), Instant::now()));
         }
-        Ok(uid)
+        Ok(made)
     }
 
     /// Makes one object, or finds it made by a call of before whose answer was lost.
@@ -168,10 +188,15 @@ impl Shared {
         };
         let released = join_all((0..u32::try_from(ranks).unwrap_or(u32::MAX)).map(one)).await;
         released.into_iter().collect::<Result<Vec<()>, Error>>()?;
+        self.let_go(attempt);
+        Ok(())
+    }
+
+    /// From this moment on the gang is late if it does not run.
+    fn let_go(&self, attempt: AttemptId) {
         if let Some(gang) = self.table().gangs.get_mut(&attempt) {
             gang.released = Some(Instant::now());
         }
-        Ok(())
     }
 
     /// Whether this server may still start something of this attempt.

@@ -218,7 +218,9 @@ impl Table {
             let waiting = |state: &&RankState| !state.started && state.end == End::Open;
             let stuck = gang.ranks.iter().filter(waiting).find_map(|state| {
                 let (since, why) = state.stuck.as_ref()?;
-                (late || at.saturating_duration_since(*since) >= STUCK).then(|| why.clone())
+                // What it waited for before it was let go was the rest of its gang.
+                let since = released.max(*since);
+                (late || at.saturating_duration_since(since) >= STUCK).then(|| why.clone())
             });
             let why = stuck.or_else(|| {
                 let rank = gang.ranks.iter().find(waiting).filter(|_| late)?;

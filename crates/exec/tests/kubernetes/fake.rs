@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) lose_answers: u32,
     /// Deletions of all that a selector names that are answered 503.
     pub(crate) unwell: u32,
+    /// Scheduling gates are left out of what is made, as servers before 1.27 do.
+    pub(crate) no_gates: bool,
     /// Pods that are refused by name.
     pub(crate) refused: Vec<String>,
     /// Pods that no node has room for.
@@ -184,6 +186,16 @@ impl Api {
                         state.put("pods", pod);
                     }
                 } else if phase == "Pending" && !state.waiting.contains(&name) {
+                    let secret = pod["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"].as_str().unwrap();
+                    if !state.objects.contains_key(&format!("secrets/{secret}")) {
+                        let why = json!({ "reason": "CreateContainerConfigError", "message": format!("secret \"{secret}\" not found") });
+                        if pod["status"]["containerStatuses"][0]["state"]["waiting"] != why {
+                            pod["spec"]["nodeName"] = json!(node);
+                            pod["status"]["containerStatuses"] = json!([{ "name": "task", "state": { "waiting": why } }]);
+                            state.put("pods", pod);
+                        }
+                        continue;
+                    }
                     pod["spec"]["nodeName"] = json!(node);
                     pod["status"] = json!({ "phase": "Running", "containerStatuses": [{ "name": "task", "state": { "running": {} } }] });
                     state.put("pods", pod);
@@ -271,6 +283,9 @@ impl Api {
                     object["metadata"]["uid"] = json!(format!("uid-{}", state.version));
                     if kind == "pods" {
                         object["status"] = json!({ "phase": "Pending" });
+                        if state.no_gates {
+                            object["spec"].as_object_mut().unwrap().remove("schedulingGates");
+                        }
                     }
                     let made = state.put(&kind, object);
                     if state.lose_answers > 0 {
