@@ -1,4 +1,4 @@
-//! TLS to the database, as `libpq` names it: `sslmode` and `sslrootcert` in the address.
+//! TLS to the database, as `libpq` names it: `sslmode`, `sslrootcert`, `sslcert` and `sslkey` in the address.
 //!
 //! | `sslmode` | what it does |
 //! | --- | --- |
@@ -8,8 +8,10 @@
 //! | `verify-ca` | TLS; the certificate must be signed by one of `sslrootcert`, or be one of them |
 //! | `verify-full` | the same, and it must be for the host of the address |
 //!
-//! `sslrootcert=system` is the bundle of the system. Certificates of clients are not sent; the password is (`PGPASSWORD`).
+//! `sslrootcert=system` is the bundle of the system. `sslcert` with `sslkey` is the certificate that this server shows, in PEM files; the
+//! key may be read by its owner alone. A password, where one is wanted, comes from `PGPASSWORD`.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,7 +22,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -45,6 +47,14 @@ struct Wish {
     address: String,
     mode: Mode,
     roots: Option<String>,
+    own: Option<Own>,
+}
+
+/// The files of the certificate that this server shows, and of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Own {
+    certificate: String,
+    key: String,
 }
 
 /// Opens a connection to `address`; `prepare` sets what is not in it.
@@ -56,20 +66,23 @@ pub(super) fn connect(address: &str, prepare: impl FnOnce(&mut Config)) -> Resul
     match wish.mode {
         Mode::Plain => config.connect(NoTls).map_err(&failed),
         mode @ (Mode::Unverified | Mode::Authority | Mode::Full) => {
-            let tls = Tls(Arc::new(client(mode, wish.roots.as_deref())?));
+            let tls = Tls(Arc::new(client(mode, wish.roots.as_deref(), wish.own.as_ref())?));
             config.connect(tls).map_err(&failed)
         }
     }
 }
 
-/// Reads `sslmode` and `sslrootcert` out of an address.
+/// Reads what is said of TLS out of an address.
 fn wish(address: &str) -> Result<Wish, Error> {
     let (start, query) = address.split_once('?').unwrap_or((address, ""));
     let (mut mode, mut roots, mut rest) = (None, None, Vec::new());
+    let (mut certificate, mut key) = (None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("sslmode", word)) => mode = Some(word.to_owned()),
             Some(("sslrootcert", path)) => roots = Some(percent_decoded(path)),
+            Some(("sslcert", path)) => certificate = Some(percent_decoded(path)),
+            Some(("sslkey", path)) => key = Some(percent_decoded(path)),
             Some(_) | None => rest.push(pair.to_owned()),
         }
     }
@@ -90,8 +103,19 @@ fn wish(address: &str) -> Result<Wish, Error> {
             )));
         }
     };
+    let own = match (certificate, key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) if mode != Mode::Plain => Some(Own { certificate, key }),
+        (Some(_), Some(_)) => {
+            return Err(Error::Invalid(
+                "sslcert is shown over TLS alone: add sslmode=verify-full, or require".to_owned(),
+            ));
+        }
+        (Some(_), None) => return Err(Error::Invalid("sslcert needs its key: add sslkey=PATH".to_owned())),
+        (None, Some(_)) => return Err(Error::Invalid("sslkey is of no use without sslcert=PATH".to_owned())),
+    };
     rest.push(format!("sslmode={word}"));
-    Ok(Wish { address: format!("{start}?{}", rest.join("&")), mode, roots })
+    Ok(Wish { address: format!("{start}?{}", rest.join("&")), mode, roots, own })
 }
 
 /// `%2F` as the byte that it stands for.
@@ -107,7 +131,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn client(mode: Mode, roots: Option<&str>) -> Result<ClientConfig, Error> {
+fn client(mode: Mode, roots: Option<&str>, own: Option<&Own>) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier {
         provider: Arc::clone(&provider),
@@ -117,7 +141,21 @@ fn client(mode: Mode, roots: Option<&str>) -> Result<ClientConfig, Error> {
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Invalid(format!("TLS to the database: {error}")))?;
-    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    match own {
+        None => Ok(config.with_no_client_auth()),
+        Some(Own { certificate, key }) => {
+            let bad = |why: String| Error::Invalid(format!("sslcert={certificate}, sslkey={key}: {why}"));
+            let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let chain = chain.map_err(|error| bad(error.to_string()))?;
+            let mode = std::fs::metadata(key).map_err(|error| bad(error.to_string()))?.permissions().mode();
+            if mode & 0o077 != 0 {
+                return Err(bad(format!("the key's mode is {:o}: others may read it; chmod 600 it", mode & 0o777)));
+            }
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(error.to_string()))?;
+            config.with_client_auth_cert(chain, key).map_err(|error| bad(error.to_string()))
+        }
+    }
 }
 
 /// Certificates that are trusted, and what verifies others by them.
@@ -285,6 +323,17 @@ mod tests {
             let error = read(&format!("postgres://h/d?sslmode={wrong}")).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
-        assert!(client(Mode::Full, Some("/no/such/file")).unwrap_err().to_string().contains("/no/such/file"));
+        let own = |query: &str| wish(&format!("postgres://h/d?{query}")).map(|wish| wish.own);
+        let (certificate, key) = ("/a b".to_owned(), "/k".to_owned());
+        assert_eq!(own("sslmode=require&sslcert=%2Fa%20b&sslkey=/k").unwrap(), Some(Own { certificate, key }));
+        for (wrong, part) in [
+            ("sslmode=require&sslcert=a", "sslkey=PATH"),
+            ("sslmode=require&sslkey=a", "without sslcert"),
+            ("sslcert=a&sslkey=b", "over TLS alone"),
+        ] {
+            let error = own(wrong).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(client(Mode::Full, Some("/no/such/file"), None).unwrap_err().to_string().contains("/no/such/file"));
     }
 }

@@ -7,7 +7,7 @@ use crate::log::LogPlace;
 
 /// A database that takes encrypted connections alone over TCP, with a certificate for 127.0.0.1.
 fn encrypted(folder: &std::path::Path, port: u16) -> Option<Database> {
-    let options = format!("-c listen_addresses=127.0.0.1 -p {port} -c ssl=on");
+    let options = format!("-c listen_addresses=127.0.0.1 -p {port} -c ssl=on -c ssl_ca_file=client.crt");
     Some(Database::start_with(folder, programs()?, &options, |database| {
         let data = database.folder().display();
         let (key, certificate) = (format!("{data}/server.key"), format!("{data}/server.crt"));
@@ -33,7 +33,11 @@ fn encrypted(folder: &std::path::Path, port: u16) -> Option<Database> {
                 &certificate,
             ],
         );
-        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        // `member` enters by the certificate that the database knows, whoever else is trusted.
+        let (key, certificate) = (format!("{data}/client.key"), format!("{data}/client.crt"));
+        let words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=member"];
+        database.run("/usr/bin/openssl", &[&words[..], &["-keyout", &key, "-out", &certificate]].concat());
+        let rules = "local all all trust\nhostssl all member 127.0.0.1/32 cert\nhostssl all all 127.0.0.1/32 trust\n";
         std::fs::write(database.folder().join("pg_hba.conf"), rules).unwrap();
     }))
 }
@@ -80,4 +84,22 @@ fn a_log_is_kept_over_tls_and_nobody_else_is_believed() {
         let error = open("127.0.0.1", &format!("?sslmode={mode}&sslrootcert={other}")).unwrap_err();
         assert!(error.contains("certificate"), "{mode}: {error}");
     }
+    // One who must show a certificate, with it, without it, with another, and with a key that others may read.
+    let socket = format!("{}:{port}/postgres", database.address.strip_suffix("/postgres").unwrap());
+    let mut owner = postgres::Client::connect(&socket, postgres::NoTls).unwrap();
+    owner.batch_execute("CREATE ROLE member SUPERUSER LOGIN").unwrap();
+    let enter = |own: &str| {
+        let place = LogPlace::Database(format!("postgres://member@127.0.0.1:{port}/postgres?sslmode=require{own}"));
+        place.open().map(drop).map_err(|error| error.to_string())
+    };
+    let data = database.folder().display();
+    let member = format!("&sslcert={data}/client.crt&sslkey={data}/client.key");
+    enter(&member).unwrap();
+    let error = enter("").unwrap_err();
+    assert!(error.contains("certificate"), "{error}");
+    enter(&format!("&sslcert={other}&sslkey={key}")).unwrap_err();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(database.folder().join("client.key"), mode).unwrap();
+    let error = enter(&member).unwrap_err();
+    assert!(error.contains("chmod 600"), "{error}");
 }
