@@ -144,7 +144,10 @@ async fn run(gateway: &Gateway, batches: &Arc<Batches>, id: &str) -> Result<(), 
 
 async fn open(batches: &Arc<Batches>, id: &str, total: u64) -> Result<Results, Error> {
     let paths = ["output", "errors"].map(|kind| batches.disk.journal(id, kind));
+    // Work on the drive goes on when its task is ended; it holds the folder, so that nobody else opens it before that is over.
+    let held = Arc::clone(batches);
     let open = move || {
+        let _held = held;
         let [output, errors] = paths;
         let mut done = HashSet::new();
         let mut read = |path: &std::path::Path| {
@@ -257,7 +260,10 @@ async fn take(
     answers: Vec<Answer>,
 ) -> Result<(), Error> {
     let Some(mut present) = results.take() else { return Err(Error::Disk("the journal is gone".to_owned())) };
+    let held = Arc::clone(batches);
     let write = move || {
+        // As when it was opened: a line that is being written is not another's torn one.
+        let _held = held;
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         for answer in answers {
             match answer {
