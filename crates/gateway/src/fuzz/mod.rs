@@ -8,6 +8,7 @@
 mod replay;
 
 use crate::front::parse_head;
+use crate::kv;
 use crate::link::decode_chunks;
 use crate::request;
 use crate::sse::SseScanner;
@@ -18,8 +19,14 @@ use crate::usage::UsageFinder;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] =
-    &[("bodies", bodies), ("heads", heads), ("answers", answers), ("events", events), ("translations", translations)];
+pub const TARGETS: &[Target] = &[
+    ("bodies", bodies),
+    ("heads", heads),
+    ("answers", answers),
+    ("events", events),
+    ("translations", translations),
+    ("batches", batches),
+];
 
 /// Runs the target of this name.
 #[cfg(feature = "fuzz")]
@@ -29,6 +36,12 @@ pub fn run(name: &str, bytes: &[u8]) {
     for (_name, body) in target {
         body(bytes);
     }
+}
+
+/// What is read of an engine's events is never more than came, whatever its counts claim.
+fn batches(bytes: &[u8]) {
+    let Some(numbers) = kv::numbers_of(bytes) else { return };
+    assert!(numbers <= bytes.len(), "{numbers} numbers in {} bytes", bytes.len());
 }
 
 /// What the scan of a request body accepts the whole parser accepts, with the same fields.

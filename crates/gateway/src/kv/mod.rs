@@ -354,3 +354,15 @@ pub(crate) fn start(gateway: &Gateway) -> Follows {
     });
     Follows(follow, tokens::start(gateway))
 }
+
+/// How many numbers a batch is read to hold: hashes, parents and tokens; for fuzzing.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn numbers_of(batch: &[u8]) -> Option<usize> {
+    use events::Event;
+    let count = |event: &Event| match event {
+        Event::Stored { hashes, parent, tokens, .. } => hashes.len() + usize::from(parent.is_some()) + tokens.len(),
+        Event::Removed { hashes } => hashes.len(),
+        Event::Cleared => 0,
+    };
+    events::read(batch).ok().map(|events| events.iter().map(count).sum())
+}
