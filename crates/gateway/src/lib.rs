@@ -68,6 +68,6 @@ pub use error::{Error, Limit};
 pub use facts::{Energy, EngineFacts, EngineRole};
 pub use gateway::Gateway;
 pub use kv::KvEvents;
-pub use ledger::LedgerConfig;
+pub use ledger::{LEDGER_FILE, LedgerConfig};
 pub use options::{CacheConfig, ClassConfig, HedgeAfter, HedgeConfig, LineConfig, Options, SemanticConfig};
 pub use scale::{HoldConfig, ScaledModel, ScalingStatus};

@@ -39,4 +39,4 @@ pub mod wire;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use log::{LOG_FILE, LogPlace, Replay, copy_log, replay, restore_log};
-pub use server::{ADMIN_KEY, KEYS_FILE, MODEL_KEY, Server, ServerConfig};
+pub use server::{ACCOUNTS, ADMIN_KEY, KEYS_FILE, MODEL_KEY, Server, ServerConfig};

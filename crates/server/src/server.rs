@@ -38,6 +38,8 @@ use crate::{Error, devices, executor, gateway_settings, job_access, launch, node
 
 /// The file of keys in a data directory.
 pub const KEYS_FILE: &str = "keys.json";
+/// The folder of a data directory with what keys have used of their bounds, and the file in it, which may be copied at any moment.
+pub const ACCOUNTS: (&str, &str) = ("accounts", dh_gateway::LEDGER_FILE);
 /// The name of the key for everything.
 pub const ADMIN_KEY: &str = "admin";
 /// The name of the key for applications.
@@ -129,7 +131,7 @@ impl Server {
         make_buckets(&store).await?;
         let auth: Arc<dyn Authenticate> = Arc::new(keys.clone());
         let batch = Some(BatchConfig::in_folder(data.join("batches")));
-        let ledger = Some(LedgerConfig::Keep { folder: data.join("accounts") });
+        let ledger = Some(LedgerConfig::Keep { folder: data.join(ACCOUNTS.0) });
         let gateway =
             Gateway::new(GatewayConfig { batch, ledger, ..gateway_settings::config(&settings) }, Arc::clone(&auth))?;
         let facts = scaling::facts_of_models(&settings);

@@ -1,4 +1,4 @@
-//! `datahall backup` and `datahall restore`: a hall's event log and keys as one folder, also while the hall runs.
+//! `datahall backup` and `datahall restore`: a hall's event log, its keys and what they have used, as one folder, also while the hall runs.
 //!
 //! Objects are not in it: `datahall store cp` copies those, to any other store.
 
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dh_core::Kind;
-use dh_server::{Endpoint, KEYS_FILE, LOG_FILE, LogPlace};
+use dh_server::{ACCOUNTS, Endpoint, KEYS_FILE, LOG_FILE, LogPlace};
 
 use super::{Globals, Verb};
 use crate::failure::{Failure, OrFail};
@@ -23,7 +23,7 @@ pub(crate) struct Backup {
 
 impl Verb for Backup {
     const NAME: &'static str = "backup";
-    const ABOUT: &'static str = "Copy a hall's event log and keys, also while it runs";
+    const ABOUT: &'static str = "Copy a hall's event log, its keys and what they have used, also while it runs";
     const AFTER: &'static str =
         "Objects are copied by `datahall store cp`. `datahall restore` brings the hall back from the folder.";
 
@@ -41,6 +41,7 @@ impl Verb for Backup {
         if !self.without_keys {
             copy_private(&data.join(KEYS_FILE), &self.to.join(KEYS_FILE))?;
         }
+        copy_accounts(&data, &self.to)?;
         if globals.output.is_data() {
             output::versioned(&serde_json::json!({ "events": events, "folder": self.to }))?;
         } else if !globals.quiet {
@@ -61,7 +62,7 @@ pub(crate) struct Restore {
 
 impl Verb for Restore {
     const NAME: &'static str = "restore";
-    const ABOUT: &'static str = "Bring a hall's event log and keys back from a backup";
+    const ABOUT: &'static str = "Bring a hall's event log, keys and accounts back from a backup";
     const AFTER: &'static str = "The hall must not run, and its log must be empty: an old log is never written over.\n\
          What ran when the backup was made is started again.";
 
@@ -90,6 +91,7 @@ impl Verb for Restore {
         if keys.is_file() && !data.join(KEYS_FILE).exists() {
             copy_private(&keys, &data.join(KEYS_FILE))?;
         }
+        copy_accounts(&self.from, &data)?;
         if globals.output.is_data() {
             output::versioned(&serde_json::json!({ "events": events, "data": data }))?;
         } else if !globals.quiet {
@@ -97,6 +99,17 @@ impl Verb for Restore {
         }
         Ok(0)
     }
+}
+
+/// What keys have used of their bounds, if there is anything and the other folder has none.
+fn copy_accounts(from: &Path, to: &Path) -> Result<(), Failure> {
+    let (folder, file) = ACCOUNTS;
+    let place = |data: &Path| data.join(folder).join(file);
+    if !place(from).is_file() || place(to).exists() {
+        return Ok(());
+    }
+    place::make_private(&to.join(folder))?;
+    copy_private(&place(from), &place(to))
 }
 
 /// A copy that only its owner may read.

@@ -143,6 +143,8 @@ fn a_backup_of_a_running_hall_brings_the_same_state_back() {
         std::fs::read(hall.data().join("keys.json")).unwrap(),
         std::fs::read(restored.join("keys.json")).unwrap()
     );
+    let accounts = |data: &std::path::Path| std::fs::read(data.join("accounts/ledger.jsonl")).unwrap();
+    assert_eq!(accounts(&hall.data()), accounts(&restored), "what keys have used is not forgotten");
     // Whoever ran it goes on: a server starts on it and knows the jobs.
     let jobs = hall.json(&["jobs"]);
     let mut other = TestHall::start(BLUEPRINT);

@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::LIFE;
 use crate::Error;
 
-const JOURNAL: &str = "ledger.jsonl";
+/// The journal's name in its folder. A copy of it, whenever it is made, gives the books of some moment: a cut last line was never answered.
+pub const JOURNAL: &str = "ledger.jsonl";
 /// A journal is begun anew when it has grown to so much: a second or two of the busiest gateways.
 const JOURNAL_BYTES: u64 = 8 << 20;
 /// For a killed gateway to let go of the folder.

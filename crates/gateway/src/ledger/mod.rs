@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use crate::gateway::Shared;
 use crate::{Error, Gateway};
 use far::Far;
+pub use kept::JOURNAL as LEDGER_FILE;
 use kept::Kept;
 pub(crate) use route::serve;
 pub(crate) use shares::{Share, Shares};
