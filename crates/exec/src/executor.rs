@@ -54,7 +54,7 @@ pub trait Executor: Send + Sync {
     /// machine. `None` where there are none: of this machine's own processes [`crate::beside`] knows.
     /// # Errors
     /// [`Error::NotRunning`] if the rank does not run.
-    fn beside(&self, _task: TaskId, _command: &[String]) -> Option<Result<Vec<String>, Error>> {
+    fn beside(&self, _task: TaskId, _command: &[String]) -> Option<Result<Vec<OsString>, Error>> {
         None
     }
 

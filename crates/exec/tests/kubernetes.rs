@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dh_core::{NodeId, Rank, TaskId};
-use dh_exec::{Cluster, Executor, ExitReason, Fate, KubernetesExecutor, NodeEvent, Stop};
+use dh_exec::kubernetes::beside::{self, InPod};
+use dh_exec::{Cluster, Error, Executor, ExitReason, Fate, KubernetesExecutor, NodeEvent, Stop};
 use fake::Api;
 use hall::{Ears, PATIENCE, attempt, gang, wait};
 use serde_json::{Value, json};
@@ -241,6 +242,50 @@ fn ends_say_what_they_were() {
     assert_eq!(of(3), (None, None, ExitReason::SpawnFailed));
     assert_eq!(of(4), (None, Some(9), ExitReason::Exited));
     hall.quiet();
+}
+
+#[test]
+fn a_program_runs_in_a_rank_and_its_output_and_code_come_back() {
+    let hall = Hall::start();
+    let id = attempt(7, 1);
+    hall.executor().start(gang(id, &[0, 2])).unwrap();
+    hall.started(2);
+    let task = TaskId { attempt: id, rank: Rank(1) };
+    let words = hall.executor().beside(task, &["0".to_owned(), "a b&c".to_owned()]).unwrap().unwrap();
+    let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap()).collect();
+    let kubeconfig = hall.state.path().join("config");
+    let pod = dh_exec::kubernetes::pod_name("lab", task);
+    let config = kubeconfig.to_str().unwrap();
+    assert_eq!(
+        words,
+        ["/bin/datahall", "beside-pod", "--kubeconfig", config, "--namespace", "train", &pod, "--", "0", "a b&c"]
+    );
+
+    let place =
+        InPod { kubeconfig: Some(kubeconfig), context: None, namespace: Some("train".to_owned()), pod: pod.clone() };
+    let run = |place: &InPod, command: &[&str]| {
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+        let code = beside::run(place, &command, (&mut output, &mut errors), std::future::pending());
+        (code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
+    };
+    assert_eq!(run(&place, &["0", "a b&c=%"]), (Ok(0), format!("{pod} 0|a b&c=%\n"), "a warning\n".to_owned()));
+    assert_eq!(run(&place, &["3"]).0, Ok(3));
+    assert_eq!(run(&place, &["nothing"]).0, Err("nothing: not found".to_owned()));
+    assert!(run(&place, &["cut"]).0.is_err(), "a connection that breaks off is no success");
+    let elsewhere = InPod { pod: "other".to_owned(), ..place.clone() };
+    assert!(run(&elsewhere, &["0"]).0.unwrap_err().contains("not found"));
+    let word = ["wait".to_owned()];
+    let gone = beside::run(&place, &word, (&mut Vec::new(), &mut Vec::new()), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    });
+    assert_eq!(gone, Err("whoever asked for it has gone".to_owned()));
+
+    // Of a rank that has ended nothing runs any more.
+    hall.api.finish(&pod, 0, "Completed");
+    wait("the end is heard", || {
+        matches!(hall.executor().beside(task, &["0".to_owned()]), Some(Err(Error::NotRunning(_))))
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod backup;
 mod bench;
 mod beside;
+mod beside_pod;
 mod calibrate;
 mod cancel;
 mod catalog;
@@ -112,6 +113,7 @@ const COMMANDS: &[Entry] = &[
     entry::<engine::Engine>(),
     entry::<warden::Warden>(),
     entry::<beside::Beside>(),
+    entry::<beside_pod::BesidePod>(),
 ];
 
 /// A command: its arguments as a type, and what it does.

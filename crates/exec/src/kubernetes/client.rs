@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -21,7 +21,7 @@ use super::object::{List, Object, Status};
 use crate::Error;
 
 /// How long a call may take.
-const CALL: Duration = Duration::from_secs(20);
+pub(super) const CALL: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(5);
 /// The largest answer: a page of pods takes some ten MiB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -173,34 +173,45 @@ impl Client {
         path: &str,
         body: Option<(Body, &serde_json::Value)>,
     ) -> Result<Incoming, Failure> {
+        let (kind, bytes) = match body {
+            None => (None, Bytes::new()),
+            Some((kind, value)) => {
+                let kind = match kind {
+                    Body::Json => "application/json",
+                    Body::MergePatch => "application/merge-patch+json",
+                };
+                (Some(("content-type", kind)), Bytes::from(value.to_string()))
+            }
+        };
+        Ok(self.ask(method, path, kind.as_slice(), bytes).await?.into_body())
+    }
+
+    /// One call with these headers. An answer of 2xx, or that the connection goes on as another protocol, is given as it is.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
         let unsent = |error: &dyn std::fmt::Display| Failure::Passing(format!("the request was not sent: {error}"));
         let uri: Uri = format!("{}{path}", self.0.server).parse().map_err(|error| unsent(&error))?;
         let mut request = Request::builder().method(method).uri(uri).header("accept", "application/json");
         if let Some(token) = self.token().await? {
             request = request.header("authorization", format!("Bearer {}", token.expose()));
         }
-        let bytes = match body {
-            None => Bytes::new(),
-            Some((kind, value)) => {
-                request = request.header(
-                    "content-type",
-                    match kind {
-                        Body::Json => "application/json",
-                        Body::MergePatch => "application/merge-patch+json",
-                    },
-                );
-                Bytes::from(value.to_string())
-            }
-        };
-        let request = request.body(Full::new(bytes)).map_err(|error| unsent(&error))?;
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| unsent(&error))?;
         let answer = self.0.pool.request(request).await.map_err(|error| {
             let cause = std::error::Error::source(&error)
                 .map_or_else(|| error.to_string(), |source| deepest(source).to_string());
             Failure::Passing(format!("{} cannot be reached: {cause}", self.0.server))
         })?;
         let status = answer.status();
-        if status.is_success() {
-            return Ok(answer.into_body());
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
         }
         if status == StatusCode::UNAUTHORIZED {
             // The token may have been renewed meanwhile.

@@ -8,6 +8,7 @@
 //! per running rank for its log.
 
 mod access;
+pub mod beside;
 mod client;
 mod logs;
 mod object;
@@ -18,6 +19,7 @@ mod state;
 mod tend;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,6 +101,8 @@ struct Shared {
     events: EventSink,
     node_events: NodeSink,
     leads: Leads,
+    /// Our own program, for what runs beside a rank; none where there is no such program.
+    own_program: Option<OsString>,
     table: Mutex<Table>,
     resources: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
     /// Something is to be deleted or looked at.
@@ -142,6 +146,7 @@ impl KubernetesExecutor {
             events: open.events,
             node_events: open.node_events,
             leads: open.leads,
+            own_program: open.warden_command.into_iter().next(),
             table: Mutex::new(table),
             resources: Mutex::new(resources),
             wake: Notify::new(),
@@ -208,6 +213,28 @@ impl Executor for KubernetesExecutor {
         } else {
             Err(Error::UnknownAttempt(attempt))
         }
+    }
+
+    fn beside(&self, task: TaskId, command: &[String]) -> Option<Result<Vec<OsString>, Error>> {
+        let own = self.shared.own_program.clone()?;
+        let mut table = self.shared.table();
+        let rank = table.gangs.get_mut(&task.attempt).and_then(|gang| gang.rank(task.rank));
+        if rank.is_none_or(|rank| !rank.started || rank.end != state::End::Open) {
+            return Some(Err(Error::NotRunning(task)));
+        }
+        drop(table);
+        let mut words = vec![own, "beside-pod".into()];
+        let Cluster { kubeconfig, context, .. } = &self.shared.cluster;
+        let named = [
+            ("--kubeconfig", kubeconfig.as_ref().map(|path| path.clone().into_os_string())),
+            ("--context", context.as_ref().map(OsString::from)),
+            ("--namespace", Some(self.shared.client.namespace().into())),
+        ];
+        words.extend(named.into_iter().filter_map(|(name, value)| Some([name.into(), value?])).flatten());
+        words.push(pod::of_rank(&self.shared.prefix, task.attempt, task.rank.0).into());
+        words.push("--".into());
+        words.extend(command.iter().map(OsString::from));
+        Some(Ok(words))
     }
 
     fn log_path(&self, task: TaskId) -> PathBuf {

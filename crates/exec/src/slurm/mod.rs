@@ -9,6 +9,7 @@ mod client;
 mod script;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -202,10 +203,10 @@ impl Executor for SlurmExecutor {
         }
     }
 
-    fn beside(&self, task: TaskId, command: &[String]) -> Option<Result<Vec<String>, Error>> {
+    fn beside(&self, task: TaskId, command: &[String]) -> Option<Result<Vec<OsString>, Error>> {
         Some(self.shared.place_of(task).map(|(job, host)| {
             let folder = self.shared.layout.attempt(task.attempt);
-            script::beside(job, &host, &folder, task.rank, command)
+            script::beside(job, &host, &folder, task.rank, command).into_iter().map(OsString::from).collect()
         }))
     }
 

@@ -70,7 +70,7 @@ impl Ears {
         let (events, nodes, leads) = (channel(), channel(), Arc::new(AtomicBool::new(true)));
         let (of_events, of_nodes, of_leads) = (Mutex::new(events.0), Mutex::new(nodes.0), Arc::clone(&leads));
         let with = Open {
-            warden_command: Vec::new(),
+            warden_command: vec!["/bin/datahall".into(), "warden".into()],
             state_dir: state.join("tasks"),
             // A test that is over listens no more.
             events: Arc::new(move |event| of_events.lock().unwrap().send(event).unwrap_or_default()),

@@ -122,7 +122,7 @@ fn words_of(api: &Api, task: TaskId, pid: u32, command: &[String]) -> Result<(Ve
         return Ok((words.collect(), Ends::WithInput));
     }
     match api.executor.beside(task, command) {
-        Some(Ok(words)) => Ok((words.into_iter().map(OsString::from).collect(), Ends::Asked)),
+        Some(Ok(words)) => Ok((words, Ends::Asked)),
         Some(Err(error)) => Err(Error::from(error).into()),
         None => {
             let message = "the executor of this hall runs no programs beside its ranks";
