@@ -116,23 +116,26 @@ impl Source {
         &self.model.knowledge
     }
 
-    /// Takes a batch in.
-    fn take(&self, batch: &[u8]) -> io::Result<()> {
+    /// Takes the batch of this number in.
+    fn take(&self, number: u64, batch: &[u8]) -> io::Result<()> {
         let events =
             events::read(batch).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "no batch of events"))?;
-        let (change, held) = {
+        let (change, capacity) = {
             let mut tree = self.tree();
+            if number == 0 {
+                tree.begin();
+            }
             let change = tree.apply(events);
-            (change, tree.blocks().saturating_mul(tree.block_tokens().unwrap_or(0)))
+            (change, tree.capacity())
         };
         let slot = self.state().slot;
         if change.cleared > 0 {
             self.knowledge().forget(slot);
         }
         let lost = self.knowledge().lost(slot, &change.lost);
-        if change.removed > 0 {
-            // Blocks are thrown out when others need their place.
-            self.knowledge().bound(slot, u64::try_from(held).unwrap_or(u64::MAX));
+        // Blocks are thrown out when others need their place.
+        if let Some(tokens) = capacity.filter(|_| change.removed > 0) {
+            self.knowledge().bound(slot, u64::try_from(tokens).unwrap_or(u64::MAX));
         }
         let Counts { stored, removed, cleared, lost: losses, .. } = &self.counts;
         for (counter, by) in
@@ -146,7 +149,7 @@ impl Source {
     /// Nobody knows any more what it holds.
     fn unsure(&self) {
         count(&self.counts.missed, 1);
-        self.tree().clear();
+        self.tree().forget();
     }
 
     /// Batches from the number `from` up to before `to`, if the engine repeats them. Gives the next one that is missing.
@@ -166,7 +169,7 @@ impl Source {
                 self.unsure();
             }
             if number >= next {
-                self.take(batch)?;
+                self.take(number, batch)?;
                 count(&self.counts.repeated, 1);
                 next = number.saturating_add(1);
             }
@@ -187,7 +190,7 @@ impl Source {
             let mut expected = next.unwrap_or(0);
             if number < expected {
                 // It has started afresh, with an empty cache.
-                self.tree().clear();
+                self.tree().forget();
                 self.knowledge().forget(self.state().slot);
                 count(&self.counts.cleared, 1);
                 expected = 0;
@@ -204,7 +207,7 @@ impl Source {
                 }
             }
             *next = Some(number.saturating_add(1));
-            self.take(batch)?;
+            self.take(number, batch)?;
         }
     }
 

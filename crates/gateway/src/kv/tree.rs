@@ -28,6 +28,10 @@ pub(super) struct Tree {
     blocks: HashMap<u64, u64>,
     /// Tokens of a block; 0 before one was stored.
     size: usize,
+    /// Nothing of the cache is unknown: its beginning was heard, all since, and no block was too many to follow.
+    whole: bool,
+    /// The most blocks that there were at once since then.
+    most: usize,
     prompts: BTreeMap<u64, Prompt>,
     next: u64,
     links: usize,
@@ -69,6 +73,17 @@ impl Tree {
         (self.size > 0).then_some(self.size)
     }
 
+    /// Tokens that fit into the cache, if it is full now and all of it is known.
+    pub(super) fn capacity(&self) -> Option<usize> {
+        (self.whole && self.size > 0).then(|| self.most.saturating_mul(self.size))
+    }
+
+    /// The cache is empty: it was emptied, or its engine has just begun.
+    pub(super) fn begin(&mut self) {
+        self.forget();
+        self.whole = true;
+    }
+
     pub(super) fn apply(&mut self, events: Vec<Event>) -> Change {
         let mut change = Change::default();
         for event in events {
@@ -85,15 +100,15 @@ impl Tree {
                 }
                 Event::Cleared => {
                     change.cleared += 1;
-                    self.clear();
+                    self.begin();
                 }
             }
         }
         change
     }
 
-    /// Forgets all: the cache is empty, or nobody knows any more what is in it.
-    pub(super) fn clear(&mut self) {
+    /// Nobody knows any more what is in the cache.
+    pub(super) fn forget(&mut self) {
         *self = Self { size: self.size, next: self.next, ..Self::default() };
     }
 
@@ -111,11 +126,14 @@ impl Tree {
             before = digest;
             if self.blocks.len() < BLOCKS_MAX || self.blocks.contains_key(hash) {
                 self.blocks.insert(*hash, digest.unwrap_or(ROOTLESS));
+            } else {
+                self.whole = false;
             }
             if let Some(digest) = digest {
                 self.gone_now.remove(&digest);
             }
         }
+        self.most = self.most.max(self.blocks.len());
     }
 
     fn remove(&mut self, hash: u64, lost: &mut Vec<u64>) {
@@ -266,7 +284,27 @@ mod tests {
         }
         assert_eq!((tree.followed(), tree.links, tree.on.len()), (PROMPTS_MAX, 2 * PROMPTS_MAX, PROMPTS_MAX));
         assert_eq!((tree.gone.len(), tree.gone_now.len(), tree.blocks()), (GONE_MAX, GONE_MAX, 10_000));
-        tree.clear();
+        tree.forget();
         assert_eq!((tree.followed(), tree.blocks(), tree.block_tokens()), (0, 0, Some(2)));
+    }
+
+    #[test]
+    fn how_much_a_cache_holds_is_known_only_of_one_that_is_known_whole() {
+        let mut tree = Tree::default();
+        // Heard from somewhere in its life: it holds more than was told.
+        tree.apply(vec![stored(&[1, 2], None, &[1, 2, 3, 4])]);
+        removed(&mut tree, 900);
+        assert_eq!(tree.capacity(), None);
+        tree.begin();
+        tree.apply(vec![stored(&[1, 2, 3], None, &[1, 2, 3, 4, 5, 6])]);
+        removed(&mut tree, 3);
+        assert_eq!((tree.blocks(), tree.capacity()), (2, Some(6)), "three fitted");
+        tree.forget();
+        assert_eq!(tree.capacity(), None);
+        tree.apply(vec![Event::Cleared]);
+        for number in 0..=u64::try_from(BLOCKS_MAX).unwrap() {
+            tree.apply(vec![stored(&[number], None, &[1, 2])]);
+        }
+        assert_eq!(tree.capacity(), None, "more than is followed");
     }
 }
