@@ -32,11 +32,15 @@ fn started(site: &Arc<Site>) -> Server {
 /// Kills both, each at its own moments, until the first was killed so often.
 fn storm(near: (&Site, &mut Server), far: (&Site, &mut Server), dice: &mut Dice, kills: u64) {
     let ((near, store), (_, other)) = (near, far);
-    while store.kills < kills {
+    for turn in 0_u64.. {
+        if store.kills >= kills {
+            return;
+        }
         // Long enough for a few moves, or hardly any time.
         let life = if dice.one_in(4) { dice.below(80) } else { 200 + dice.below(1_200) };
         std::thread::sleep(Duration::from_millis(life));
-        if dice.one_in(2) {
+        // Every third time at least: no seed leaves the other store alone.
+        if turn % 3 == 2 || dice.one_in(4) {
             near.away.store(true, Ordering::SeqCst);
             other.kill_9();
             std::thread::sleep(Duration::from_millis(dice.below(400)));
@@ -47,6 +51,8 @@ fn storm(near: (&Site, &mut Server), far: (&Site, &mut Server), dice: &mut Dice,
             }
             other.spawn();
             other.wait_until_up();
+            // Answers that were given while it was away are on their way.
+            std::thread::sleep(Duration::from_secs(1));
             near.away.store(false, Ordering::SeqCst);
         } else {
             store.kill_9();
